@@ -1,0 +1,82 @@
+"""PredGen: predict labels and numbers from text by letting a language model write the answer.
+
+    import predgen
+
+    model = predgen.fit("reviews.csv", target="stars", out="stars-model")
+    model = predgen.load("stars-model")
+    table = model.predict([{"review": "I would buy it again."}])
+
+The names below are imported when they are first used, so that `import predgen` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from predgen.version import __version__
+
+if TYPE_CHECKING:
+    from predgen.ablating import ablate
+    from predgen.comparing import compare
+    from predgen.errors import (
+        ArtifactError,
+        BackboneError,
+        ConfigError,
+        DataError,
+        DivergenceError,
+        OutputExistsError,
+        PredGenError,
+        TargetError,
+        TemplateError,
+        TrainingError,
+        UnknownNameError,
+    )
+    from predgen.fitting import fit
+    from predgen.model import Evaluation, Model, load
+    from predgen.results import Comparison
+    from predgen.targets import Label, Number
+
+__all__ = [
+    "ArtifactError",
+    "BackboneError",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "DivergenceError",
+    "Evaluation",
+    "Label",
+    "Model",
+    "Number",
+    "OutputExistsError",
+    "PredGenError",
+    "TargetError",
+    "TemplateError",
+    "TrainingError",
+    "UnknownNameError",
+    "__version__",
+    "ablate",
+    "compare",
+    "fit",
+    "load",
+]
+
+_HOMES = {
+    "ablate": "ablating",
+    "compare": "comparing",
+    "Comparison": "results",
+    "fit": "fitting",
+    "load": "model",
+    "Model": "model",
+    "Evaluation": "model",
+    "Label": "targets",
+    "Number": "targets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'predgen' has no attribute '{name}'")
+    return getattr(import_module(f"predgen.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,94 @@
+"""One part of the method switched at a time, on the same rows and seeds, each against the whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from predgen.comparing import Bench, settings_of
+from predgen.config import build_config
+from predgen.errors import ConfigError, unknown_name
+from predgen.results import Comparison
+from predgen.tables import TableLike
+
+BASE = "base"
+# Each part, and what it can be switched to; what equals the base's own setting is left out.
+PARTS: dict[str, dict[str, dict[str, Any]]] = {
+    "loss": {
+        f"loss={name}": {"train.loss": name} for name in ("wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty")
+    },
+    "schedule": {
+        "no sampling": {"train.schedule": "constant", "train.sampling_end": 0.0},
+        **{
+            f"schedule={name}": {"train.schedule": name}
+            for name in ("linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive")
+        },
+    },
+    "sampling": {
+        "choice=softmax": {"train.sampling_choice": "softmax"},
+        "unit=row": {"train.sampling_unit": "row"},
+        "unit=batch": {"train.sampling_unit": "batch"},
+    },
+    "passes": {
+        **{f"passes={number}": {"train.sampling": "parallel", "train.passes": number} for number in (1, 2, 4)},
+        "sequential": {"train.sampling": "sequential"},
+    },
+    "director": {f"director={name}": {"model.director": name} for name in ("mean", "last", "attention")},
+    "director_share": {f"director_share={share:g}": {"train.director_share": share} for share in (0.0, 0.5, 1.0)},
+    "writer_loss": {f"writer_loss={name}": {"train.writer_loss": name} for name in ("number_token", "smoothed_digits")},
+    "standardization": {"not standardized": {"train.standardize": False}},
+    "method": {name: {"model.method": name} for name in ("predictor", "generator")},
+}
+FOR_NUMBERS = ("writer_loss", "standardization")
+
+
+def ablate(
+    data: TableLike,
+    target: str,
+    *,
+    parts: Sequence[str] | None = None,
+    seeds: int = 1,
+    runs: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Comparison:
+    """Returns how `predgen` does as it is set (`base`), and with one part at a time switched to something else.
+
+    Every variant is tested against the base, over the same rows, with p-values corrected for the number of variants.
+
+    Args:
+        data: a table, a path, a folder of splits, or a hub id.
+        target: the column to predict.
+        parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
+        seeds: how many training seeds, counted from the setting `seed`.
+        runs: a folder that keeps what is finished, so that an interrupted ablation can go on.
+        resume: go on with the ablation of `runs`.
+        overwrite: begin anew what is in `runs`.
+        quiet: show no progress.
+        settings: any setting of `predgen.config`; they make the base.
+
+    Raises:
+        UnknownNameError: there is no such part.
+        PredGenError: as `fit`.
+    """
+    for part in parts or ():
+        if part not in PARTS:
+            raise unknown_name("part", part, PARTS)
+    if seeds < 1:
+        raise ConfigError(f"Expected at least one seed, found {seeds}.")
+    config = settings_of(data, target, settings)
+    if config.model.method != "predgen":
+        raise ConfigError(
+            f"Expected the method predgen, whose parts are switched, found {config.model.method}. Leave method out."
+        )
+    bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+    numbers = bench.prepared.target.kind == "number"
+    wanted = parts or [part for part in PARTS if numbers or part not in FOR_NUMBERS]
+    results = {BASE: bench.result(BASE, config, seeds)}
+    for part in wanted:
+        for name, changes in PARTS[part].items():
+            variant = build_config(config.model_dump(mode="json"), changes)
+            if variant != config:
+                results[name] = bench.result(name, variant, seeds)
+    return Comparison(results, bench.part, config, against=BASE)

@@ -1,0 +1,186 @@
+"""The artifact: one directory with everything that is needed to predict again.
+
+    predgen.json          what it is: target, template, base model and its hash, settings, training record
+    weights.safetensors   the trained weights (PEFT update or all weights, and the heads)
+    tokenizer/            the tokenizer, added tokens included
+    config.yaml           the settings, as `--config` reads them
+
+Only JSON, YAML and safetensors: loading runs no code from the directory. Writing is atomic: the directory appears
+whole or not at all.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from predgen.backbones import Source, find_source, load_backbone
+from predgen.building import build_method
+from predgen.codec import Codec
+from predgen.config import RunConfig, build_config, write_config
+from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
+from predgen.files import folder_appears_whole
+from predgen.methods import Method, Scale
+from predgen.targets import target_from_json, target_to_json
+from predgen.template import Template
+from predgen.training import load_trainable_weights, trainable_weights
+from predgen.version import __version__
+
+FORMAT = 1
+DESCRIPTION_FILE = "predgen.json"
+WEIGHTS_FILE = "weights.safetensors"
+TOKENIZER_FOLDER = "tokenizer"
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an artifact holds beside the weights.
+
+    Attributes:
+        config: the run's settings.
+        template: how a row becomes a prompt.
+        base_name: the backbone's id.
+        base_revision: its hub commit, if any.
+        base_hash: SHA-256 of its files.
+        record: the training record: what was read, how it went.
+    """
+
+    config: RunConfig
+    template: Template
+    base_name: str
+    base_revision: str | None
+    base_hash: str
+    record: dict[str, Any]
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuses an output directory that is there already.
+
+    Raises:
+        OutputExistsError: it exists and was not to be overwritten, or is no artifact.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(f"Expected a new directory, found '{path}'. Name another --out, or use --overwrite.")
+    if not (path / DESCRIPTION_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputExistsError(
+            f"Expected a PredGen artifact to overwrite, found something else at '{path}'. Name another --out."
+        )
+
+
+def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: bool = False) -> None:
+    """Writes an artifact.
+
+    Raises:
+        OutputExistsError: the path exists and was not to be overwritten.
+    """
+    check_output(path, overwrite=overwrite)
+    description = {
+        "format": FORMAT,
+        "versions": {"predgen": __version__, **{name: version(name) for name in LIBRARIES}},
+        "target": target_to_json(method.target),
+        "template": {"text": contents.template.text, "fields": list(contents.template.fields)},
+        "base": {
+            "name": contents.base_name,
+            "revision": contents.base_revision,
+            "sha256": contents.base_hash,
+            "added_tokens": method.backbone.tokenizer.convert_ids_to_tokens(method.backbone.added_token_ids),
+        },
+        "scale": asdict(method.scale),
+        "config": contents.config.model_dump(mode="json"),
+        "record": contents.record,
+    }
+    with folder_appears_whole(path) as folder:
+        save_file(trainable_weights(method), folder / WEIGHTS_FILE)
+        (folder / WEIGHTS_FILE).chmod(0o644)  # as the other files; safetensors lets only its owner read it
+        method.backbone.tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+        write_config(contents.config, folder / "config.yaml")
+        text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def load_artifact(path: Path) -> tuple[Method, Contents]:
+    """Returns the method of an artifact, on the CPU and in evaluation mode, and what else the artifact holds.
+
+    Raises:
+        ArtifactError: it is missing, damaged, of a newer format, or of another base model.
+    """
+    description = _read_description(path)
+    with _damage_in(path / DESCRIPTION_FILE):
+        base, template = description["base"], description["template"]
+        contents = Contents(
+            build_config(description["config"]),
+            Template.parse(template["text"], template["fields"]),
+            base["name"],
+            base["revision"],
+            base["sha256"],
+            description["record"],
+        )
+        target, scale = target_from_json(description["target"]), Scale(**description["scale"])
+    backbone = load_backbone(_find_base(path, contents), dtype=contents.config.model.dtype)
+    with _damage_in(path / TOKENIZER_FOLDER):
+        if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
+            raise FileNotFoundError("no such folder")
+        backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
+        for piece in base["added_tokens"]:
+            backbone.add_token(piece)
+    method = build_method(contents.config, backbone, Codec(target, backbone), scale)
+    with _damage_in(path / WEIGHTS_FILE):
+        load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
+    return method.eval(), contents
+
+
+def _find_base(path: Path, contents: Contents) -> Source:
+    """Returns where the base model's files are, refusing files other than those that the artifact was trained on."""
+    name, wanted_hash = contents.base_name, contents.base_hash
+    try:
+        source = find_source(name, contents.base_revision)
+    except (BackboneError, UnknownNameError) as error:
+        raise ArtifactError(
+            f"Expected the base model '{name}' that '{path}' was trained on, and it cannot be had: {error}"
+        ) from error
+    found_hash = source.content_hash()
+    if found_hash != wanted_hash:
+        raise ArtifactError(
+            f"Expected the base model '{name}' with the hash {wanted_hash[:12]}… that '{path}' was trained on, found "
+            f"{found_hash[:12]}…. Restore that version of the model, or fit again."
+        )
+    return source
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION_FILE
+    if not file.is_file():
+        raise ArtifactError(
+            f"Expected a PredGen artifact with a {DESCRIPTION_FILE}, found none at '{path}'. Check the path; a model "
+            "is there when its fit is done."
+        )
+    with _damage_in(file):
+        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = int(description["format"])
+    if found > FORMAT:
+        raise ArtifactError(
+            f"Expected an artifact of format {FORMAT} or older, found format {found} in '{path}'. Update predgen: "
+            f"pip install --upgrade predgen (this is {__version__})."
+        )
+    return description
+
+
+@contextmanager
+def _damage_in(part: Path) -> Iterator[None]:
+    """Says which part of an artifact cannot be read; the readers raise nearly anything on damaged files."""
+    try:
+        yield
+    except Exception as error:
+        raise ArtifactError(
+            f"Expected a readable {part.name} in the artifact, found damage in '{part}' ({type(error).__name__}: "
+            f"{error}). Copy the artifact again, or fit again."
+        ) from error

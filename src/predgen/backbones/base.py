@@ -1,0 +1,123 @@
+"""The one interface that every kind of language model stands behind.
+
+`read` a prompt into a memory; `write` target tokens over it and get their states and logits. Nothing above this
+module asks which kind of model it is, or on which side it pads.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a model keeps of what it has read (and written) so far. A memory is never changed; a write forks it.
+
+    Attributes:
+        prompt_states: the last layer's states of the prompt tokens.
+        prompt_mask: which of them are prompt tokens and not padding.
+        state: H[0], the state that predicts the next token.
+        logits: the logits of the next token.
+        tokens: all tokens so far, padded.
+        mask: which of them are not padding.
+        cache: the backbone's own; None on the plain road.
+    """
+
+    prompt_states: Float[Tensor, "batch prompt hidden"]
+    prompt_mask: Bool[Tensor, "batch prompt"]
+    state: Float[Tensor, "batch hidden"]
+    logits: Float[Tensor, "batch vocab"]
+    tokens: Int[Tensor, "batch length"]
+    mask: Bool[Tensor, "batch length"]
+    cache: Any
+
+
+@dataclass(frozen=True)
+class Written:
+    """What comes of writing m tokens over a memory.
+
+    Attributes:
+        states: H[0..m], one more than the written tokens; H[t] is the state at the t-th written token.
+        logits: the logits that follow each of these states.
+        memory: the memory with the tokens added.
+    """
+
+    states: Float[Tensor, "batch step hidden"]
+    logits: Float[Tensor, "batch step vocab"]
+    memory: Memory
+
+
+class Backbone(nn.Module, ABC):
+    """A pretrained language model with its tokenizer.
+
+    Attributes:
+        model: the Hugging Face model, or its PEFT wrapper.
+        tokenizer: the Hugging Face tokenizer.
+        hidden_size: size of its states.
+        max_positions: the most tokens that prompt and target may have together.
+        added_token_ids: tokens that had to be added to write the target.
+    """
+
+    model: Any
+    tokenizer: Any
+    hidden_size: int
+    max_positions: int
+    end_id: int
+    added_token_ids: list[int]
+
+    @abstractmethod
+    def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
+        """Returns the memory of a batch of prompts, with gradients if they are on."""
+
+    @abstractmethod
+    def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
+        """Returns the states and logits of tokens written over a memory, which stays as it is.
+
+        Args:
+            memory: what was read.
+            tokens: the tokens, padded on the right.
+            mask: which of them are not padding.
+        """
+
+    @abstractmethod
+    def detach(self, memory: Memory) -> Memory:
+        """Returns the memory without its graph of gradients."""
+
+    @abstractmethod
+    def collate(
+        self, prompts: Sequence[Sequence[int]]
+    ) -> tuple[Int[Tensor, "batch prompt"], Bool[Tensor, "batch prompt"]]:
+        """Returns prompts as one padded batch and its mask."""
+
+    @abstractmethod
+    def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Returns each text's tokens and their spans of characters, as the model expects a prompt."""
+
+    @abstractmethod
+    def symbol_id(self, character: str) -> int:
+        """Returns the one token of a digit, a sign or a point."""
+
+    @abstractmethod
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        """Returns the tokens of each label's word, all with or all without a leading space."""
+
+    @abstractmethod
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Returns the text of written tokens."""
+
+
+@contextmanager
+def dropout_off(module: nn.Module) -> Iterator[None]:
+    """Puts a module and all of its parts into evaluation, and back as each was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

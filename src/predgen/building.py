@@ -1,0 +1,53 @@
+"""From settings and parts to a method: the one place where a name becomes a class."""
+
+import torch
+
+from predgen.adapters import apply_peft
+from predgen.backbones import Backbone
+from predgen.codec import Codec
+from predgen.config import RunConfig
+from predgen.errors import ConfigError
+from predgen.losses import TokenLoss
+from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.targets import Number
+
+
+def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Scale) -> Method:
+    """Returns the method that the settings name, its PEFT update and its heads new.
+
+    The heads are drawn from the run's seed alone.
+
+    Args:
+        config: the run's settings.
+        backbone: the language model, without PEFT.
+        codec: the target automaton over its vocabulary.
+        scale: the standardization of numbers.
+
+    Raises:
+        ConfigError: the Writer's loss is one for numbers, and the target is none.
+    """
+    model, train = config.model, config.train
+    full = model.writer_vocabulary == "full" or model.decoding == "free"
+    torch.manual_seed(train.seed)
+    apply_peft(backbone, model.peft, rank=model.lora_rank, writes=model.method != "predictor")
+    if model.method == "predictor":
+        return Predictor(backbone, codec, scale, pooling=model.pooling)
+    if train.writer_loss != "cross_entropy" and not isinstance(codec.target, Number):
+        raise ConfigError(
+            f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss out."
+        )
+    token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
+    if model.method == "generator":
+        return Generator(backbone, codec, scale, full_vocabulary=full, token_loss=token_loss, decoding=model.decoding)
+    return PredGen(
+        backbone,
+        codec,
+        scale,
+        full_vocabulary=full,
+        token_loss=token_loss,
+        director=model.director,
+        loss=train.loss,
+        sharpness=train.loss_sharpness,
+        passes=None if train.sampling == "sequential" else train.passes,
+        reports_accuracy=train.schedule == "adaptive",
+    )

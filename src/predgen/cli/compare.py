@@ -1,0 +1,81 @@
+"""`predgen compare`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from predgen.cli.options import with_run_options
+from predgen.cli.output import (
+    JsonPath,
+    MarkdownPath,
+    Overwrite,
+    PlotPath,
+    Quiet,
+    Resume,
+    RunsPath,
+    Seeds,
+    check_results,
+    fails_clearly,
+    show_comparison,
+    show_notes,
+)
+
+
+@fails_clearly
+@with_run_options(without=["model.method"])
+def compare(
+    data: str,
+    target: str,
+    settings: dict[str, Any],
+    methods: Annotated[str, typer.Option("--methods", help="Which methods.")] = "predictor,generator,predgen",
+    seeds: Seeds = 1,
+    trials: Annotated[
+        int, typer.Option("--trials", help="Tune each method in so many trials on the validation part.")
+    ] = 0,
+    runs: RunsPath = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    markdown: MarkdownPath = None,
+    plot: PlotPath = None,
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on the same rows, seeds and budget, beside the simple baselines.
+
+    Choices are made on the validation part, figures are of the test part.
+
+    [bold]Examples[/bold]
+
+      predgen compare reviews.csv --target stars
+
+      predgen compare sts/ --target label --seeds 3 --json a.json --plot a.png
+
+      predgen compare sts/ --target label --seeds 3 --trials 8 --runs all
+
+      predgen compare sts/ --target label --seeds 3 --trials 8 --runs all --resume
+
+      predgen compare reviews.csv --target stars --methods predictor,predgen
+
+      predgen compare reviews.csv --target stars --set director=mean
+    """
+    import predgen
+    from predgen.config import ModelSettings
+    from predgen.errors import ConfigError
+
+    show_notes(quiet)
+    check_results(json, markdown, plot)
+    if settings.pop("model.method") != ModelSettings().method:
+        raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
+    found = predgen.compare(
+        data,
+        target,
+        methods=[name.strip() for name in methods.split(",") if name.strip()],
+        seeds=seeds,
+        trials=trials,
+        runs=runs,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        **settings,
+    )
+    show_comparison(found.to_json(), json=json, markdown=markdown, plot=plot)

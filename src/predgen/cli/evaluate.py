@@ -1,0 +1,37 @@
+"""`predgen evaluate`."""
+
+from typing import Annotated
+
+import typer
+
+from predgen.cli.output import JsonPath, Quiet, check_results, fails_clearly, print_table, show_notes, write_json
+
+
+@fails_clearly
+def evaluate(
+    model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a fitted model on rows whose answers are known, with 95 % intervals.
+
+    Of a folder or a dataset with parts, the test part is scored, else the validation part.
+
+    [bold]Examples[/bold]
+
+      predgen evaluate stars-model test.csv
+
+      predgen evaluate model sst2/ --json scores.json
+    """
+    import predgen
+    from predgen.data import held_out_rows
+    from predgen.report.tables import evaluation_table
+
+    show_notes(quiet)
+    check_results(json)
+    model = predgen.load(model_dir, device=device)
+    evaluation = model.evaluate(held_out_rows(data)).to_json()
+    write_json(json, evaluation)
+    print_table(evaluation_table(evaluation))

@@ -1,0 +1,66 @@
+"""`predgen fit`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from predgen.cli.options import with_run_options
+from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+
+
+@fails_clearly
+@with_run_options()
+def fit(
+    data: str,
+    target: str,
+    settings: dict[str, Any],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the fitted model goes.")],
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
+    plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a model to a column of a table.
+
+    What it infers of the target, the inputs and the split is printed. An interrupted fit goes on with --resume.
+
+    [bold]Examples[/bold]
+
+      predgen fit reviews.csv --target stars --out stars-model
+
+      predgen fit pairs.jsonl --target label --inputs first,second --out model
+
+      predgen fit sst2/ --target label --label-text 0=bad,1=good --out model
+
+      predgen fit reviews.csv --target stars --out model --plot course.png
+
+      predgen fit sst2/ --target label --backbone Qwen/Qwen3-0.6B --out model
+
+      predgen fit --config run.yaml --set seed=1 --out model-1
+    """
+    import predgen
+
+    show_notes(quiet)
+    check_results(json, plot)
+    try:
+        model = predgen.fit(data, target, out=out, overwrite=overwrite, resume=resume, quiet=quiet, **settings)
+    except KeyboardInterrupt:
+        from predgen.runs import unfinished_folder
+
+        if unfinished_folder(out).exists():
+            typer.echo(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)
+        raise
+    record = model.record
+    if plot is not None:
+        from predgen.report.plots import save_training
+
+        save_training(record, plot)
+    best = "not defined" if record["best_metric"] is None else f"{record['best_metric']:.4f}"
+    step = record["best_step"] or record["steps"]
+    typer.echo(
+        f"{record['metric']} {best} on {record['validation_rows']} validation rows, at step {step} of "
+        f"{record['steps']}, after {record['train_seconds']:.0f} s of training."
+    )
+    typer.echo(f"The model is in '{out}'. Next: predgen predict {out} NEW.csv --out answers.csv")
+    write_json(json, {"out": out, "target": model.target.describe(), "inputs": list(model.inputs), "record": record})

@@ -1,0 +1,143 @@
+"""What a command prints and how it fails."""
+
+import functools
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from predgen.cli import INTERRUPTED
+from predgen.errors import EXIT_CODE, ConfigError, PredGenError
+
+# Characters of a line where no terminal sets them.
+WIDE = 200
+
+JsonPath = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes, only results and warnings.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+# Of the commands that fit several models.
+Seeds = Annotated[int, typer.Option("--seeds", help="Training seeds, counted from --seed.")]
+RunsPath = Annotated[
+    str | None, typer.Option("--runs", metavar="DIR", help="Keep what is finished there, to go on after a stop.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --runs holds.")]
+MarkdownPath = Annotated[str | None, typer.Option("--markdown", metavar="PATH", help="Also write Markdown.")]
+PlotPath = Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the intervals.")]
+
+
+def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns the errors that people can mend into one line on standard error and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except PredGenError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(EXIT_CODE) from error
+        except OSError as error:
+            where = f" '{error.filename}'" if error.filename else ""
+            typer.echo(f"error: {error.strerror or error}{where}. Nothing was left half written.", err=True)
+            raise typer.Exit(EXIT_CODE) from error
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted. Nothing was left half written.", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+    return wrapper
+
+
+class _Lines(logging.Handler):
+    """Prints notes as they are, and warnings as such, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        print(prefix + record.getMessage(), file=sys.stderr)
+
+
+def show_notes(quiet: bool) -> None:
+    """Shows what the library notes and warns of; only warnings when quiet. Other libraries keep to themselves."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:  # what `python -W` or PYTHONWARNINGS ask for is shown
+        warnings.simplefilter("ignore")
+    log = logging.getLogger("predgen")
+    log.handlers = [_Lines()]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        log.setLevel(logging.ERROR)
+    log.propagate = False
+
+
+def line_width() -> int:
+    """Returns the characters of a line on standard output; many where that is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else WIDE
+
+
+def print_table(table: Any) -> None:
+    """Prints a rich table on standard output."""
+    from rich.console import Console
+
+    Console(width=line_width()).print(table)
+
+
+def print_comparison(comparison: Any) -> None:
+    """Prints the tables of a comparison.
+
+    Args:
+        comparison: the JSON of a `Comparison`.
+    """
+    from predgen.report.tables import comparison_tables, tests_table
+
+    for table in (*comparison_tables(comparison, line_width()), tests_table(comparison)):
+        print_table(table)
+
+
+def show_comparison(comparison: Any, *, json: str | None, markdown: str | None, plot: str | None) -> None:
+    """Writes a comparison to the files that were named, and prints its tables.
+
+    Args:
+        comparison: the JSON of a `Comparison`.
+        json: where it goes as JSON.
+        markdown: where its tables go as Markdown.
+        plot: where its picture goes.
+    """
+    from predgen.files import write_text
+    from predgen.report.tables import comparison_markdown
+
+    write_json(json, comparison)
+    if markdown is not None:
+        write_text(markdown, comparison_markdown(comparison))
+    if plot is not None:
+        from predgen.report.plots import save_comparison
+
+        save_comparison(comparison, plot)
+    print_comparison(comparison)
+
+
+def check_results(*paths: str | None) -> None:
+    """Refuses files for results that could not be written, before the work is done.
+
+    Raises:
+        ConfigError: a path is a folder, or stands below something that is none or that refuses files.
+    """
+    for path in map(Path, filter(None, paths)):
+        above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            fault = "is a folder" if path.is_dir() else f"cannot be written below '{above}'"
+            raise ConfigError(f"Expected a file to write the result to, found '{path}', which {fault}. Name another.")
+
+
+def write_json(path: str | None, result: Any) -> None:
+    """Writes a result as JSON, whole or not at all."""
+    if path is not None:
+        from predgen.files import write_text
+
+        write_text(path, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

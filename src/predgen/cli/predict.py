@@ -1,0 +1,134 @@
+"""`predgen predict`."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+from predgen.errors import ConfigError
+
+ROWS_PER_CHUNK = 2048
+
+
+@fails_clearly
+def predict(
+    model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="The rows to predict.")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help=".csv, .tsv, .jsonl or .parquet")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A text to predict, instead of DATA. With several input columns: column=text."),
+    ] = None,
+    invalid: Annotated[str, typer.Option("--invalid", help="Answers that are no value: nan, warn or raise.")] = "nan",
+    overwrite: Overwrite = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Predict rows: the input columns, and `prediction`, `written`, `invalid`, in the rows' order.
+
+    A model reads its input columns alone; all others are kept as they are.
+
+    [bold]Examples[/bold]
+
+      predgen predict stars-model new.csv --out answers.csv
+
+      predgen predict stars-model --text "I would buy it again."
+
+      predgen predict pairs-model --text first="A dog." --text second="A cat."
+    """
+    from predgen.errors import unknown_name
+
+    show_notes(quiet)
+    if invalid not in ("nan", "warn", "raise"):
+        raise unknown_name("policy for invalid answers", invalid, ["nan", "warn", "raise"])
+    if (data is None) == (not text):
+        raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
+    check_results(json)
+    if text:
+        write_json(json, _predict_texts(model_dir, text, out, invalid, overwrite, device))
+        return
+    if out is None:
+        raise ConfigError(
+            "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
+        )
+    result = _predict_table(model_dir, str(data), out, invalid, overwrite, device, quiet)
+    typer.echo(
+        f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
+        f"{result['examples_per_second']:.0f} rows per second."
+    )
+    write_json(json, result)
+
+
+def _predict_texts(
+    model_dir: str, texts: list[str], out: str | None, invalid: str, overwrite: bool, device: str
+) -> list[dict[Any, Any]]:
+    """Prints the answers for texts, writes them if a file is named, and returns them."""
+    import predgen
+    from predgen.tables import TableWriter
+
+    writer = None if out is None else TableWriter(out, overwrite=overwrite)
+    model = predgen.load(model_dir, device=device)
+    answers = model.predict(_rows(texts, model.inputs), invalid=invalid)  # type: ignore[arg-type]
+    if writer is not None:
+        with writer:
+            writer.write(answers)
+    records = answers.astype(object).where(answers.notna(), None).to_dict("records")
+    for record in records:
+        typer.echo(f"invalid: {record['written']}" if record["invalid"] else record["prediction"])
+    return records
+
+
+def _predict_table(
+    model_dir: str, data: str, out: str, invalid: str, overwrite: bool, device: str, quiet: bool
+) -> dict[str, Any]:
+    """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    import predgen
+    from predgen.data import stream_rows
+    from predgen.tables import TableWriter
+
+    writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
+    model = predgen.load(model_dir, device=device)
+    rows = num_invalid = 0
+    start = time.perf_counter()
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    progress = Progress(TextColumn("{task.description}"), console=console, disable=hidden, transient=True)
+    with writer, progress:
+        task = progress.add_task("predicting", total=None)
+        for chunk in stream_rows(data, ROWS_PER_CHUNK):
+            answers = model.predict(chunk, invalid=invalid)  # type: ignore[arg-type]
+            writer.write(answers)
+            rows += len(answers)
+            num_invalid += int(answers["invalid"].sum())
+            rate = rows / (time.perf_counter() - start)
+            progress.update(task, description=f"{rows} rows, {rate:.0f} per second")
+    return {
+        "rows": rows,
+        "invalid": num_invalid,
+        "examples_per_second": rows / (time.perf_counter() - start),
+        "out": out,
+    }
+
+
+def _rows(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, str]]:
+    """Returns the rows that --text options stand for: one text is a row, or one `column=text` for each column."""
+    if len(inputs) == 1:
+        prefix = f"{inputs[0]}="
+        return [{inputs[0]: text.removeprefix(prefix)} for text in texts]
+    row: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in inputs:
+            raise ConfigError(f"Expected --text column=text for the columns {', '.join(inputs)}, found '{text[:60]}'.")
+        if name in row:
+            raise ConfigError(f"Expected --text {name}=… once, found it twice. Use DATA and --out for several rows.")
+        row[name] = value
+    missing = [name for name in inputs if name not in row]
+    if missing:
+        raise ConfigError(f"Expected --text {missing[0]}=… as well: the model reads {', '.join(inputs)}.")
+    return [row]

@@ -1,0 +1,239 @@
+"""Several methods on the same rows, seeds, budget and backbone, with the simple baselines in the same table."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
+from predgen.config import METHODS, RunConfig, build_config
+from predgen.errors import ConfigError, unknown_name
+from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, warn_if_for_trying
+from predgen.metrics import check_metric, json_number
+from predgen.model import Model, Scored, score
+from predgen.preparing import Prepared, log_unseen, prepare, values_of
+from predgen.results import Comparison, MethodResult
+from predgen.runs import Finished, begin, check_rows, check_settings
+from predgen.tables import TableLike
+from predgen.targets import Label
+from predgen.tuning import tune
+
+log = logging.getLogger("predgen")
+
+
+def compare(
+    data: TableLike,
+    target: str,
+    *,
+    methods: Sequence[str] = METHODS,
+    seeds: int = 1,
+    trials: int = 0,
+    runs: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Comparison:
+    """Returns how the methods do on the same test rows, beside `mean_or_majority` and `tfidf_linear`.
+
+    All methods share the split, the prompts, the budget and the settings; the split is drawn from the first seed.
+
+    Args:
+        data: a table, a path, a folder of splits, or a hub id.
+        target: the column to predict.
+        methods: some of predictor, generator, predgen.
+        seeds: how many training seeds, counted from the setting `seed`.
+        trials: how many settings each method is tried with on the validation part, the defaults being the first.
+        runs: a folder that keeps what is finished, so that an interrupted comparison can go on.
+        resume: go on with the comparison of `runs`.
+        overwrite: begin anew what is in `runs`.
+        quiet: show no progress.
+        settings: any setting of `predgen.config` but `method`, whose place `methods` takes.
+
+    Raises:
+        UnknownNameError: a method's name is not known.
+        PredGenError: as `fit`.
+    """
+    _check(methods, seeds, trials)
+    if {"method", "model.method"} & set(settings):
+        raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
+    config = settings_of(data, target, settings)
+    bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+    results = bench.baselines()
+    tuned: dict[str, dict[str, Any]] = {}
+    for name in methods:
+        own = build_config(config.model_dump(mode="json"), {"model.method": name})
+        if trials:
+            tuned[name] = tune(own, bench.prepared, name, trials, bench.finished, quiet=quiet)
+            own = build_config(own.model_dump(mode="json"), tuned[name])
+        # What was fitted without trials, or with another number of them, is not what is asked for.
+        results[name] = bench.result(f"{name}-of{trials}" if trials else name, own, seeds)
+    return Comparison(results, bench.part, config, tuned=tuned)
+
+
+def settings_of(data: TableLike, target: str, settings: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings of a run on some data."""
+    source = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
+    return build_config(settings, {"data.data": source, "data.target": target})
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One table on which several settings are measured alike.
+
+    Attributes:
+        prepared: the table, ready for any method.
+        table: the rows that figures are of.
+        part: which part they are: `test`, or `validation` where there is no test part.
+        truth: their values.
+        seed: the first training seed.
+        finished: the figures that are finished.
+        quiet: show no progress.
+    """
+
+    prepared: Prepared
+    table: Any
+    part: str
+    truth: list[Any]
+    seed: int
+    finished: Finished
+    quiet: bool
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        data: TableLike,
+        *,
+        runs: str | Path | None,
+        resume: bool,
+        overwrite: bool,
+        quiet: bool,
+    ) -> "Bench":
+        """Returns the bench for a table, new or gone on with.
+
+        Raises:
+            PredGenError: the table or the settings are not right, or `runs` holds something else.
+        """
+        if runs is None and (resume or overwrite):
+            raise ConfigError("Expected a folder of runs to resume or to overwrite, found none. Name it with --runs.")
+        folder = None if runs is None else Path(runs)
+        if folder is not None:
+            check_settings(folder, config, overwrite=overwrite, resume=resume)
+        if not quiet:
+            warn_if_for_trying(config.model.backbone)
+        prepared = prepare(config.data, data, config.train.seed)
+        check_metric(prepared.target.kind, config.train.metric or prepared.target.default_metric)
+        table, part = prepared.splits.test, "test"
+        if table is None:
+            table, part = prepared.splits.validation, "validation"
+            log.warning(
+                "There is no test part: the figures are of the validation part, which also chose the checkpoints."
+            )
+        truth = values_of(prepared.target, table, prepared.column)
+        if part == "test":
+            log_unseen(prepared.target, truth, table, prepared.column)
+        if folder is not None:
+            if resume:
+                check_rows(folder, prepared.fingerprint())
+            else:
+                begin(folder, config, prepared.fingerprint())
+        return cls(prepared, table, part, truth, config.train.seed, Finished(folder), quiet)
+
+    def result(self, name: str, config: RunConfig, seeds: int) -> MethodResult:
+        """Returns the result of some settings over training seeds, fitting what is not finished.
+
+        Args:
+            name: what the settings are called.
+            config: the settings.
+            seeds: how many seeds.
+        """
+        found = []
+        for seed in range(self.seed, self.seed + seeds):
+            own = build_config(config.model_dump(mode="json"), {"train.seed": seed})
+            found.append(self.finished.figures(f"{name}-seed{seed}", self._fit(name, own)))
+        return MethodResult(
+            [self._scored(one) for one in found],
+            float(np.mean([one["train_seconds"] for one in found])),
+            float(np.median([one["rows_per_second"] for one in found])),
+        )
+
+    def _fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
+        def figures(folder: Path | None) -> dict[str, Any]:
+            log.info("Fitting %s, seed %d", name, config.train.seed)
+            model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)
+            answers, seconds = model.answers(self.table)
+            scored = score(self.prepared.target, self.truth, answers)
+            return {
+                "predicted": [json_number(float(value)) for value in scored.predicted],
+                "probabilities": None if scored.probabilities is None else scored.probabilities.tolist(),
+                "train_seconds": model.record["train_seconds"],
+                "rows_per_second": len(self.table) / seconds,
+                "validation": model.record["best_metric"],
+                "settings": config.model_dump(mode="json"),
+            }
+
+        return figures
+
+    def _scored(self, figures: Mapping[str, Any]) -> Scored:
+        """Returns what stands in a file of figures as answers and truth."""
+        labels = isinstance(self.prepared.target, Label)
+        predicted = [np.nan if value is None else value for value in figures["predicted"]]
+        probabilities = figures["probabilities"]
+        return Scored(
+            self.prepared.target.kind,
+            self._encode(self.truth),
+            np.array(predicted, dtype=np.int64 if labels else np.float64),
+            None if probabilities is None else np.array(probabilities, dtype=np.float64),
+        )
+
+    def _encode(self, values: Sequence[Any]) -> np.ndarray:
+        """Returns numbers as they are, and labels as their positions, −1 for one never seen."""
+        target = self.prepared.target
+        if not isinstance(target, Label):
+            return np.array(values, dtype=np.float64)
+        return np.array([-1 if value is None else target.index(value) for value in values], dtype=np.int64)
+
+    def baselines(self) -> dict[str, MethodResult]:
+        """Returns the results of the simple baselines, tuned on the validation part."""
+        prepared, target = self.prepared, self.prepared.target
+        num_labels = len(target.values) if isinstance(target, Label) else 0
+
+        def texts(part: Any) -> list[tuple[str, ...]]:
+            columns = list(prepared.template.fields)
+            return [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
+
+        train, validation = self._encode(prepared.train_values), self._encode(prepared.validation_values)
+        simple = mean_or_majority(train, num_rows=len(self.table), kind=target.kind, num_labels=num_labels)
+        linear = tfidf_linear(
+            texts(prepared.splits.train),
+            train,
+            texts(prepared.splits.validation),
+            validation,
+            texts(self.table),
+            kind=target.kind,
+            num_labels=num_labels,
+            seed=self.seed,
+        )
+
+        def result(baseline: BaselineResult) -> MethodResult:
+            scored = Scored(target.kind, self._encode(self.truth), baseline.values, baseline.probabilities)
+            return MethodResult([scored], baseline.train_seconds, len(self.table) / max(baseline.predict_seconds, 1e-9))
+
+        return {"mean_or_majority": result(simple), "tfidf_linear": result(linear)}
+
+
+def _check(methods: Sequence[str], seeds: int, trials: int) -> None:
+    """Refuses unknown methods, methods that are named twice, and none at all."""
+    for name in methods:
+        if name not in METHODS:
+            raise unknown_name("method", name, METHODS)
+    if seeds < 1 or not methods or len(set(methods)) < len(methods):
+        raise ConfigError(
+            f"Expected at least one seed, and each method once, found {seeds} and {', '.join(methods) or 'none'}."
+        )
+    if trials < 0:
+        raise ConfigError(f"Expected no trials or some, found {trials}.")

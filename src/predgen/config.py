@@ -1,0 +1,252 @@
+"""The settings of a run, checked once, in one place.
+
+Configuration objects stay in the runs and the command line; flat values go into the mathematics.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from predgen.errors import ConfigError, unknown_name
+
+MethodName = Literal["predictor", "generator", "predgen"]
+METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
+
+
+def split_names(value: Any) -> Any:
+    """Returns the names that a text lists with commas; anything else as it is."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+def text_keys(value: Any) -> Any:
+    """Returns a mapping with the texts of labels as keys, where YAML reads 0 or true; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {str(key).lower() if isinstance(key, bool) else str(key): one for key, one in value.items()}
+
+
+def split_shares(value: Any) -> Any:
+    """Returns the shares that a text such as 80/10/10 gives; anything else as it is."""
+    return [float(share) for share in value.split("/")] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSettings(_Settings):
+    """Which table, which columns, which split."""
+
+    data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
+    target: str = Field(description="the column to predict")
+    inputs: Names | None = Field(None, description="input columns A,B; the free-text columns if not given")
+    template: str | None = Field(None, description="the prompt, with {column} fields, instead of inputs")
+    kind: Literal["number", "label"] | None = Field(
+        None, description="number or label; inferred, and said, if not given"
+    )
+    label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
+    label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
+    low: float | None = Field(None, description="declared low end of a number; values outside are refused")
+    high: float | None = Field(None, description="declared high end of a number")
+    decimals: int | None = Field(None, ge=0, le=12, description="declared digits after the point")
+    validation: str | None = Field(None, description="a table to choose on")
+    test: str | None = Field(None, description="a table to report on")
+    split: Annotated[tuple[Share, Share, Share], BeforeValidator(split_shares)] = Field(
+        (0.8, 0.1, 0.1), description="shares of one table: train/validation/test, such as 80/10/10"
+    )
+    group: str | None = Field(None, description="rows that share this column's value stay in one part")
+    max_train_rows: int | None = Field(None, ge=1, description="first rows of the training part to use")
+    max_eval_rows: int | None = Field(None, ge=1, description="first rows of validation and test to use")
+
+
+class ModelSettings(_Settings):
+    """Which backbone, which method, which parts."""
+
+    backbone: str = Field("builtin:nano", description="hub id, local folder, or builtin:nano")
+    revision: str | None = Field(None, description="hub revision of the backbone")
+    method: MethodName = Field("predgen", description="predictor, generator or predgen")
+    peft: Literal["none", "lora"] = Field(
+        "lora", description="what is trained of the backbone: none (all of it) or lora"
+    )
+    lora_rank: int = Field(16, ge=1, description="rank of the LoRA update")
+    pooling: Literal["last", "mean", "first"] = Field("last", description="predictor: the last, mean or first state")
+    director: Literal["mean", "last", "attention"] = Field(
+        "attention", description="predgen: reads the mean, the last or by attention"
+    )
+    decoding: Literal["constrained", "free"] = Field(
+        "constrained", description="generator: constrained, or free as in the paper"
+    )
+    writer_vocabulary: Literal["target", "full"] = Field("target", description="tokens of the Writer's softmax")
+    max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the backbone's weights")
+
+
+class TrainSettings(_Settings):
+    """How it is trained."""
+
+    epochs: float = Field(3.0, gt=0, description="passes over the training rows")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs")
+    batch_size: int = Field(16, ge=1, description="rows per step and process")
+    accumulation: int = Field(1, ge=1, description="batches summed up for one optimizer step")
+    eval_batch_size: int = Field(64, ge=1, description="rows per prediction batch")
+    learning_rate: float | None = Field(
+        None, gt=0, description="of the backbone; tuned for the PEFT method and the width if not given"
+    )
+    head_learning_rate: float | None = Field(None, gt=0, description="of the heads; the tuned one if not given")
+    warmup_fraction: float = Field(0.06, ge=0, lt=1, description="share of steps with a rising learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    loss: Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"] = Field(
+        "wdal_stable", description="how L_W and L_D are joined: wdal_stable, wdal, wdal_smooth, sum or uncertainty"
+    )
+    standardize: bool = Field(True, description="heads of numbers learn standardized ones")
+    loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
+    writer_loss: Literal["cross_entropy", "number_token", "smoothed_digits"] = Field(
+        "cross_entropy", description="L_W of numbers: cross_entropy, number_token or smoothed_digits"
+    )
+    number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
+    digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")
+    schedule: Literal["linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive"] = Field(
+        "linear",
+        description="sampling probability over training: linear, cosine, exponential, inverse_sigmoid, constant, or "
+        "adaptive (follows the Writer's accuracy)",
+    )
+    sampling_start: float = Field(0.0, ge=0, le=1, description="sampling probability at the first step")
+    sampling_end: float = Field(1.0, ge=0, le=1, description="sampling probability at the schedule's end")
+    sampling_fraction: float = Field(0.5, gt=0, le=1, description="share of the steps until the schedule's end")
+    sampling: Literal["parallel", "sequential"] = Field("parallel", description="how own tokens are drawn")
+    sampling_choice: Literal["argmax", "softmax"] = Field(
+        "argmax", description="an own token is the likeliest (argmax) or drawn from the softmax"
+    )
+    sampling_unit: Literal["token", "row", "batch"] = Field(
+        "token", description="what is drawn together: a token, all tokens of a row, or all of a batch (the paper)"
+    )
+    director_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of rows whose Director reads what the model writes by itself, the others' reading gold; "
+        "what the Writer is fed if not given",
+    )
+    passes: int = Field(1, ge=0, description="parallel sampling passes per step")
+    metric: str | None = Field(None, description="metric that chooses the checkpoint; mse or accuracy if not given")
+    patience: int = Field(3, ge=1, description="evaluations without progress before training stops")
+    evals_per_epoch: int = Field(1, ge=1, description="validations per epoch")
+    precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of training")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to run: auto, cpu, cuda or mps")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
+    report_to: Names = Field((), description="Trainer integrations, such as tensorboard or wandb")
+
+
+class RunConfig(_Settings):
+    """Everything that decides a run."""
+
+    data: DataSettings
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+
+
+SECTIONS: dict[str, type[_Settings]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
+
+
+def section_of(key: str) -> tuple[str, str]:
+    """Returns the section and the name of a setting; the section may be left out, as names are unique.
+
+    Raises:
+        UnknownNameError: no setting has this name.
+
+    Example:
+        >>> section_of("seed"), section_of("model.peft")
+        (('train', 'seed'), ('model', 'peft'))
+    """
+    section, _, name = key.rpartition(".")
+    for known, settings in SECTIONS.items():
+        if name in settings.model_fields and section in ("", known):
+            return known, name
+    raise unknown_name("setting", key, [name for one in SECTIONS.values() for name in one.model_fields])
+
+
+def build_config(*layers: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings; later layers win over earlier ones.
+
+    Args:
+        layers: each maps setting names (`seed` or `train.seed`) or whole sections to values. None means not given.
+
+    Raises:
+        ConfigError: values that are not allowed, all of them in one message.
+        UnknownNameError: a name that is no setting.
+    """
+    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for key, value in layer.items():
+            if key in SECTIONS and (value is None or isinstance(value, Mapping)):
+                pairs = {f"{key}.{name}": one for name, one in (value or {}).items()}
+            else:
+                pairs = {key: value}
+            for path, one in pairs.items():
+                section, name = section_of(path)
+                if one is not None:
+                    sections[section][name] = one
+    try:
+        return RunConfig.model_validate(sections)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            name = ".".join(str(part) for part in fault["loc"])
+            found = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
+            if fault["type"] == "literal_error":
+                close = difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']*)'", fault["msg"]), n=1)
+                found += f" Did you mean '{close[0]}'?" if close else ""
+            faults.append(f"  {name}: {fault['msg']}{found}")
+        raise ConfigError("These settings are not right:\n" + "\n".join(faults)) from error
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Returns the layer that a YAML file holds.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no mapping.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Expected a readable YAML file, found none at '{path}': {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Expected YAML in '{path}', found a mistake: {error}.") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"Expected a mapping of settings in '{path}', found {type(loaded).__name__}.")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Returns the layer of `key=value` texts; values are read as YAML.
+
+    Raises:
+        ConfigError: a text without `=`, or a value that is no YAML.
+    """
+    layer: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"Expected --set key=value, found '{text}'. Put '=' between the name and the value.")
+        try:
+            layer[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Expected a YAML value in --set {text}, found a mistake: {error}. Quote it.") from error
+    return layer
+
+
+def write_config(config: RunConfig, path: str | Path) -> None:
+    """Writes the settings as YAML that `read_config_file` reads back."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")

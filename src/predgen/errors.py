@@ -1,0 +1,99 @@
+"""Every error that PredGen raises on purpose.
+
+    PredGenError
+    ├── DataError            (ValueError)   a table, a row or a cell is not what was expected
+    ├── ConfigError          (ValueError)   a setting is wrong
+    ├── UnknownNameError     (LookupError)  a name is not known; close names are suggested
+    ├── TargetError          (ValueError)   a value cannot be a value of the target
+    ├── TemplateError        (ValueError)   the template is malformed or does not fit the model
+    ├── BackboneError        (ValueError)   a model cannot be loaded or cannot be used
+    ├── ArtifactError        (ValueError)   a saved model is damaged, too new, or of another base
+    ├── OutputExistsError    (FileExistsError)  the output is already there
+    └── TrainingError        (RuntimeError) training cannot go on
+        └── DivergenceError  (TrainingError)  these settings do not train
+
+A message says what was expected, what was found (row and column), and what to do. The command line prints it
+without a traceback and exits with code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_CODE = 2
+
+
+class PredGenError(Exception):
+    """The root of every error that PredGen raises on purpose."""
+
+
+class DataError(PredGenError, ValueError):
+    """A table, a row or a cell is not what was expected."""
+
+
+class ConfigError(PredGenError, ValueError):
+    """A setting is wrong."""
+
+
+class UnknownNameError(PredGenError, LookupError):
+    """A name is not known; close names are suggested."""
+
+
+class TargetError(PredGenError, ValueError):
+    """A value cannot be a value of the target."""
+
+
+class TemplateError(PredGenError, ValueError):
+    """The template is malformed or does not fit the model."""
+
+
+class BackboneError(PredGenError, ValueError):
+    """A model cannot be loaded or cannot be used."""
+
+
+class ArtifactError(PredGenError, ValueError):
+    """A saved model is damaged, too new, or of another base."""
+
+
+class OutputExistsError(PredGenError, FileExistsError):
+    """The output is already there and was not to be overwritten."""
+
+
+class TrainingError(PredGenError, RuntimeError):
+    """Training cannot go on."""
+
+
+class DivergenceError(TrainingError):
+    """A loss or a gradient is not finite: these settings do not train."""
+
+
+def explain(*, expected: str, found: str, fix: str, row: int | None = None, column: str | None = None) -> str:
+    """Returns the one form that messages about data have.
+
+    Args:
+        expected: what should have been there.
+        found: what was there.
+        fix: what the user can do.
+        row: the row, counted from 1 without the header.
+        column: the column's name.
+    """
+    places = ([f"row {row}"] if row is not None else []) + ([f"column '{column}'"] if column is not None else [])
+    where = f" in {', '.join(places)}" if places else ""
+    return f"Expected {expected}{where}, found {found}. {fix}"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Returns the error for an unknown name, with the closest known names.
+
+    Args:
+        kind: what is named, such as `method` or `column`.
+        name: the name that was given.
+        known: all the names that are known.
+
+    Example:
+        >>> print(unknown_name("method", "predgan", ["predictor", "generator", "predgen"]))
+        Unknown method 'predgan'. Did you mean 'predgen'? Known: predictor, generator, predgen.
+    """
+    names = [str(one) for one in known]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return UnknownNameError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")

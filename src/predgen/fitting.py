@@ -1,0 +1,312 @@
+"""The fit run: settings and a table in, a fitted model and its training record out."""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils.memory import release_memory, should_reduce_batch_size
+
+from predgen.artifact import Contents, check_output
+from predgen.backbones import Source, find_source, is_builtin, load_backbone
+from predgen.batches import Collator, Examples
+from predgen.building import build_method
+from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
+from predgen.codec import Codec
+from predgen.config import RunConfig, TrainSettings, build_config
+from predgen.files import write_text
+from predgen.methods import Method, Scale, Writer
+from predgen.methods.exposure import exposure
+from predgen.methods.predicting import answer_all
+from predgen.metrics import HIGHER_IS_BETTER, PROBABILITY_METRICS, check_metric
+from predgen.model import Model, encode_prompts, score
+from predgen.preparing import Prepared, prepare
+from predgen.processes import from_first, is_first, join_processes, wait_for_all
+from predgen.progress import TrainingProgress
+from predgen.runs import begin, check_rows, check_settings, unfinished_folder
+from predgen.tables import TableLike
+from predgen.targets import Label
+from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
+
+log = logging.getLogger("predgen")
+
+CHECKPOINTS = "checkpoints"
+BATCHES_FILE = "batches.json"
+BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
+TABLE_IN_MEMORY = "<table in memory>"
+# Validation rows on which the exposure gap is measured.
+EXPOSURE_ROWS = 256
+FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
+
+
+def fit(
+    data: TableLike,
+    target: str,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Model:
+    """Returns a model fitted to a table's column.
+
+    While it runs, checkpoints stand in `<out>.unfinished`; `out` appears when all is done.
+
+    Args:
+        data: a table, a path, a folder of splits, or a hub id.
+        target: the column to predict.
+        out: the artifact's directory; None keeps the model in memory.
+        overwrite: replace an artifact, or an unfinished run, that is there.
+        resume: go on with the unfinished run of `out`.
+        quiet: show no progress.
+        settings: any setting of `predgen.config`, handed to `build_config`.
+
+    Raises:
+        PredGenError: the table, the settings, the backbone or the output is not right.
+        TrainingError: the loss is not finite; the last checkpoint is kept.
+    """
+    name = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
+    config = build_config(settings, {"data.data": name, "data.target": target})
+    if not quiet:
+        warn_if_for_trying(config.model.backbone)
+    join_processes(on_cpu=runs_on_cpu(config.train))
+    if out is None:
+        return fit_prepared(config, prepare(config.data, data, config.train.seed), quiet=quiet)
+    folder = unfinished_folder(out)
+    check_output(Path(out), overwrite=overwrite)
+    check_settings(folder, config, overwrite=overwrite, resume=resume)
+    prepared = prepare(config.data, data, config.train.seed)
+    if resume:
+        check_rows(folder, prepared.fingerprint())
+    wait_for_all()  # no process may write before all have looked at what is there
+    try:
+        if not resume and is_first():
+            begin(folder, config, prepared.fingerprint())
+        wait_for_all()
+        model = fit_prepared(config, prepared, folder, resume=resume, quiet=quiet)
+        if is_first():
+            model.save(out, overwrite=overwrite)
+    except BaseException:
+        if is_first() and not any(map(is_whole, checkpoints_in(folder / CHECKPOINTS))):
+            shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on with
+        raise
+    if is_first():
+        shutil.rmtree(folder)
+    wait_for_all()
+    return model
+
+
+def warn_if_for_trying(backbone: str) -> None:
+    """Says of a model that comes with the package that it is for trying, and what to use for real work."""
+    if is_builtin(backbone):
+        log.warning(
+            "The backbone %s is a small model for trying things out. For real work name a pretrained one, such as "
+            "--backbone %s, or a local folder.",
+            backbone,
+            FOR_REAL_WORK,
+        )
+
+
+def fit_prepared(
+    config: RunConfig, prepared: Prepared, run_folder: Path | None = None, *, resume: bool = False, quiet: bool = False
+) -> Model:
+    """Returns a model fitted to a prepared table.
+
+    Args:
+        config: the run's settings.
+        prepared: the table, shared by all methods of a comparison.
+        run_folder: where checkpoints go; None for a temporary folder.
+        resume: go on from the last whole checkpoint there.
+        quiet: show no progress.
+    """
+    metric = config.train.metric or prepared.target.default_metric
+    check_metric(prepared.target.kind, metric)
+    source = find_source(config.model.backbone, config.model.revision)
+    contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), {})
+    with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
+        folder = from_first(Path(name))
+        settings = _batches_in(folder, config.train) if resume else config.train
+        while True:
+            method = new_method(config, prepared, source)
+            try:
+                record = train(settings, method, contents, prepared, metric, folder, resume=resume, quiet=quiet)
+                break
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            del method  # outside the handler, which keeps alive what the failed step held
+            settings = _after_lack_of_memory(folder, settings)
+        wait_for_all()  # the folder goes when the first process leaves it
+    contents.record.update(record)
+    return Model(method.eval(), contents)
+
+
+def _after_lack_of_memory(folder: Path, settings: TrainSettings) -> TrainSettings:
+    """Returns smaller batches to begin again with; a resumed run keeps to them.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    smaller = smaller_batches(settings)
+    log.warning(
+        "Out of memory with batches of %d rows: beginning again with %d, accumulated %d times.",
+        settings.batch_size,
+        smaller.batch_size,
+        smaller.accumulation,
+    )
+    release_memory()
+    wait_for_all()
+    if is_first():
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of other batches
+        sizes = {name: getattr(smaller, name) for name in BATCH_SETTINGS}
+        write_text(folder / BATCHES_FILE, json.dumps(sizes) + "\n")
+    wait_for_all()
+    return smaller
+
+
+def _batches_in(folder: Path, settings: TrainSettings) -> TrainSettings:
+    """Returns the settings with the batches that the run had come down to."""
+    file = folder / BATCHES_FILE
+    return settings.model_copy(update=json.loads(file.read_text(encoding="utf-8"))) if file.exists() else settings
+
+
+def new_method(config: RunConfig, prepared: Prepared, source: Source) -> Method:
+    """Returns the method before training, its heads drawn from the seed."""
+    backbone = load_backbone(source, dtype=config.model.dtype)
+    codec = Codec(prepared.target, backbone)
+    raw = isinstance(prepared.target, Label) or not config.train.standardize
+    scale = Scale() if raw else Scale.of(prepared.train_values)
+    return build_method(config, backbone, codec, scale)
+
+
+def train(
+    settings: TrainSettings,
+    method: Method,
+    contents: Contents,
+    prepared: Prepared,
+    metric: str,
+    folder: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Trains a method in place, leaves it with the weights of the best validation, and returns the training record."""
+    prompts, num_cut = encode_prompts(method, contents, prepared.splits.train)
+    if num_cut:
+        log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))
+    examples = Examples(prompts, prepared.train_values, _truth(method, prepared.train_values))
+    folder = folder / CHECKPOINTS
+    arguments = training_arguments(
+        settings,
+        folder,
+        num_rows=len(examples),
+        peft=contents.config.model.peft,
+        hidden_size=method.backbone.hidden_size,
+        metric=metric,
+        higher=HIGHER_IS_BETTER[metric],
+    )
+    collator = Collator(examples, method.backbone, method.codec)
+    trainer = PredGenTrainer(
+        method, arguments, settings, collator, _validator(method, contents, prepared, metric, settings)
+    )
+    progress = TrainingProgress(metric)
+    if not quiet:
+        trainer.add_callback(progress)
+    start = time.perf_counter()
+    try:
+        trainer.train(resume_from_checkpoint=_checkpoint_of(folder) if resume else None)
+    finally:
+        if progress.progress is not None:
+            progress.progress.stop()  # or an interrupted run leaves the terminal without its cursor
+    return {
+        "train_rows": len(examples),
+        "validation_rows": len(prepared.splits.validation),
+        "cut_prompts": num_cut,
+        "learning_rate": arguments.learning_rate,
+        **{name: getattr(settings, name) for name in BATCH_SETTINGS},
+        "trainable_parameters": sum(one.numel() for one in method.parameters() if one.requires_grad),
+        "metric": metric,
+        "train_seconds": time.perf_counter() - start,
+        "resumed": resume,
+        **_course(trainer),
+    }
+
+
+def _checkpoint_of(folder: Path) -> str | None:
+    """Returns the checkpoint that every process goes on from, found by the first."""
+    found = newest_whole(folder) if is_first() else None
+    return from_first(None if found is None else str(found))
+
+
+def _course(trainer: PredGenTrainer) -> dict[str, Any]:
+    """Returns how training went, step by step, as values that JSON can hold."""
+    state = trainer.state
+    return {
+        "steps": state.global_step,
+        "max_steps": state.max_steps,
+        "best_step": state.best_global_step,
+        "best_metric": _finite(state.best_metric),
+        "history": [{name: _finite(value) for name, value in one.items()} for one in state.log_history],
+    }
+
+
+def _truth(method: Method, values: list[Any]) -> torch.Tensor:
+    """Returns what a head is trained on: standardized numbers, or label positions."""
+    target = method.target
+    if isinstance(target, Label):
+        return torch.tensor([target.index(value) for value in values], dtype=torch.long)
+    column = torch.tensor(values, dtype=torch.float64)
+    return ((column - method.scale.mean) / method.scale.deviation).float()
+
+
+def _validator(
+    method: Method, contents: Contents, prepared: Prepared, metric: str, settings: TrainSettings
+) -> Callable[[Method], dict[str, float]]:
+    """Returns the free-running validation; it asks for label probabilities only if the metric needs them."""
+    prompts, num_cut = encode_prompts(method, contents, prepared.splits.validation)
+    if num_cut:
+        log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
+    looked_at = _exposure_rows(method, prompts, prepared.validation_values)
+
+    def validate(trained: Method) -> dict[str, float]:
+        answers = answer_all(
+            trained, prompts, batch_size=settings.eval_batch_size, probabilities=metric in PROBABILITY_METRICS
+        )
+        scored = score(prepared.target, prepared.validation_values, answers)
+        metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
+        if not np.isfinite(metrics[metric]):
+            # Every answer was invalid, or all were equal: the worst value there is.
+            metrics[metric] = float("-inf") if HIGHER_IS_BETTER[metric] else float("inf")
+        if looked_at is not None and isinstance(trained, Writer):
+            metrics |= exposure(trained, looked_at, batch_size=settings.eval_batch_size)
+        return metrics
+
+    return validate
+
+
+def _exposure_rows(method: Method, prompts: list[list[int]], values: list[Any]) -> Collator | None:
+    """Returns some validation rows, spread evenly, to measure the exposure on; None for a method that does not write.
+
+    Rows whose label was never seen have no gold tokens.
+    """
+    known = [row for row, value in enumerate(values) if value is not None]
+    if not isinstance(method, Writer) or not known:
+        return None
+    rows = [known[position] for position in np.linspace(0, len(known) - 1, min(len(known), EXPOSURE_ROWS), dtype=int)]
+    chosen = [values[row] for row in rows]
+    return Collator(
+        Examples([prompts[row] for row in rows], chosen, _truth(method, chosen)), method.backbone, method.codec
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value that JSON can hold."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,263 @@
+"""The Writer's loss, the Director's loss, and the ways to join them.
+
+L_W is the Writer's loss and L_D the Director's; both are means over examples, so that micro-batches average by
+their number of examples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+WriterLossName = Literal["cross_entropy", "number_token", "smoothed_digits"]
+LossName = Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"]
+# Joins two losses into the one to minimize.
+Join = Callable[[Float[Tensor, ""], Float[Tensor, ""]], Float[Tensor, ""]]
+
+
+def writer_loss(
+    log_probabilities: Float[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    counted: Bool[Tensor, "batch target"],
+    *,
+    smoothed: Float[Tensor, "batch target symbol"] | None = None,
+) -> Float[Tensor, ""]:
+    """Returns L_W: cross-entropy in nats per counted token, averaged over each example's tokens, then over examples.
+
+    Averaging within the example first makes the loss of a batch the mean of its parts' losses, weighted by their
+    number of examples, whatever the lengths of the targets.
+
+    Args:
+        log_probabilities: of every symbol at every position.
+        symbols: the gold symbols.
+        counted: positions that belong to the target and, if the softmax is over allowed symbols, had a choice. An
+            example without any counts as 0.
+        smoothed: the distribution that stands in for the gold symbol; 0 where a symbol is not allowed.
+    """
+    if smoothed is None:
+        losses = -log_probabilities.gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
+    else:
+        possible = log_probabilities.masked_fill(smoothed == 0, 0.0)  # 0 · log 0 = 0
+        losses = -(smoothed * possible).sum(dim=-1)
+    return _mean_over_counted(losses, counted)
+
+
+def _mean_over_counted(
+    losses: Float[Tensor, "batch target"], counted: Bool[Tensor, "batch target"]
+) -> Float[Tensor, ""]:
+    """Returns the mean over each example's counted positions, then over examples."""
+    losses = torch.where(counted, losses, torch.zeros_like(losses))
+    return (losses.sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
+
+
+def token_accuracy(
+    chosen: Int[Tensor, "batch target"], symbols: Int[Tensor, "batch target"], counted: Bool[Tensor, "batch target"]
+) -> Float[Tensor, ""]:
+    """Returns the share of counted tokens that are gold's, averaged over each example's tokens, then over examples."""
+    return _mean_over_counted((chosen == symbols).float(), counted)
+
+
+def number_token_loss(
+    log_probabilities: Float[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    counted: Bool[Tensor, "batch target"],
+    digits: Float[Tensor, " symbol"],
+) -> Float[Tensor, ""]:
+    """Returns the number token loss: how far, in digits, the Writer's mass lies from the gold digit.
+
+    The Wasserstein-1 form NTL-WAS of arXiv 2411.02083: Σ_v p(v) |v − gold|, p over the digits alone, at the positions
+    whose gold symbol is a digit. It is added to the cross-entropy, which does not know that 3 is nearer to 4 than to 9.
+
+    Args:
+        log_probabilities: of every symbol at every position.
+        symbols: the gold symbols.
+        counted: positions that count, as in `writer_loss`.
+        digits: the value of each symbol, NaN for those that are no digit.
+    """
+    gold = digits[symbols]
+    counted = counted & ~gold.isnan()
+    scores = log_probabilities.masked_fill(digits.isnan(), float("-inf"))
+    scores = scores.masked_fill(~counted.unsqueeze(-1), 0.0)  # a row of −inf alone would have a gradient of NaN
+    distances = (digits.nan_to_num() - gold.nan_to_num().unsqueeze(-1)).abs()
+    return _mean_over_counted((scores.softmax(dim=-1) * distances).sum(dim=-1), counted)
+
+
+def smoothed_digits(
+    allowed: Bool[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    digits: Float[Tensor, " symbol"],
+    *,
+    deviation: float,
+) -> Float[Tensor, "batch target symbol"]:
+    """Returns what the Writer is trained towards when digits are smoothed by a Gaussian (after arXiv 1806.04613).
+
+    Where the gold symbol is a digit, each allowed digit v weighs exp(−(v − gold)² / 2σ²); everywhere else all the
+    weight is on the gold symbol.
+
+    Args:
+        allowed: the symbols that may stand at each position.
+        symbols: the gold symbols.
+        digits: the value of each symbol, NaN for those that are no digit.
+        deviation: σ, in digits, above 0.
+    """
+    gold = digits[symbols].unsqueeze(-1)
+    exponents = -((digits - gold) ** 2) / (2 * deviation**2)
+    weights = exponents.masked_fill(~allowed | exponents.isnan(), float("-inf"))
+    exact = functional.one_hot(symbols, len(digits)).to(digits.dtype)
+    return torch.where(gold.isnan(), exact, weights.nan_to_num(neginf=-1e9).softmax(dim=-1))
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """L_W by name: plain cross-entropy, or one that knows that digits are numbers.
+
+    Attributes:
+        name: `cross_entropy`; `number_token` adds the number token loss to it; `smoothed_digits` is the cross-entropy
+            against smoothed digits.
+        weight: of the number token loss (0.3 in arXiv 2411.02083).
+        deviation: σ of the smoothing, in digits.
+    """
+
+    name: WriterLossName = "cross_entropy"
+    weight: float = 0.3
+    deviation: float = 0.5
+
+    def __call__(
+        self,
+        log_probabilities: Float[Tensor, "batch target symbol"],
+        symbols: Int[Tensor, "batch target"],
+        counted: Bool[Tensor, "batch target"],
+        allowed: Bool[Tensor, "batch target symbol"],
+        digits: Float[Tensor, " symbol"],
+    ) -> Float[Tensor, ""]:
+        """Returns L_W; the arguments are those of the functions above."""
+        if self.name == "smoothed_digits":
+            smoothed = smoothed_digits(allowed, symbols, digits, deviation=self.deviation)
+            return writer_loss(log_probabilities, symbols, counted, smoothed=smoothed)
+        loss = writer_loss(log_probabilities, symbols, counted)
+        if self.name == "number_token":
+            loss = loss + self.weight * number_token_loss(log_probabilities, symbols, counted, digits)
+        return loss
+
+
+def number_loss(predicted: Float[Tensor, " batch"], truth: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Returns the mean squared error of standardized numbers."""
+    return functional.mse_loss(predicted, truth)
+
+
+def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Returns the mean cross-entropy of labels, in nats."""
+    return functional.cross_entropy(logits, truth)
+
+
+def wdal(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Returns the paper's Writer-Director alignment loss.
+
+    max(L_W², L_D²) · exp(−|log L_W − log L_D|) (arXiv 2502.17817). As exp(−|log a − log b|) = min(a, b) / max(a, b),
+    its value is L_W · L_D, and each part's gradient is weighted by the other part's loss: a part whose partner has
+    gone to zero stops learning. Computed from logs.
+    """
+    # The smallest normal number stands in for 0, whose log has no gradient.
+    tiny = torch.finfo(writer.dtype).tiny
+    log_writer, log_director = writer.clamp(min=tiny).log(), director.clamp(min=tiny).log()
+    return torch.exp(2 * torch.maximum(log_writer, log_director) - (log_writer - log_director).abs())
+
+
+def wdal_stable(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Returns log(1+L_W) + log(1+L_D) + (1+L_W)(1+L_D), the closed form of what the paper's program optimizes.
+
+    Its gradients never die: ∂/∂L_W = 1/(1+L_W) + 1 + L_D ≥ 1.
+    """
+    return torch.log1p(writer) + torch.log1p(director) + (1 + writer) * (1 + director)
+
+
+def wdal_smooth(writer: Float[Tensor, ""], director: Float[Tensor, ""], *, sharpness: float = 1.0) -> Float[Tensor, ""]:
+    """Returns the log-sum-exp form of the alignment loss.
+
+    exp((1/τ) · logsumexp(2τ log L_W, 2τ log L_D) − |log L_W − log L_D|): `wdal` with its maximum smoothed. It goes to
+    `wdal` as τ grows, and is 2^(1/τ) times as large where both losses are equal.
+
+    Args:
+        writer: L_W.
+        director: L_D.
+        sharpness: τ, above 0.
+    """
+    tiny = torch.finfo(writer.dtype).tiny
+    log_writer, log_director = writer.clamp(min=tiny).log(), director.clamp(min=tiny).log()
+    smooth = torch.logaddexp(2 * sharpness * log_writer, 2 * sharpness * log_director) / sharpness
+    return torch.exp(smooth - (log_writer - log_director).abs())
+
+
+def add(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Returns L_W + L_D."""
+    return writer + director
+
+
+class UncertaintyWeights(nn.Module):
+    """Learned weights: exp(−s_W) L_W + s_W/2 + c exp(−s_D) L_D + s_D/2 (Kendall et al., arXiv 1705.07115).
+
+    c is 1/2 for a squared error and 1 for a cross-entropy. s is the logarithm of a variance; both begin at 0.
+
+    Args:
+        squared_error: whether L_D is a squared error.
+    """
+
+    def __init__(self, *, squared_error: bool) -> None:
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(2))
+        self.factor = 0.5 if squared_error else 1.0
+
+    def forward(self, writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Returns the weighted loss; it may be below 0."""
+        weights = (-self.log_variances).exp()
+        joined: Tensor = weights[0] * writer + self.factor * weights[1] * director + self.log_variances.sum() / 2
+        return joined
+
+
+# Those that are sums of the two losses with weights that do not depend on them: they commute with averaging.
+LINEAR: tuple[LossName, ...] = ("sum", "uncertainty")
+
+
+def join_of(name: LossName, *, squared_error: bool, sharpness: float = 1.0) -> Join:
+    """Returns how a name joins the two losses; `uncertainty` is a module with parameters of its own.
+
+    Args:
+        name: the loss.
+        squared_error: whether L_D is a squared error.
+        sharpness: τ of `wdal_smooth`.
+    """
+    if name == "uncertainty":
+        return UncertaintyWeights(squared_error=squared_error)
+    if name == "wdal_smooth":
+        return lambda writer, director: wdal_smooth(writer, director, sharpness=sharpness)
+    return {"wdal_stable": wdal_stable, "wdal": wdal, "sum": add}[name]
+
+
+def join_at_means(
+    join: Join,
+    writer: Float[Tensor, ""],
+    director: Float[Tensor, ""],
+    means: tuple[Float[Tensor, ""], Float[Tensor, ""]],
+) -> Float[Tensor, ""]:
+    """Returns the joined loss at the means, with gradients that flow through this process's part of them.
+
+    A join that is no weighted sum does not commute with averaging. Its two weights ∂L/∂L_W and ∂L/∂L_D are therefore
+    taken at the means over all processes; each process's part is multiplied by them. Averaged over the processes by
+    their number of examples, that is the gradient of the joined loss of the whole batch.
+
+    Args:
+        join: how the losses are joined.
+        writer: L_W of this process's examples.
+        director: L_D of this process's examples.
+        means: both, over the examples of all processes.
+    """
+    with torch.enable_grad():
+        at = [one.detach().requires_grad_() for one in means]
+        joined = join(*at)
+        weights = torch.autograd.grad(joined, at)
+    linear = weights[0] * writer + weights[1] * director
+    return joined.detach() + linear - linear.detach()

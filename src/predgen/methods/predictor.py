@@ -1,0 +1,66 @@
+"""The method that everybody uses: pool the prompt's states and put a head on them."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from predgen.backbones import Backbone
+from predgen.codec import Codec
+from predgen.directors import Mlp, pool_first, pool_last, pool_mean
+from predgen.methods.base import Answers, Method, Scale
+from predgen.methods.sampling import Draws
+
+Pooling = Literal["last", "mean", "first"]
+POOL = {"last": pool_last, "mean": pool_mean, "first": pool_first}
+
+
+class Predictor(Method):
+    """Pools the states of the prompt (last, mean or first token) and maps them to the prediction.
+
+    Args:
+        backbone: the language model.
+        codec: the target automaton; the predictor writes nothing and takes only the target from it.
+        scale: the standardization of numbers.
+        pooling: what is pooled.
+    """
+
+    writes = False
+
+    def __init__(self, backbone: Backbone, codec: Codec, scale: Scale, *, pooling: Pooling = "last") -> None:
+        super().__init__(backbone, codec, scale)
+        self.pooling = pooling
+        self.head = Mlp(backbone.hidden_size, self.num_outputs)
+
+    def forward(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        symbols: Int[Tensor, "batch target"],
+        symbol_mask: Bool[Tensor, "batch target"],
+        states: Int[Tensor, "batch target"],
+        truth: Tensor,
+        draws: Draws | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Returns the head's loss as `loss`."""
+        return {"loss": self.head_loss(self._outputs(prompt, prompt_mask), truth)}
+
+    @torch.no_grad()
+    def answer(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        *,
+        probabilities: bool = False,
+    ) -> Answers:
+        """Returns the head's answers."""
+        outputs = self._outputs(prompt, prompt_mask)
+        return self.head_answers(outputs, [None] * len(outputs), probabilities=probabilities)
+
+    def _outputs(
+        self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch output"]:
+        memory = self.backbone.read(prompt, prompt_mask)
+        outputs: Tensor = self.head(POOL[self.pooling](memory.prompt_states, memory.prompt_mask))
+        return outputs

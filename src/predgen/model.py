@@ -1,0 +1,295 @@
+"""A fitted model: predict, evaluate, save, load."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from predgen.artifact import Contents, load_artifact, save_artifact
+from predgen.columns import check_inputs
+from predgen.config import RunConfig
+from predgen.errors import ConfigError, DataError, explain, unknown_name
+from predgen.methods import Answers, Method
+from predgen.methods.predicting import answer_all
+from predgen.metrics import json_number, label_metrics, number_metrics
+from predgen.preparing import unseen_labels, values_of
+from predgen.statistics import bootstrap_interval
+from predgen.tables import TableLike, read_table, require_columns, row_numbers
+from predgen.targets import Label, Number, Target
+
+log = logging.getLogger("predgen")
+
+OUTPUT_COLUMNS = ("prediction", "written", "invalid")
+InvalidPolicy = Literal["nan", "warn", "raise"]
+BOOTSTRAP_SEED = 0
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does on rows whose answers are known.
+
+    Attributes:
+        metrics: by name, over the rows with a valid answer (an invalid label counts as wrong).
+        ci95: the 95 % interval of each, from a bootstrap over the rows.
+        rows: how many rows.
+        invalid_fraction: the share of answers that are no value of the target.
+        examples_per_second: rows answered per second, tokenization included.
+        warnings: what a reader of the figures must know.
+    """
+
+    metrics: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    rows: int
+    invalid_fraction: float
+    examples_per_second: float
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; a metric that is not defined is null."""
+        return {
+            "metrics": {name: json_number(value) for name, value in self.metrics.items()},
+            "ci95": {name: [json_number(low), json_number(high)] for name, (low, high) in self.ci95.items()},
+            "rows": self.rows,
+            "invalid_fraction": self.invalid_fraction,
+            "examples_per_second": self.examples_per_second,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers as arrays beside the truth, as metrics and tests take them.
+
+    Attributes:
+        truth: numbers, or label positions with −1 for a label never seen in training; shape (row,).
+        predicted: numbers with NaN, or label positions with −1, for an invalid answer; shape (row,).
+        probabilities: of each label, shape (row, label), or None.
+    """
+
+    kind: Literal["number", "label"]
+    truth: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray | None
+
+    def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Returns the metrics, of some rows or of all."""
+        part = slice(None) if rows is None else rows
+        if self.kind == "number":
+            return number_metrics(self.truth[part], self.predicted[part])
+        probabilities = None if self.probabilities is None else self.probabilities[part]
+        return label_metrics(self.truth[part], self.predicted[part], probabilities)
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns the 95 % interval of each metric, from a bootstrap over the rows."""
+        return bootstrap_interval(self.metrics, len(self.truth), seed=BOOTSTRAP_SEED)
+
+    @property
+    def invalid_fraction(self) -> float:
+        """The share of invalid answers."""
+        invalid = np.isnan(self.predicted) if self.kind == "number" else self.predicted < 0
+        return float(invalid.mean())
+
+
+def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored:
+    """Returns answers and truth as arrays.
+
+    Args:
+        target: what is predicted.
+        truth: the true values; None for a label never seen in training.
+        answers: the answers, in the order of the truth.
+    """
+    if isinstance(target, Number):
+        predicted = np.array([np.nan if value is None else value for value in answers.values], dtype=np.float64)
+        return Scored("number", np.array(truth, dtype=np.float64), predicted, None)
+
+    def positions(values: Sequence[Any]) -> np.ndarray:
+        found = [None if value is None else target.index(value) for value in values]
+        return np.array([-1 if position is None else position for position in found], dtype=np.int64)
+
+    probabilities = None if answers.probabilities is None else answers.probabilities.numpy()
+    return Scored("label", positions(truth), positions(answers.values), probabilities)
+
+
+class Model:
+    """A fitted model.
+
+    Attributes:
+        target: what it predicts.
+        config: the settings it was fitted with.
+        inputs: the columns that it reads.
+        record: the training record.
+    """
+
+    def __init__(self, method: Method, contents: Contents) -> None:
+        self.method = method
+        self.contents = contents
+
+    @property
+    def target(self) -> Target:
+        """What it predicts."""
+        return self.method.target
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings it was fitted with."""
+        return self.contents.config
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return self.contents.template.fields
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The training record: rows read, losses and metrics over training, the best step, seconds."""
+        return self.contents.record
+
+    def predict(self, rows: TableLike, *, invalid: InvalidPolicy = "nan") -> pd.DataFrame:
+        """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
+
+        Args:
+            rows: a table, a path, or a list of rows, with the input columns.
+            invalid: what to do where the written text is no value of the target (free decoding only): leave the
+                prediction empty (`nan`), also warn of it (`warn`), or raise.
+
+        Raises:
+            DataError: an input is missing; an answer is invalid and the policy is `raise`.
+            UnknownNameError: an input column is missing.
+        """
+        table = read_table(rows)
+        taken = [name for name in OUTPUT_COLUMNS if name in table.columns]
+        if taken:
+            raise DataError(
+                explain(
+                    expected="input columns whose names are free for the output",
+                    found=f"a column '{taken[0]}'",
+                    fix="Rename that column.",
+                )
+            )
+        answers = self._answer(table, probabilities=False)
+        wrong = [value is None for value in answers.values]
+        if any(wrong) and invalid != "nan":
+            first = wrong.index(True)
+            message = explain(
+                expected=f"a written {self.target.kind}",
+                found=f"{sum(wrong)} invalid of {len(wrong)}, first '{answers.written[first]}'",
+                fix="Use constrained decoding, or the policy 'nan'.",
+                row=row_numbers(table)[first],
+            )
+            if invalid == "raise":
+                raise DataError(message)
+            log.warning(message)
+        output = table.copy()
+        values = [np.nan if value is None else value for value in answers.values]
+        output["prediction"] = (
+            values if isinstance(self.target, Number) else pd.Series(answers.values, index=table.index, dtype=object)
+        )
+        output["written"] = pd.Series(answers.written, index=table.index, dtype=object)
+        output["invalid"] = wrong
+        return output
+
+    def evaluate(self, rows: TableLike) -> Evaluation:
+        """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
+
+        Raises:
+            DataError: an input or an answer is missing, or is no value of the target.
+        """
+        table = read_table(rows)
+        column = self.config.data.target
+        require_columns(table, [column])
+        truth = values_of(self.target, table, column)
+        unseen = unseen_labels(self.target, truth, table, column)
+        if unseen:
+            log.warning(unseen)
+        answers, seconds = self.answers(table)
+        scored = score(self.target, truth, answers)
+        metrics = scored.metrics()
+        if answers.valid_mass is not None:
+            metrics["valid_mass"] = float(answers.valid_mass.mean())
+        return Evaluation(
+            metrics=metrics,
+            ci95=scored.intervals(),
+            rows=len(table),
+            invalid_fraction=scored.invalid_fraction,
+            examples_per_second=len(table) / seconds,
+            warnings=(unseen,) if unseen else (),
+        )
+
+    def answers(self, table: pd.DataFrame) -> tuple[Answers, float]:
+        """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
+
+        Probabilities that cost more than the answers themselves are not in the seconds.
+        """
+        labels = isinstance(self.target, Label)
+        free = self.method.free_probabilities
+        start = time.perf_counter()
+        answers = self._answer(table, probabilities=labels and free)
+        seconds = time.perf_counter() - start
+        return (answers if free or not labels else self._answer(table, probabilities=True)), seconds
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Writes the model as one directory, whole or not at all.
+
+        Raises:
+            OutputExistsError: the path exists and was not to be overwritten.
+        """
+        save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
+
+    def _answer(self, table: pd.DataFrame, *, probabilities: bool) -> Answers:
+        """Returns the method's answers for the rows of a table."""
+        require_columns(table, self.inputs)
+        check_inputs(table, self.inputs)
+        prompts, num_cut = encode_prompts(self.method, self.contents, table)
+        if num_cut:
+            log.warning("%d of %d prompts were cut inside their longest field to fit the model.", num_cut, len(prompts))
+        batch_size = self.config.train.eval_batch_size
+        return answer_all(self.method, prompts, batch_size=batch_size, probabilities=probabilities)
+
+
+def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
+    """Returns the prompts of a table's rows as token ids, and how many were cut."""
+    backbone = method.backbone
+    longest = min(contents.config.model.max_prompt_tokens, backbone.max_positions - method.codec.max_length)
+    fields = list(contents.template.fields)
+    rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
+    return contents.template.prompts(rows, backbone.tokenize_prompts, longest)
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device is not there.
+        UnknownNameError: no device is named so.
+    """
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")
+    return torch.device(name)
+
+
+def load(path: str | Path, *, device: str = "auto") -> Model:
+    """Returns the model that an artifact holds.
+
+    Args:
+        path: the artifact's directory.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ArtifactError: it is missing, damaged, of a newer format, or of another base model.
+    """
+    where = choose_device(device)
+    method, contents = load_artifact(Path(path))
+    return Model(method.to(where), contents)

@@ -1,0 +1,1 @@
+"""What people read: tables of comparisons and evaluations."""

@@ -1,0 +1,94 @@
+"""Pictures of comparisons and of training, from their JSON, as PNG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from predgen.files import appears_whole
+
+DOTS_PER_INCH = 150
+# The panels of a training picture: a title, and what the log calls the curves in it.
+TRAINING_PANELS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("loss (training)", {"writer_loss": "L_W", "director_loss": "L_D", "loss": "loss"}),
+    ("L_D (validation)", {"eval_director_loss_gold": "on gold tokens", "eval_director_loss_own": "on own tokens"}),
+    (
+        "Writer's token accuracy (validation)",
+        {
+            "eval_writer_accuracy_gold": "after gold",
+            "eval_writer_accuracy_own": "after own",
+            "eval_exposure_gap": "exposure gap",
+        },
+    ),
+    ("sampling probability p", {"sampling_probability": "p"}),
+)
+
+
+def save_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
+    """Writes a picture with a panel for each metric: each method's value and its 95 % interval over the rows.
+
+    Small dots are the seeds.
+
+    Args:
+        comparison: the JSON of a `Comparison`.
+        path: the PNG file.
+    """
+    methods = comparison["methods"]
+    names = list(dict.fromkeys(name for result in methods.values() for name in result["metrics"]))
+    figure = Figure(figsize=(2.6 * len(names) + 1.5, 0.45 * len(methods) + 1.4), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        for row, result in enumerate(methods.values()):
+            _draw_result(panel, row, result, name)
+        panel.set_title(name)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(methods)), list(methods))
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    figure.suptitle(f"{comparison['rows']} {comparison['part']} rows; lines are 95 % intervals over the rows")
+    _save(figure, path)
+
+
+def _draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
+    value = result["metrics"].get(name)
+    low, high = result["ci95"].get(name, (None, None))
+    if value is None:
+        return
+    color = f"C{row}"
+    if low is not None and high is not None:
+        panel.plot([low, high], [row, row], color=color, linewidth=2)
+    panel.plot([value], [row], "o", color=color)
+    seeds = [seed[name] for seed in result["seeds"] if seed.get(name) is not None]
+    if len(seeds) > 1:
+        panel.plot(seeds, [row + 0.22] * len(seeds), ".", color=color, alpha=0.6)
+
+
+def save_training(record: Mapping[str, Any], path: str | Path) -> None:
+    """Writes a picture of a run: its losses, the Director's loss and the Writer's accuracy on gold and own tokens, p.
+
+    Args:
+        record: a model's training record.
+        path: the PNG file.
+    """
+    history = record["history"]
+    metric = f"eval_{record['metric']}"
+    panels: list[tuple[str, Mapping[str, str]]] = [*TRAINING_PANELS, (f"{record['metric']} (validation)", {metric: ""})]
+    shown = [(title, curves) for title, curves in panels if any(name in one for one in history for name in curves)]
+    figure = Figure(figsize=(3.4 * len(shown), 3.2), layout="constrained")
+    for panel, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for name, label in curves.items():
+            points = [(one["step"], one[name]) for one in history if one.get(name) is not None]
+            if points:
+                panel.plot(*zip(*points, strict=True), label=label, marker="." if name.startswith("eval_") else None)
+        panel.set_title(title)
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.3)
+        if any(curves.values()):
+            panel.legend()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with appears_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)

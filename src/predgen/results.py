@@ -1,0 +1,181 @@
+"""What a comparison found: metrics with intervals, the spread over seeds, paired tests of every pair."""
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from predgen.config import RunConfig
+from predgen.metrics import json_number, per_row_losses
+from predgen.model import BOOTSTRAP_SEED, Scored
+from predgen.statistics import (
+    bootstrap,
+    bootstrap_p_value,
+    holm,
+    paired_difference_interval,
+    paired_permutation,
+    percentile_interval,
+)
+
+# The metrics that are no means over rows: tested by a paired bootstrap.
+CORRELATIONS = ("pearson", "spearman")
+# The metrics that are means of per-row losses, the loss of each, and the sign that turns the loss into the metric.
+TESTED: dict[str, dict[str, tuple[str, int]]] = {
+    "number": {"mse": ("squared_error", 1), "mae": ("absolute_error", 1)},
+    "label": {"accuracy": ("error", -1), "log_loss": ("log_loss", 1)},
+}
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method's answers on the test rows, a list entry for each seed.
+
+    Attributes:
+        scored: answers and truth, for each seed.
+        train_seconds: mean over the seeds.
+        predict_examples_per_second: median over the seeds.
+    """
+
+    scored: list[Scored]
+    train_seconds: float
+    predict_examples_per_second: float
+
+    def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Returns the metrics, averaged over the seeds."""
+        each = [one.metrics(rows) for one in self.scored]
+        return {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
+
+    def losses(self) -> dict[str, np.ndarray]:
+        """Returns the losses of each row, averaged over the seeds: rows, not seeds, are the unit of the tests."""
+        each = [per_row_losses(one.kind, one.truth, one.predicted, one.probabilities) for one in self.scored]
+        return {name: np.mean([losses[name] for losses in each], axis=0) for name in each[0]}
+
+    @cached_property
+    def resampled(self) -> dict[str, np.ndarray]:
+        """The metrics over resamples of the rows, the same draws for all methods of a comparison."""
+        return bootstrap(self.metrics, len(self.scored[0].truth), seed=BOOTSTRAP_SEED)
+
+    @property
+    def invalid_fraction(self) -> float:
+        """The share of invalid answers, averaged over the seeds."""
+        return float(np.mean([one.invalid_fraction for one in self.scored]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        methods: the result of each method, the baselines first.
+        part: which rows the figures are of: `test`, or `validation` where there is no test part.
+        config: the settings that all methods shared.
+        tuned: the settings that were chosen for each method, where they were tuned.
+        against: the one method that all others are tested against; None tests every pair.
+    """
+
+    methods: dict[str, MethodResult]
+    part: str
+    config: RunConfig
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    against: str | None = None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The methods that are tested against each other."""
+        if self.against is None:
+            return list(itertools.combinations(self.methods, 2))
+        return [(name, self.against) for name in self.methods if name != self.against]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values: `methods` with their metrics, and the paired `tests`."""
+        return {
+            "methods": {
+                name: _method_json(result) | ({"tuned": self.tuned[name]} if name in self.tuned else {})
+                for name, result in self.methods.items()
+            },
+            "tests": _corrected(
+                [test for a, b in self.pairs for test in _tests(a, self.methods[a], b, self.methods[b])]
+            ),
+            "rows": len(next(iter(self.methods.values())).scored[0].truth),
+            "part": self.part,
+            "config": self.config.model_dump(mode="json", exclude={"model": {"method"}}),
+        }
+
+
+def _method_json(result: MethodResult) -> dict[str, Any]:
+    intervals = {name: percentile_interval(values) for name, values in result.resampled.items()}
+    return {
+        "metrics": {name: json_number(value) for name, value in result.metrics().items()},
+        "ci95": {name: [json_number(low), json_number(high)] for name, (low, high) in intervals.items()},
+        "train_seconds": result.train_seconds,
+        "predict_examples_per_second": result.predict_examples_per_second,
+        "invalid_fraction": result.invalid_fraction,
+        "seed_deviation": _seed_deviation(result),
+        "seeds": [{name: json_number(value) for name, value in one.metrics().items()} for one in result.scored],
+    }
+
+
+def _seed_deviation(result: MethodResult) -> dict[str, float | None]:
+    """Returns the standard deviation of each metric over the seeds; None where one seed tells none."""
+    each = [one.metrics() for one in result.scored]
+    return {
+        name: json_number(float(np.std([one[name] for one in each], ddof=1))) if len(each) > 1 else None
+        for name in each[0]
+    }
+
+
+def _corrected(tests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the tests with `p_holm`: corrected over the pairs, for each metric apart."""
+    for metric in {test["metric"] for test in tests}:
+        of_metric = [test for test in tests if test["metric"] == metric]
+        for test, corrected in zip(of_metric, holm([one["p_value"] for one in of_metric]), strict=True):
+            test["p_holm"] = corrected
+    return tests
+
+
+def _tests(a: str, first: MethodResult, b: str, second: MethodResult) -> list[dict[str, Any]]:
+    """Returns the paired tests of two methods over the rows that both answered validly."""
+    losses_a, losses_b = first.losses(), second.losses()
+    tests = []
+    for metric, (loss, sign) in TESTED[first.scored[0].kind].items():
+        if loss not in losses_a or loss not in losses_b:
+            continue
+        both = np.isfinite(losses_a[loss]) & np.isfinite(losses_b[loss])
+        if not both.any():
+            continue
+        one, other = sign * losses_a[loss][both], sign * losses_b[loss][both]
+        low, high = paired_difference_interval(one, other, seed=BOOTSTRAP_SEED)
+        tests.append(
+            {
+                "a": a,
+                "b": b,
+                "metric": metric,
+                "difference": float((one - other).mean()),
+                "ci95": [low, high],
+                "p_value": paired_permutation(one, other, seed=BOOTSTRAP_SEED),
+            }
+        )
+    if first.scored[0].kind == "number":
+        tests += [
+            test for metric in CORRELATIONS if (test := _correlation_test(a, first, b, second, metric)) is not None
+        ]
+    return tests
+
+
+def _correlation_test(a: str, first: MethodResult, b: str, second: MethodResult, metric: str) -> dict[str, Any] | None:
+    """Returns the paired bootstrap of two methods' correlations; None where one is not defined."""
+    observed = first.metrics()[metric] - second.metrics()[metric]
+    if not np.isfinite(observed):
+        return None
+    drawn = first.resampled[metric] - second.resampled[metric]
+    low, high = percentile_interval(drawn)
+    return {
+        "a": a,
+        "b": b,
+        "metric": metric,
+        "difference": observed,
+        "ci95": [low, high],
+        "p_value": bootstrap_p_value(drawn),
+    }

@@ -1,0 +1,430 @@
+"""Training on Hugging Face's Trainer: what it must do otherwise than by default, hook by hook."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import EvalLoopOutput
+
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
+from predgen.batches import BucketSampler, Collator, Examples
+from predgen.checkpoints import seal
+from predgen.config import TrainSettings
+from predgen.errors import ConfigError, DivergenceError, TrainingError
+from predgen.files import write_text
+from predgen.methods import Method
+from predgen.methods.sampling import Draws, draw
+from predgen.processes import mean_over_processes, num_processes, wait_for_all
+from predgen.schedules import follow_accuracy, sampling_probability
+
+WEIGHTS_FILE = "model.safetensors"
+SAMPLING_FILE = "sampling.json"
+LOGS_PER_RUN = 50
+# From the rows' answers to metrics, the one that chooses the checkpoint among them.
+Validate = Callable[[Method], dict[str, float]]
+
+
+def trainable_weights(method: nn.Module) -> dict[str, Tensor]:
+    """Returns the trainable parameters by name, each tied one once, on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in method.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copies saved weights into a method.
+
+    Raises:
+        KeyError: names that are missing, or that the method does not have.
+        ValueError: a shape that differs.
+    """
+    parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
+    if set(parameters) != set(weights):
+        raise KeyError(f"names differ, such as '{min(set(parameters) ^ set(weights))}'")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise ValueError(f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
+            parameter.copy_(weights[name])
+
+
+class PredGenTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer for a method.
+
+    Args:
+        method: what is trained.
+        arguments: from `training_arguments`.
+        settings: the run's training settings.
+        collator: makes batches of the training examples.
+        validate: free-running validation, called with the method.
+    """
+
+    optimizer: Any
+
+    def __init__(
+        self,
+        method: Method,
+        arguments: TrainingArguments,
+        settings: TrainSettings,
+        collator: Collator,
+        validate: Validate,
+    ) -> None:
+        # No hook may run before these are there.
+        self.settings = settings
+        self.validate = validate
+        self._micro_step = (-1, 0)
+        self._accuracy = 0.0
+        self._parts: dict[str, float] = {}
+        self._num_parts = 0
+        super().__init__(
+            model=method,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=collator.examples,
+            eval_dataset=collator.examples,  # `evaluation_loop` reads none of it; `evaluate` wants one
+            callbacks=[_Epochs(), _EvaluateAtEnd(), EarlyStoppingCallback(settings.patience)],
+        )
+        self.remove_callback(PrinterCallback)
+        # The loss is a mean over the examples of the whole accumulated batch already.
+        self.loss_is_scaled_for_ga = True
+
+    # ---- order of the rows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """Returns length buckets whose order depends on seed and epoch alone, so that a resumed run repeats it."""
+        examples: Examples = self.data_collator.examples
+        self.sampler = BucketSampler(examples.lengths, self.args.train_batch_size, self.args.seed)
+        return self.sampler
+
+    # ---- losses
+
+    @property
+    def sampling_probability(self) -> float:
+        """The probability p of feeding the model its own token at this step; 0 for a method that never is."""
+        if not self.accelerator.unwrap_model(self.model).samples:
+            return 0.0
+        return sampling_probability(
+            self.settings.schedule,
+            progress=self.state.global_step / max(self.state.max_steps, 1),
+            start=self.settings.sampling_start,
+            end=self.settings.sampling_end,
+            fraction=self.settings.sampling_fraction,
+            accuracy=self._accuracy,
+        )
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        """Returns the number of examples of the accumulated batch over all processes."""
+        if not batch_samples:
+            return None
+        rows = torch.tensor(sum(len(batch["truth"]) for batch in batch_samples), device=device)
+        gathered: Tensor = self.accelerator.gather(rows.reshape(1)).sum()
+        return gathered
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Returns the micro-batch's share of the accumulated batch's mean loss.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+        """
+        parts = model(**inputs, draws=self._draws(inputs["symbol_mask"]))
+        loss = parts["loss"]
+        if not bool(torch.isfinite(loss)):
+            raise _diverged("loss", float(loss.detach()), self.state.global_step)
+        for name, value in parts.items():
+            self._parts[name] = self._parts.get(name, 0.0) + float(value.detach())
+        self._num_parts += 1
+        if "writer_accuracy" in parts:
+            accuracy = mean_over_processes(parts["writer_accuracy"].reshape(1), len(inputs["truth"]))
+            self._accuracy = follow_accuracy(self._accuracy, float(accuracy))
+        if num_items_in_batch is not None:
+            # DDP averages gradients over the processes; the sum over them is what is meant.
+            loss = loss * (len(inputs["truth"]) * self.accelerator.num_processes / num_items_in_batch)
+        return (loss, parts) if return_outputs else loss
+
+    def _draws(self, mask: Tensor) -> Draws | None:
+        """Returns draws from (seed, step, micro-step, process) alone: evaluation does not disturb them."""
+        method = self.accelerator.unwrap_model(self.model)
+        if not method.samples:
+            return None
+        step, micro_step = self._micro_step
+        # Counted anew in every step: the last one of an epoch may have fewer micro-batches than the others.
+        micro_step = micro_step + 1 if step == self.state.global_step else 0
+        self._micro_step = (self.state.global_step, micro_step)
+        key = 0
+        # A batch that is drawn as one is so on all processes.
+        process = 0 if self.settings.sampling_unit == "batch" else self.args.process_index
+        for part in (self.args.seed, *self._micro_step, process):
+            key = (key * 1_000_003 + part + 1) % (2**63 - 1)
+        return draw(
+            mask,
+            probability=self.sampling_probability,
+            generator=torch.Generator().manual_seed(key),
+            unit=self.settings.sampling_unit,
+            num_symbols=method.codec.num_symbols if self.settings.sampling_choice == "softmax" else None,
+            director_share=self.settings.director_share,
+        )
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clips, and stops the run before a step with gradients that are not finite."""
+        norm = super()._clip_grad_norm(model)
+        # With fp16 the loss scaler skips such steps by itself and lowers its scale.
+        if norm is not None and self.args.fp16 is False and not math.isfinite(float(norm)):
+            raise _diverged("gradient", float(norm), self.state.global_step)
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds L_W, L_D (means since the last log) and p to what the Trainer logs."""
+        if "loss" in logs and self._num_parts:
+            for name in ("writer_loss", "director_loss", "writer_accuracy"):
+                if name in self._parts:
+                    logs[name] = self._parts[name] / self._num_parts
+            if self.accelerator.unwrap_model(self.model).samples:
+                logs["sampling_probability"] = self.sampling_probability
+            self._parts, self._num_parts = {}, 0
+        super().log(logs, start_time)
+
+    # ---- optimizer
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Returns AdamW with the heads at their own learning rate; vectors are not decayed."""
+        optimizer: torch.optim.Optimizer | None = self.optimizer
+        if optimizer is None:
+            heads = {id(parameter) for parameter in self.model.heads()}
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    groups.setdefault((id(parameter) in heads, parameter.dim() > 1), []).append(parameter)
+            rate = self.settings.head_learning_rate or TUNED_HEAD_LEARNING_RATE
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer = optimizer_class(
+                [
+                    {
+                        "params": parameters,
+                        "lr": rate if is_head else self.args.learning_rate,
+                        "weight_decay": self.args.weight_decay if decays else 0.0,
+                    }
+                    for (is_head, decays), parameters in groups.items()
+                ],
+                **options,
+            )
+        return optimizer
+
+    # ---- free-running validation
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Returns the task's metrics over what the method writes by itself, not over teacher-forced losses."""
+        metrics = self.validate(self.accelerator.unwrap_model(self.model))
+        return EvalLoopOutput(
+            predictions=None,
+            label_ids=None,
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(self.eval_dataset),
+        )
+
+    # ---- checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Saves and seals a checkpoint, or leaves none.
+
+        Raises:
+            TrainingError: it could not be written.
+        """
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            wait_for_all()
+            if self.args.should_save:
+                seal(folder)
+        except (OSError, SafetensorError, RuntimeError) as error:  # what the system, safetensors and torch raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise TrainingError(
+                f"Expected to write the checkpoint '{folder}', found a fault: {error}. Make room on the disk or choose "
+                "another folder; the checkpoint before it is kept, and --resume goes on from there."
+            ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Saves the trainable weights alone; a module with tied weights could not be saved whole."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trainable_weights(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS_FILE)
+        write_text(folder / SAMPLING_FILE, json.dumps({"writer_accuracy": self._accuracy}) + "\n")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Loads the trainable weights, and what the adaptive schedule follows."""
+        followed = json.loads((Path(resume_from_checkpoint) / SAMPLING_FILE).read_text(encoding="utf-8"))
+        self._accuracy = float(followed["writer_accuracy"])
+        weights = load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE)
+        load_trainable_weights(self.accelerator.unwrap_model(model if model is not None else self.model), weights)
+
+    def _load_best_model(self) -> None:
+        """Loads the weights of the best validation, wherever the run's folder is by now."""
+        self._load_from_checkpoint(str(Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name))
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tells the sampler its epoch, also when a run goes on in the middle of one."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        loader = kwargs["train_dataloader"]
+        _sampler_of(loader).set_epoch(int(state.epoch or 0))
+
+
+class _EvaluateAtEnd(TrainerCallback):  # type: ignore[misc]
+    """Evaluates after the last step, wherever it falls, so that the last weights can be the best ones."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+            control.should_save = True
+
+
+def _sampler_of(loader: Any) -> BucketSampler:
+    """Returns the bucket sampler under the layers that accelerate puts around it."""
+    part = loader.batch_sampler
+    while not isinstance(getattr(part, "sampler", None), BucketSampler):
+        part = part.batch_sampler
+    sampler: BucketSampler = part.sampler
+    return sampler
+
+
+def _diverged(what: str, value: float, step: int) -> DivergenceError:
+    return DivergenceError(
+        f"Expected a finite {what}, found {value} at step {step + 1}. The run stopped; its last checkpoint is kept. "
+        "Lower the learning rate (--learning-rate), or train in float32."
+    )
+
+
+def smaller_batches(settings: TrainSettings) -> TrainSettings:
+    """Returns settings that need less memory and step over the same number of rows.
+
+    The batch is at most half as large and is accumulated as many times more; prediction batches are halved.
+
+    Raises:
+        TrainingError: one row at a time is as small as a batch can be.
+    """
+    rows = settings.batch_size * settings.accumulation
+    size = next((size for size in range(settings.batch_size // 2, 0, -1) if rows % size == 0), None)
+    if size is None:
+        raise TrainingError(
+            "Expected one row at a time to fit into memory, found that it does not. Use a smaller backbone, shorter "
+            "prompts (--set max_prompt_tokens=…), or a larger device."
+        )
+    return settings.model_copy(
+        update={
+            "batch_size": size,
+            "accumulation": rows // size,
+            "eval_batch_size": max(settings.eval_batch_size // 2, 1),
+        }
+    )
+
+
+def runs_on_cpu(settings: TrainSettings) -> bool:
+    """Returns whether the settings and this machine mean training on the CPU."""
+    return settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
+
+
+def total_steps(settings: TrainSettings, num_rows: int, processes: int = 1) -> tuple[int, int]:
+    """Returns the optimizer steps of the run and of one epoch."""
+    batches = math.ceil(num_rows / (settings.batch_size * processes))
+    per_epoch = math.ceil(batches / settings.accumulation)
+    return settings.max_steps or max(1, math.ceil(settings.epochs * per_epoch)), per_epoch
+
+
+def training_arguments(
+    settings: TrainSettings, folder: Path, *, num_rows: int, peft: Any, hidden_size: int, metric: str, higher: bool
+) -> TrainingArguments:
+    """Returns the Trainer's arguments for a run.
+
+    Args:
+        settings: the run's settings.
+        folder: where checkpoints go.
+        num_rows: training rows.
+        peft: which tuned learning rate is the default.
+        hidden_size: the backbone's width, for the same.
+        metric: the metric that chooses the checkpoint.
+        higher: whether more of it is better.
+
+    Raises:
+        ConfigError: the device or an integration is not there.
+    """
+    try:
+        for callback in get_reporting_integration_callbacks(list(settings.report_to)):
+            callback()  # it looks for its library here
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"Expected Trainer integrations that are installed for report_to, found {', '.join(settings.report_to)}: "
+            f"{error} Install it, or leave report_to out."
+        ) from error
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
+    if settings.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")
+    steps, per_epoch = total_steps(settings, num_rows, num_processes())
+    eval_steps = max(1, math.ceil(min(per_epoch, steps) / settings.evals_per_epoch))
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.eval_batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate or default_learning_rate(peft, hidden_size),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(settings.warmup_fraction * steps),
+        eval_strategy="steps",
+        eval_steps=eval_steps,
+        save_strategy="steps",
+        save_steps=eval_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+        greater_is_better=higher,
+        restore_callback_states_from_checkpoint=True,
+        logging_strategy="steps",
+        logging_steps=max(1, steps // LOGS_PER_RUN),
+        logging_nan_inf_filter=False,
+        report_to=list(settings.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["truth"],
+        dataloader_pin_memory=False,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        use_cpu=runs_on_cpu(settings),
+        seed=settings.seed,
+    )
+    # One process trains on one device; several devices are several processes (accelerate launch).
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

@@ -1,0 +1,98 @@
+"""Equal numbers of tuning trials for every method, chosen on the validation part alone."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
+from predgen.backbones import find_source, width_of
+from predgen.config import RunConfig, build_config
+from predgen.errors import DivergenceError, TrainingError
+from predgen.fitting import fit_prepared
+from predgen.metrics import HIGHER_IS_BETTER
+from predgen.preparing import Prepared
+from predgen.runs import Finished
+
+log = logging.getLogger("predgen")
+
+# Learning rates are searched from the default divided by this to the default times this, on a logarithmic scale.
+SPAN = 5.0
+
+
+def tune(
+    config: RunConfig, prepared: Prepared, name: str, trials: int, finished: Finished, *, quiet: bool
+) -> dict[str, Any]:
+    """Returns the settings of the best trial on the validation part, by the metric that chooses checkpoints.
+
+    Searched are the learning rates of the backbone and of the heads, by Optuna's tree-structured Parzen estimator
+    (Bergstra et al. 2011). The first trial has the defaults. What a trial tries follows from the run's seed and the
+    trials before it, so that an interrupted search goes on to the same end.
+
+    Args:
+        config: the method's settings.
+        prepared: the table.
+        name: what the method is called in the files of finished figures.
+        trials: how many.
+        finished: the figures that are finished.
+        quiet: show no progress.
+
+    Raises:
+        TrainingError: no trial ended with finite figures.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    metric = config.train.metric or prepared.target.default_metric
+    higher = HIGHER_IS_BETTER[metric]
+    defaults = _defaults(config)
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        key: optuna.distributions.FloatDistribution(value / SPAN, value * SPAN, log=True)
+        for key, value in defaults.items()
+    }
+    study = optuna.create_study(direction="maximize" if higher else "minimize")
+    study.enqueue_trial(defaults)
+    for number in range(trials):
+        study.sampler = optuna.samplers.TPESampler(seed=_seed(config.train.seed, name, number), n_startup_trials=5)
+        trial = study.ask(space)
+        own = build_config(config.model_dump(mode="json"), trial.params)
+
+        def figures(folder: Path | None, own: RunConfig = own, trial: Any = trial) -> dict[str, Any]:
+            log.info("Trial %d of %d of %s: %s", trial.number + 1, trials, name, _shown(trial.params))
+            try:
+                model = fit_prepared(own, prepared, folder, resume=folder is not None, quiet=quiet)
+            except DivergenceError as error:  # a full disk is no trial's fault
+                log.warning("The trial failed: %s", error)
+                return {"settings": trial.params, metric: None}
+            return {"settings": trial.params, metric: model.record["best_metric"]}
+
+        value = finished.figures(f"{name}-trial{number}", figures)[metric]
+        if value is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, value)
+    if not any(one.value is not None for one in study.trials):
+        raise TrainingError(
+            f"Expected a trial of {name} with finite figures, found none in {trials}. See the warnings."
+        )
+    best = study.best_trial
+    log.info("Best of %d trials of %s: %s %.4f with %s", trials, name, metric, best.value, _shown(best.params))
+    return dict(best.params)
+
+
+def _defaults(config: RunConfig) -> dict[str, float]:
+    """Returns the searched settings with their defaults; the generator has no heads."""
+    width = width_of(find_source(config.model.backbone, config.model.revision))
+    rate = config.train.learning_rate or default_learning_rate(config.model.peft, width)
+    found = {"train.learning_rate": rate}
+    if config.model.method != "generator":
+        found["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
+    return found
+
+
+def _seed(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def _shown(params: dict[str, float]) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]} {value:.2e}" for key, value in params.items())

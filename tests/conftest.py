@@ -1,0 +1,11 @@
+"""What holds for every test: shapes in signatures are checked, and no test fails because the machine is slow.
+
+Jaxtyping's hook, with beartype behind it, must be in place before the package is imported.
+"""
+
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+install_import_hook("predgen", "beartype.beartype")
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")

@@ -1,0 +1,236 @@
+"""Tiny random language models and tokenizers, and slow answers to compare the fast ones with.
+
+The weights are enlarged: with the usual small ones a wrong mask or a wrong position changes next to nothing. The
+references run one unpadded row at a time through the Hugging Face model itself, without a cache, and find what may
+follow by listing all values; they share no code with what they check.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.codec import Codec
+from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.targets import Label, Number, Target
+
+FAMILIES = ("llama", "gpt2", "qwen2")
+ROADS = [pytest.param(False, id="cached"), pytest.param(True, id="plain")]
+HIDDEN_SIZE = 16
+MAX_POSITIONS = 96
+
+# Both have targets of unequal lengths, forced tokens inside and choices at the end.
+NUMBER = Number(-2.5, 12.0, decimals=1)
+LABEL = Label(("x", "y", "z", "w"), ("good", "very good", "good grief", "bad"))
+TARGETS: dict[str, Target] = {"number": NUMBER, "label": LABEL}
+VALUES: dict[str, list[Any]] = {"number": [-1.2, 3.0, 11.9, 0.0, 12.0], "label": ["y", "x", "w", "z", "x"]}
+PROMPT_LENGTHS = (9, 2, 6, 1, 4)
+
+_FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 1, "tie_word_embeddings": False},
+    "gpt2": {"n_positions": MAX_POSITIONS, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+    "qwen2": {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "mistral": {"num_key_value_heads": 1, "sliding_window": 4},
+    "gemma2": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4},
+}
+WORDS = ("a", "good", "very", "bad", "film", "1", "2")
+_CORPUS = ["a good film 3.5", "a very good film", "a bad film 12.0", "good grief, what a film", "very bad 1313"]
+
+
+# ---- models and tokenizers
+
+
+def byte_level_tokenizer(*, eos: str | None = "</s>", pad: str | None = "<pad>") -> PreTrainedTokenizerFast:
+    """Returns a byte-level BPE: every text has tokens, and digits are merged in running text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [token for token in dict.fromkeys((pad, eos)) if token is not None]
+    trainer = trainers.BpeTrainer(
+        vocab_size=290,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=specials,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=eos, pad_token=pad, clean_up_tokenization_spaces=False
+    )
+
+
+def word_level_tokenizer(
+    words: Sequence[str] = ("a", "good", "very", "bad", "film", "1", "2"),
+) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer of whole words, without an end token and without most digits."""
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(("<unk>", *words))}, "<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def tiny_model(family: str, vocab_size: int, *, seed: int = 0, std: float = 0.5, **changes: Any) -> Any:
+    """Returns a causal language model of two layers with large random weights, in evaluation mode.
+
+    Args:
+        family: its `model_type`.
+        vocab_size: rows of its embeddings.
+        seed: of its weights.
+        std: of its weights; those of norms lie around 1.
+        changes: settings of the config.
+    """
+    settings = {
+        "vocab_size": vocab_size,
+        "hidden_size": HIDDEN_SIZE,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": MAX_POSITIONS,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        **_FAMILY_SETTINGS.get(family, {}),
+        **changes,
+    }
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            center = 1.0 if "norm" in name.lower() or ".ln_" in name else 0.0
+            is_gain = center and name.endswith("weight")
+            parameter.normal_(1.0 if is_gain else 0.0, 0.1 if center else std, generator=generator)
+    return model.eval()
+
+
+def tiny_backbone(family: str = "llama", *, plain: bool = False, seed: int = 0, **changes: Any) -> DecoderOnlyBackbone:
+    """Returns a backbone over a tiny model and the byte-level tokenizer; equal arguments give equal weights."""
+    tokenizer = byte_level_tokenizer()
+    return DecoderOnlyBackbone(tiny_model(family, len(tokenizer), seed=seed, **changes), tokenizer, plain=plain)
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Turns gradient checkpointing on, under the name that it has in this version of transformers."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+
+
+def save_model(folder: Path, model: Any, tokenizer: Any | None) -> str:
+    """Writes a model's folder and returns its name, as a user would give it."""
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_method(name: str, backbone: DecoderOnlyBackbone, target: Target, *, seed: int = 0, **settings: Any) -> Method:
+    """Returns a method over a backbone, with heads that the seed decides."""
+    torch.manual_seed(seed)
+    made = {"predictor": Predictor, "generator": Generator, "predgen": PredGen}[name]
+    scale = Scale(2.0, 3.0) if isinstance(target, Number) else Scale()
+    method: Method = made(backbone, Codec(target, backbone), scale, **settings)
+    return method
+
+
+# ---- batches
+
+
+def ragged_prompts(vocab_size: int, lengths: Sequence[int] = PROMPT_LENGTHS, seed: int = 0) -> list[list[int]]:
+    """Returns random prompts of the given lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(vocab_size, (length,), generator=generator).tolist() for length in lengths]
+
+
+def batch_for(method: Method, prompts: Sequence[list[int]], values: Sequence[Any]) -> dict[str, Tensor]:
+    """Returns the keyword arguments of a method's `forward`."""
+    tokens, mask = method.backbone.collate(prompts)
+    gold = method.codec.encode(values)
+    target = method.target
+    if isinstance(target, Label):
+        truth = torch.tensor([target.values.index(value) for value in values])
+    else:
+        truth = torch.tensor([(value - method.scale.mean) / method.scale.deviation for value in values])
+    return {
+        "prompt": tokens,
+        "prompt_mask": mask,
+        "symbols": gold.symbols,
+        "symbol_mask": gold.mask,
+        "states": gold.states,
+        "truth": truth,
+    }
+
+
+# ---- references
+
+
+def all_paths(backbone: DecoderOnlyBackbone, target: Target) -> dict[tuple[int, ...], Any]:
+    """Returns the token ids of every value of a target, the end token included, and the value."""
+    if isinstance(target, Label):
+        ids = backbone.word_ids(target.words)
+        return {(*path, backbone.end_id): value for path, value in zip(ids, target.values, strict=True)}
+    unit = 10**target.decimals
+    found = {}
+    for units in range(round(target.low * unit), round(target.high * unit) + 1):
+        text = f"{units / unit:.{target.decimals}f}"
+        found[(*(backbone.symbol_id(character) for character in text), backbone.end_id)] = float(text)
+    return found
+
+
+def may_follow(paths: Mapping[tuple[int, ...], Any], prefix: Sequence[int]) -> list[int]:
+    """Returns the tokens that continue a prefix towards some value."""
+    start = tuple(prefix)
+    return sorted({path[len(start)] for path in paths if path[: len(start)] == start and len(path) > len(start)})
+
+
+def path_of(paths: Mapping[tuple[int, ...], Any], value: Any) -> list[int]:
+    """Returns the token ids of one value."""
+    return list(next(path for path, one in paths.items() if one == value))
+
+
+def run_alone(model: Any, prompt: Sequence[int], target: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Returns H[0..m] and the logits that follow each, from one unpadded forward without a cache."""
+    output = model(input_ids=torch.tensor([[*prompt, *target]]), use_cache=False, output_hidden_states=True)
+    return output.hidden_states[-1][0, len(prompt) - 1 :], output.logits[0, len(prompt) - 1 :]
+
+
+def write_alone(model: Any, prompt: Sequence[int], paths: Mapping[tuple[int, ...], Any]) -> list[int]:
+    """Returns the greedily written tokens, one full forward for every token, forced or not."""
+    written: list[int] = []
+    while allowed := may_follow(paths, written):
+        logits = run_alone(model, prompt, written)[1][-1]
+        written.append(max(allowed, key=lambda token: float(logits[token])))
+    return written
+
+
+def writer_loss_alone(
+    model: Any,
+    prompt: Sequence[int],
+    gold: Sequence[int],
+    paths: Mapping[tuple[int, ...], Any],
+    fed: Sequence[int] | None = None,
+) -> Tensor:
+    """Returns one row's mean cross-entropy over the tokens that had a choice, in nats.
+
+    Args:
+        model: the Hugging Face model.
+        prompt: the row's prompt.
+        gold: its target.
+        paths: the targets of all values.
+        fed: the tokens that the model is fed; gold if not given.
+    """
+    logits = run_alone(model, prompt, gold if fed is None else fed)[1]
+    losses = []
+    for position, token in enumerate(gold):
+        allowed = may_follow(paths, gold[:position])
+        if len(allowed) > 1:
+            losses.append(torch.logsumexp(logits[position, allowed], dim=0) - logits[position, token])
+    return torch.stack(losses).mean()
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Returns |found − expected| / |expected|, in Euclidean norms."""
+    return float((found - expected).detach().norm() / expected.detach().norm().clamp(min=1e-30))

@@ -1,0 +1,352 @@
+"""Decoding: every constrained answer is valid and equals the slow way, and labels are scored exactly."""
+
+import itertools
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from predgen.backbones import Memory
+from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.codec import Codec
+from predgen.decoding import greedy, greedy_free, score_labels
+from predgen.methods.generator import FREE_MARGIN_TOKENS
+from predgen.targets import Label, Number, Target
+
+from .shapes import (
+    FAMILIES,
+    LABEL,
+    NUMBER,
+    ROADS,
+    TARGETS,
+    all_paths,
+    byte_level_tokenizer,
+    path_of,
+    ragged_prompts,
+    relative_difference,
+    run_alone,
+    tiny_backbone,
+    tiny_method,
+    tiny_model,
+    word_level_tokenizer,
+    write_alone,
+)
+
+ODD_TARGETS: list[Target] = [
+    Number(0.0, 9.99, decimals=2),
+    Number(-1.0, 1.0, decimals=1),
+    Number(3.0, 3.9, decimals=1),  # forced from the start
+    Number(-120.0, 7.0, decimals=0),
+    Number(99.95, 100.05, decimals=2),
+    Label((True, False), ("true", "false")),
+    Label((1, 2, 3), ("good", "good film", "good film very")),  # each a prefix of the next
+]
+
+
+@cache
+def backbone_of(family: str, plain: bool = False, seed: int = 0) -> DecoderOnlyBackbone:
+    return tiny_backbone(family, plain=plain, seed=seed)
+
+
+def read(backbone: DecoderOnlyBackbone, prompts: list[list[int]]) -> Memory:
+    return backbone.read(*backbone.collate(prompts))
+
+
+# ---- greedy along the automaton
+
+
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("kind", ["number", "label"])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_greedy_equals_one_full_forward_for_every_token(family: str, kind: str, plain: bool) -> None:
+    for seed in range(3):
+        backbone = backbone_of(family, plain, seed)
+        codec = Codec(TARGETS[kind], backbone)
+        paths = all_paths(backbone, codec.target)
+        prompts = ragged_prompts(backbone.model.config.vocab_size, seed=seed)
+        for with_states in (False, True):
+            decoded = greedy(backbone, read(backbone, prompts), codec, with_states=with_states)
+            found = [codec.symbols[torch.tensor(path)].tolist() for path in decoded.paths()]
+            assert found == [write_alone(backbone.model, prompt, paths) for prompt in prompts]
+
+
+def limits() -> st.SearchStrategy[Number]:
+    def number(decimals: int, units: tuple[int, int]) -> Number:
+        low, high = sorted(units)
+        return Number(low / 10**decimals, (high + 1) / 10**decimals, decimals)
+
+    return st.builds(number, st.integers(0, 3), st.tuples(*[st.integers(-20000, 20000)] * 2))
+
+
+def words() -> st.SearchStrategy[Label]:
+    chosen = st.lists(st.text("abdo ", min_size=1, max_size=6).map(str.strip).filter(bool), min_size=2, max_size=6)
+    return (
+        chosen.map(lambda one: sorted(set(one)))
+        .filter(lambda one: len(one) > 1)
+        .map(lambda one: Label(tuple(one), tuple(one)))
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=20)
+@given(
+    target=st.one_of(st.sampled_from(ODD_TARGETS), limits(), words()),
+    seed=st.integers(0, 3),
+    lengths=st.lists(st.integers(1, 10), min_size=1, max_size=5),
+)
+@torch.no_grad()
+def test_every_constrained_answer_is_valid(family: str, target: Target, seed: int, lengths: list[int]) -> None:
+    backbone = backbone_of(family, False, seed)
+    method = tiny_method("generator", backbone, target)
+    prompts = ragged_prompts(backbone.model.config.vocab_size, lengths, seed=seed)
+    answers = method.answer(*backbone.collate(prompts))
+    assert len(answers.values) == len(answers.written) == len(prompts)
+    for value, text in zip(answers.values, answers.written, strict=True):
+        assert text is not None
+        assert target.from_text(text) == value
+        assert target.to_text(value) == text
+        if isinstance(target, Number):
+            assert target.low <= value <= target.high
+            assert backbone.text_of([backbone.symbol_id(character) for character in text]) == text
+        else:
+            assert value in target.values
+
+
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("kind", ["number", "label"])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_the_states_of_decoding_are_those_of_training(family: str, kind: str, plain: bool) -> None:
+    backbone = backbone_of(family, plain)
+    codec = Codec(TARGETS[kind], backbone)
+    prompts = ragged_prompts(250, range(1, 17), seed=6)
+    memory = read(backbone, prompts)
+    decoded = greedy(backbone, memory, codec, with_states=True)
+    assert decoded.states is not None
+    assert decoded.states.shape[:2] == decoded.symbols.shape == decoded.mask.shape
+    assert len({len(path) for path in decoded.paths()}) > 1, "rows of one length could not show wrong padding"
+    # The same values as gold in training: another padding, one write instead of several.
+    gold = codec.encode([(codec.read(path) or (None,))[0] for path in decoded.paths()])
+    written = backbone.write(memory, codec.symbols[gold.symbols], gold.mask)
+    for row, path in enumerate(decoded.paths()):
+        found = decoded.states[row][decoded.mask[row]]
+        assert relative_difference(found, written.states[row, 1 : 1 + len(path)]) < 1e-5
+        alone, _ = run_alone(backbone.model, prompts[row], codec.symbols[torch.tensor(path)].tolist())
+        assert relative_difference(found, alone[1:]) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_the_director_says_the_same_in_training_and_in_decoding(family: str) -> None:
+    for kind, target in TARGETS.items():
+        method = tiny_method("predgen", backbone_of(family), target)
+        prompts = ragged_prompts(250, seed=2)
+        memory = read(method.backbone, prompts)
+        decoded, values, _ = method.write_constrained(memory, with_states=True)
+        gold = method.codec.encode(values)
+        written = method.backbone.write(memory, method.codec.symbols[gold.symbols], gold.mask)
+        assert decoded.states is not None
+        found = method.director(decoded.states, decoded.mask)
+        torch.testing.assert_close(
+            found, method.director(written.states[:, 1:], gold.mask), atol=1e-5, rtol=1e-5, msg=kind
+        )
+
+
+# ---- what it costs
+
+
+def count_forwards(model: Any, run: Callable[[], object]) -> int:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("target", "without_states"),
+    [
+        # Three digits are decided; the point and the end token are written along: read, "d.", "d".
+        pytest.param(Number(0.0, 9.99, decimals=2), 3, id="d.dd"),
+        pytest.param(Number(3.0, 3.9, decimals=1), 2, id="3.d"),
+        pytest.param(Number(10.0, 99.0, decimals=0), 2, id="dd"),
+        # The first token tells the label; its tail and the end token follow by themselves.
+        pytest.param(Label((0, 1), ("zzzzzz", "yyyyyy")), 1, id="zzzzzz or yyyyyy"),
+    ],
+)
+@torch.no_grad()
+def test_forced_tokens_cost_no_forward(target: Target, without_states: int) -> None:
+    backbone = backbone_of("llama")
+    codec = Codec(target, backbone)
+    prompts = ragged_prompts(250)
+
+    def run(with_states: bool) -> None:
+        greedy(backbone, read(backbone, prompts), codec, with_states=with_states)
+
+    assert count_forwards(backbone.model, lambda: run(False)) == without_states
+    # The Director needs the states of the last block too.
+    assert count_forwards(backbone.model, lambda: run(True)) == without_states + 1
+
+
+# ---- scores of labels
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_label_scores_equal_one_by_one_unpadded_scores(family: str, plain: bool, full: bool) -> None:
+    backbone = backbone_of(family, plain)
+    codec = Codec(LABEL, backbone)
+    prompts = ragged_prompts(backbone.model.config.vocab_size)
+    scores = score_labels(backbone, read(backbone, prompts), codec, LABEL.values, full=full)
+    paths = all_paths(backbone, LABEL)
+    expected = torch.zeros_like(scores)
+    for row, prompt in enumerate(prompts):
+        for column, value in enumerate(LABEL.values):
+            path = path_of(paths, value)
+            _, logits = run_alone(backbone.model, prompt, path)
+            for position, token in enumerate(path):
+                if full:
+                    kept = logits[position]
+                else:
+                    followers = {one[position] for one in paths if list(one[:position]) == path[:position]}
+                    kept = logits[position, sorted(followers)]
+                expected[row, column] += logits[position, token] - kept.logsumexp(dim=0)
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-5)
+    total = scores.exp().sum(dim=1)
+    if full:
+        assert bool((total < 1).all())
+    else:
+        torch.testing.assert_close(total, torch.ones(len(prompts)), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_full_vocabulary_reports_the_mass_on_labels() -> None:
+    backbone = backbone_of("llama")
+    prompts = backbone.collate(ragged_prompts(250))
+    method = tiny_method("generator", backbone, LABEL, full_vocabulary=True)
+    answers = method.answer(*prompts, probabilities=True)
+    assert answers.probabilities is not None
+    assert answers.valid_mass is not None
+    torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(5, dtype=torch.float64))
+    scores = score_labels(backbone, backbone.read(*prompts), method.codec, LABEL.values, full=True)
+    torch.testing.assert_close(answers.valid_mass, scores.double().exp().sum(dim=1))
+    exact = tiny_method("generator", backbone, LABEL).answer(*prompts, probabilities=True)
+    assert exact.valid_mass is None
+
+
+# ---- free decoding
+
+
+def taught(backbone: DecoderOnlyBackbone, next_token: dict[int, int], start: int) -> None:
+    """Makes a model write a fixed chain of tokens, by replacing its logits."""
+
+    def hook(_: object, __: object, keywords: dict[str, Any], output: Any) -> Any:
+        tokens = keywords["input_ids"][:, -output.logits.shape[1] :]
+        follow = torch.tensor([[next_token.get(int(token), start) for token in row] for row in tokens])
+        output.logits = torch.nn.functional.one_hot(follow, output.logits.shape[-1]).float()
+        return output
+
+    backbone.model.register_forward_hook(hook, with_kwargs=True)
+
+
+KNOWN_WORDS = Label((0, 1), ("bad", "good"))
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "target", "value"),
+    [
+        (byte_level_tokenizer, NUMBER, 10.5),
+        (byte_level_tokenizer, NUMBER, -2.5),
+        (byte_level_tokenizer, LABEL, "x"),
+        (byte_level_tokenizer, LABEL, "y"),
+        # Its text of 10.5 is "1 0 . 5".
+        (word_level_tokenizer, NUMBER, 10.5),
+        (word_level_tokenizer, NUMBER, -2.5),
+        (word_level_tokenizer, KNOWN_WORDS, 1),
+    ],
+)
+def test_a_freely_written_target_is_read_back(tokenizer: Callable[[], Any], target: Target, value: Any) -> None:
+    """A model that writes exactly the gold tokens is right, whatever the tokenizer makes of them as text."""
+    made = tokenizer()
+    backbone = DecoderOnlyBackbone(tiny_model("llama", len(made)), made)
+    method = tiny_method("generator", backbone, target, decoding="free", full_vocabulary=True)
+    path = path_of(all_paths(backbone, target), value)
+    assert len(set(path)) == len(path), "the chain below needs different tokens"
+    taught(backbone, dict(itertools.pairwise(path)), start=path[0])
+    prompt = next(token for token in range(len(made)) if token not in path)
+    answers = method.answer(*backbone.collate([[prompt, prompt], [prompt]]))
+    assert answers.values == [value, value]
+    assert answers.written == [target.to_text(value)] * 2
+
+
+@pytest.mark.parametrize("kind", ["number", "label"])
+@torch.no_grad()
+def test_free_answers_of_an_untrained_model_are_counted_as_invalid(kind: str) -> None:
+    backbone = backbone_of("llama")
+    method = tiny_method("generator", backbone, TARGETS[kind], decoding="free", full_vocabulary=True)
+    answers = method.answer(*backbone.collate(ragged_prompts(250, range(1, 9))))
+    assert len(answers.values) == len(answers.written) == 8
+    assert all(text is not None for text in answers.written)
+    assert answers.values.count(None) >= 7
+    for value, text in zip(answers.values, answers.written, strict=True):
+        assert value == TARGETS[kind].from_text(text or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3.5", 3.5), ("03.50", 3.5), ("12.1", None), ("3.5 stars", None), ("", None), ("nan", None)]
+)
+def test_what_free_text_is_a_number(text: str, value: float | None) -> None:
+    backbone = tiny_backbone()
+    method = tiny_method("generator", backbone, NUMBER, decoding="free", full_vocabulary=True)
+    tokens = [backbone.end_id]
+    rows = [backbone.tokenizer(text, add_special_tokens=False)["input_ids"] + tokens]
+    patched: Callable[..., list[list[int]]] = lambda *_: rows  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("predgen.methods.generator.greedy_free", patched)
+        answers = method.answer(*backbone.collate([[1, 2, 3]]))
+    assert answers.values == [value]
+    assert answers.written == [text]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_free_decoding_equals_one_full_forward_for_every_token(family: str) -> None:
+    backbone = backbone_of(family)
+    prompts = ragged_prompts(backbone.model.config.vocab_size)
+    # A token that the model likes stands for the end token, so that rows end at different lengths.
+    wanted = [run_alone(backbone.model, prompt, [])[1][-1].topk(2).indices.tolist() for prompt in prompts]
+    for end_id in {wanted[0][0], wanted[1][1], backbone.end_id}:
+        found = greedy_free(backbone, read(backbone, prompts), end_id, max_tokens=7)
+        for row, prompt in enumerate(prompts):
+            expected: list[int] = []
+            while len(expected) < 7 and (not expected or expected[-1] != end_id):
+                expected.append(int(run_alone(backbone.model, prompt, expected)[1][-1].argmax()))
+            assert found[row] == expected
+
+
+@torch.no_grad()
+def test_free_decoding_stops() -> None:
+    backbone = tiny_backbone()
+    method = tiny_method("generator", backbone, NUMBER, decoding="free", full_vocabulary=True)
+    taught(backbone, {}, start=40)
+    lengths: list[Tensor] = []
+    run = lambda: lengths.append(torch.tensor(greedy_free(backbone, read(backbone, [[1]]), backbone.end_id, 6)))  # noqa: E731
+    assert count_forwards(backbone.model, run) == 6
+    assert lengths[0].shape == (1, 6)
+    limit = method.codec.max_length + FREE_MARGIN_TOKENS
+    assert count_forwards(backbone.model, lambda: method.answer(*backbone.collate([[1]]))) == limit

@@ -1,0 +1,212 @@
+"""The demo: its data are real, the same each time, and do not name their answer; the command runs, capped."""
+
+import json
+import random
+import re
+import textwrap
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from predgen import demo
+from predgen.demo import LIBRARIES, diabetes_patients, docstring_sentences
+from predgen.statistics import bootstrap
+from predgen.tables import read_table
+
+from ..commands import files_in, refused, run
+
+# A word that names its own library; `scikit` stands for `scikit-learn`.
+NAMES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "scikit|sklearn", "torch": "torch"}
+
+
+def small_sentences() -> pd.DataFrame:
+    """Returns a table of the form of `docstring_sentences`, made at once."""
+    draw = random.Random(0)
+    words = {name: f"{name[:2]}ish" for name in NAMES}
+    rows = [
+        {"sentence": f"Return the {draw.choice(['first', 'last'])} {words[name]} of {row} values.", "library": name}
+        for row in range(16)
+        for name in NAMES
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caps what is read, so that a test takes a second."""
+    monkeypatch.setattr(demo, "SENTENCES_READ_PER_LIBRARY", 60)
+    monkeypatch.setattr(demo, "SENTENCES_PER_LIBRARY", 40)
+
+
+@pytest.mark.slow
+def test_the_docstrings_are_about_4700_and_do_not_name_their_library() -> None:
+    table = docstring_sentences()
+    assert list(table.columns) == ["sentence", "library"]
+    assert 4200 <= len(table) <= 5000
+    assert set(table["library"]) == set(LIBRARIES) == set(NAMES)
+    assert table["library"].value_counts().min() > 700
+    assert table["sentence"].is_unique
+    assert table["sentence"].str.split().map(len).between(5, 40).all()
+    for name, own in table.groupby("library")["sentence"]:
+        named = own[own.str.contains(NAMES[str(name)], case=False)]
+        assert list(named) == []
+    # What a linear model gets of it: far over chance (0.2), far under what the names would give away.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    linear = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=300))
+    accuracy = cross_val_score(linear, table["sentence"], table["library"], cv=3).mean()
+    assert 0.6 < accuracy < 0.8
+
+
+def test_the_docstrings_are_the_same_each_time(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = docstring_sentences()
+    pd.testing.assert_frame_equal(table, docstring_sentences())
+    assert 150 <= len(table) <= 200
+    # Shuffled: no library's sentences stand together.
+    changes = (table["library"] != table["library"].shift()).sum()
+    assert changes > len(table) / 2
+    monkeypatch.setattr(demo, "SEED", 1)
+    assert set(docstring_sentences()["sentence"]) != set(table["sentence"])
+
+
+def test_docstrings_are_read_and_cleaned_but_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "toylib"
+    (package / "tests").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this must not run')\n")
+    (package / "broken.py").write_text("def (:\n")
+    (package / "tests" / "test_it.py").write_text('def f():\n    """A test of it that must be left out."""\n')
+    (package / "code.py").write_text(
+        textwrap.dedent(
+            '''
+            def one():
+                """Make a ToyLib array from toylib.arrays
+                over two lines. And a second sentence.
+
+                More.
+                """
+
+            class Two:
+                """Too short."""
+
+                def three(self):
+                    """Use tl and mytoylibs for all that follows!"""
+
+            async def four():
+                pass
+            '''
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sorted(demo._sentences("toylib", r"\w*toylib\w*|tl"))
+    assert found == ["Make a it array from it arrays over two lines.", "Use it and it for all that follows!"]
+    assert list(demo._sentences("no_such_library", "x")) == []
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_librarys_own_name_is_masked_in_every_spelling(name: str) -> None:
+    spellings = {
+        "numpy": ["NumPy", "np", "np.array", "numpyconfig.h", "num-py"],
+        "scipy": ["SciPy", "scipy.stats", "sci-py"],
+        "pandas": ["pandas", "pd", "pd.Series", "GeoPandas"],
+        "scikit-learn": ["scikit-learn", "scikits-learn", "sklearn.base", "scikit"],
+        "torch": ["PyTorch", "py-torch", "torch.nn", "TorchScript", "PYTORCH_ALLOC_CONF", "torchbind"],
+    }[name]
+    own = re.compile(rf"\b(?:{LIBRARIES[name][1]})\b\.?", re.IGNORECASE)
+    for spelling in spellings:
+        masked = own.sub("it ", f"a {spelling} thing")
+        assert not re.search(rf"{NAMES[name]}|\bnp\b|\bpd\b|-learn", masked, re.IGNORECASE), masked
+    assert own.sub("it ", "an input of components, update or expand") == "an input of components, update or expand"
+
+
+def test_the_patients_are_442_sentences_with_their_figures() -> None:
+    from sklearn.datasets import load_diabetes
+
+    table = diabetes_patients()
+    pd.testing.assert_frame_equal(table, diabetes_patients())
+    assert list(table.columns) == ["patient", "progression"]
+    assert len(table) == 442
+    assert table["patient"].is_unique
+    raw = load_diabetes(as_frame=True, scaled=False)
+    assert Counter(table["progression"]) == Counter(int(one) for one in raw.target)
+    assert (table["progression"].min(), table["progression"].max()) == (25, 346)
+    # Each sentence says its own patient's figures.
+    bmi = {(round(one.age), round(one.bmi, 1), round(one.bp)): y for one, y in zip(raw.data.itertuples(), raw.target)}  # noqa: B905
+    pattern = r"of (\d+) years .* body mass index of ([\d.]+), a blood pressure of (\d+),"
+    rows = [
+        (re.search(pattern, text), truth) for text, truth in zip(table["patient"], table["progression"], strict=True)
+    ]
+    right = [bmi[int(found[1]), float(found[2]), int(found[3])] == truth for found, truth in rows if found]
+    assert len(right) == 442
+    assert np.mean(right) > 0.98  # a few patients share these three figures
+
+
+def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) -> None:
+    done = run("demo", "--save-data", tmp_path / "tables")
+    assert done.code == 0, done
+    assert "442 rows in" in done.stdout
+    docstrings, patients = (read_table(tmp_path / "tables" / f"{name}.csv") for name in ("docstrings", "diabetes"))
+    assert list(docstrings["sentence"]) == list(docstring_sentences()["sentence"])
+    assert [int(cell) for cell in patients["progression"]] == list(diabetes_patients()["progression"])
+    # One of them is there: neither is written.
+    (tmp_path / "tables" / "docstrings.csv").unlink()
+    before = files_in(tmp_path)
+    assert "Expected a new file, found" in refused("demo", "--save-data", tmp_path / "tables")
+    assert files_in(tmp_path) == before
+    assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
+    assert sorted(files_in(tmp_path)) == ["tables/diabetes.csv", "tables/docstrings.csv"]
+
+
+@pytest.mark.slow
+def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
+    monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
+    monkeypatch.setattr("predgen.results.bootstrap", partial(bootstrap, resamples=20))
+    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
+        assert settings["epochs"] >= 1
+        monkeypatch.setitem(settings, "max_steps", 1)
+    done = run("demo", "--json", tmp_path / "demo.json", "--quiet")
+    assert done.code == 0, done
+    found = json.loads((tmp_path / "demo.json").read_text())
+    assert list(found) == ["docstrings", "diabetes"]
+    methods = ["mean_or_majority", "tfidf_linear", "predictor", "generator", "predgen"]
+    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
+        assert list(found[task]["methods"]) == methods
+        assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
+        tested = [one["metric"] for one in found[task]["tests"]]
+        assert tested.count(metric) == 10  # every pair of five
+    assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
+    assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
+    assert done.stderr == ""
+
+
+def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def compared(task: str, quiet: bool) -> dict[str, Any]:
+        asked.append((task, quiet))
+        return {"methods": {}, "tests": [], "rows": 0, "part": "test"}
+
+    monkeypatch.setattr("predgen.cli.demo._compare", compared)
+    done = run("demo", "--task", "diabetes", "--json", tmp_path / "one.json")
+    assert asked == [("diabetes", False)]
+    assert list(json.loads((tmp_path / "one.json").read_text())) == ["diabetes"]
+    assert "disease progressed" in done.stdout
+    assert "docstring's first sentence" not in done.stdout
+    assert run("demo", "--quiet").code == 0
+    assert asked[1:] == [("docstrings", True), ("diabetes", True)]
+
+
+def test_the_demos_settings_are_settings() -> None:
+    from predgen.config import section_of
+
+    for settings, inputs in ((demo.DOCSTRINGS_SETTINGS, ["sentence"]), (demo.DIABETES_SETTINGS, ["patient"])):
+        assert settings["inputs"] == inputs
+        assert all(section_of(name) for name in settings)

@@ -1,0 +1,197 @@
+"""Artifacts: equal to the bit after a reload, refused when damaged, never half written."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import predgen
+from predgen.backbones.loading import find_source
+
+from .tables import reviews
+
+SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[predgen.Model, Path]:
+    folder = tmp_path_factory.mktemp("models") / "mood"
+    return predgen.fit(reviews(60), "mood", out=folder, **SMALL), folder
+
+
+@pytest.mark.parametrize("peft", ["none", "lora"])
+@pytest.mark.parametrize("target", ["mood", "stars"])
+@pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
+def test_save_load_predict_is_equal_to_the_bit(tmp_path: Path, method: str, target: str, peft: str) -> None:
+    model = predgen.fit(reviews(40), target, **{**SMALL, "method": method, "peft": peft})
+    model.save(tmp_path / "model")
+    again = predgen.load(tmp_path / "model", device="cpu")
+    rows = reviews(25, seed=9)
+    pd.testing.assert_frame_equal(model.predict(rows), again.predict(rows), check_exact=True)
+    before, after = model.evaluate(rows), again.evaluate(rows)
+    assert before.metrics == after.metrics
+    assert again.config == model.config
+    assert again.target == model.target
+
+
+def test_predictions_keep_rows_columns_and_order(fitted: tuple[predgen.Model, Path]) -> None:
+    model, _ = fitted
+    rows = reviews(30, seed=3).drop(columns="mood")
+    answers = model.predict(rows)
+    assert list(answers.columns) == ["review", "stars", "prediction", "written", "invalid"]
+    assert list(answers["review"]) == list(rows["review"])
+    assert set(answers["prediction"]) <= {"good", "bad"}
+    assert not answers["invalid"].any()
+    shuffled = model.predict(rows.iloc[::-1].reset_index(drop=True))
+    assert list(shuffled["prediction"])[::-1] == list(answers["prediction"])
+
+
+def test_the_artifact_holds_json_yaml_and_safetensors_alone(fitted: tuple[predgen.Model, Path]) -> None:
+    _, folder = fitted
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".yaml", ".safetensors", ".jinja", ".txt", ".model"}
+    assert not list(folder.parent.glob("mood.unfinished"))
+
+
+def test_an_existing_output_is_refused_unless_overwritten(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:
+    model, _ = fitted
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model" / "predgen.json").read_bytes()
+    with pytest.raises(predgen.OutputExistsError, match=r"Expected a new directory.*--overwrite"):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model" / "predgen.json").read_bytes() == before
+    model.save(tmp_path / "model", overwrite=True)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("mine")
+    with pytest.raises(predgen.OutputExistsError, match="found something else"):
+        model.save(precious, overwrite=True)
+    assert (precious / "thesis.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
+
+
+def test_a_failed_save_leaves_nothing_behind(
+    fitted: tuple[predgen.Model, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = fitted
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model" / "weights.safetensors").read_bytes()
+
+    def full_disk(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("predgen.artifact.write_config", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(tmp_path / "model", overwrite=True)
+    assert (tmp_path / "model" / "weights.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_truncated_weights_are_refused(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:
+    copy = _copy(fitted[1], tmp_path)
+    whole = (copy / "weights.safetensors").read_bytes()
+    (copy / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(predgen.ArtifactError, match=r"found damage in .*weights\.safetensors"):
+        predgen.load(copy)
+
+
+def test_missing_weights_and_missing_descriptions_are_refused(
+    fitted: tuple[predgen.Model, Path], tmp_path: Path
+) -> None:
+    copy = _copy(fitted[1], tmp_path)
+    (copy / "weights.safetensors").unlink()
+    with pytest.raises(predgen.ArtifactError, match="found damage"):
+        predgen.load(copy)
+    (copy / "predgen.json").write_text('{"format": 1')
+    with pytest.raises(predgen.ArtifactError, match=r"readable predgen\.json"):
+        predgen.load(copy)
+    with pytest.raises(predgen.ArtifactError, match="found none at"):
+        predgen.load(tmp_path / "nowhere")
+
+
+def test_a_newer_format_is_refused(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:
+    copy = _copy(fitted[1], tmp_path)
+    description = json.loads((copy / "predgen.json").read_text())
+    (copy / "predgen.json").write_text(json.dumps({**description, "format": 99}))
+    with pytest.raises(predgen.ArtifactError, match=r"found format 99.*Update predgen"):
+        predgen.load(copy)
+
+
+def test_another_base_model_is_refused(tmp_path: Path) -> None:
+    base = shutil.copytree(find_source("builtin:nano").folder, tmp_path / "base")
+    model = predgen.fit(reviews(40), "mood", **{**SMALL, "backbone": str(base)})
+    model.save(tmp_path / "model")
+    predgen.load(tmp_path / "model")
+    weights = bytearray((base / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (base / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(predgen.ArtifactError, match=r"with the hash .* that .* was trained on, found"):
+        predgen.load(tmp_path / "model")
+    shutil.rmtree(base)
+    with pytest.raises(predgen.ArtifactError, match="it cannot be had"):
+        predgen.load(tmp_path / "model")
+
+
+def test_evaluate_counts_unseen_labels_as_wrong_and_warns(fitted: tuple[predgen.Model, Path]) -> None:
+    model, _ = fitted
+    rows = reviews(20, seed=5)
+    known = model.evaluate(rows)
+    more = pd.concat([rows, rows.iloc[:20].assign(mood="meh")], ignore_index=True)
+    mixed = model.evaluate(more)
+    assert "20 rows have labels that were never seen" in mixed.warnings[0]
+    assert mixed.metrics["accuracy"] == pytest.approx(known.metrics["accuracy"] / 2)
+    assert known.rows == 20
+    assert known.ci95["accuracy"][0] <= known.metrics["accuracy"] <= known.ci95["accuracy"][1]
+    json.dumps(mixed.to_json(), allow_nan=False)
+
+
+def test_bad_rows_are_named(fitted: tuple[predgen.Model, Path]) -> None:
+    model, _ = fitted
+    rows = reviews(5)
+    rows.loc[3, "review"] = ""
+    with pytest.raises(predgen.DataError, match=r"row 4.*column 'review'"):
+        model.predict(rows)
+    rows = reviews(5)
+    rows.loc[2, "mood"] = None
+    with pytest.raises(predgen.DataError, match="row 3, column 'mood'"):
+        model.evaluate(rows)
+    with pytest.raises(predgen.UnknownNameError, match="Did you mean"):
+        model.predict(reviews(3).rename(columns={"review": "revue"}))
+    with pytest.raises(predgen.DataError, match="a column 'prediction'"):
+        model.predict(reviews(3).assign(prediction=1))
+
+
+def test_free_decoding_reports_invalid_answers(tmp_path: Path) -> None:
+    # One step of training cannot teach the form of a number: nearly all free answers are invalid.
+    model = predgen.fit(
+        reviews(40),
+        "stars",
+        **{**SMALL, "max_steps": 1, "method": "generator", "decoding": "free", "learning_rate": 1e-6},
+    )
+    answers = model.predict(reviews(10))
+    assert answers["invalid"].any()
+    assert answers.loc[answers["invalid"], "prediction"].isna().all()
+    assert answers["written"].notna().all()
+    with pytest.raises(predgen.DataError, match="invalid of 10"):
+        model.predict(reviews(10), invalid="raise")
+    assert model.evaluate(reviews(10)).invalid_fraction == pytest.approx(np.mean(answers["invalid"]))
+
+
+def test_long_inputs_are_cut_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    table = reviews(40)
+    table.loc[:, "review"] = [text + " and so on" * 200 for text in table["review"]]
+    model = predgen.fit(table, "mood", **{**SMALL, "max_prompt_tokens": 64, "max_steps": 1})
+    assert model.record["cut_prompts"] == 32
+    assert "32 of 32 training prompts were cut" in caplog.text
+    with pytest.raises(predgen.TemplateError, match="without any field"):
+        predgen.fit(
+            table, "mood", **{**SMALL, "inputs": None, "template": "word " * 100 + "{review}", "max_prompt_tokens": 64}
+        )

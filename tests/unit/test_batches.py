@@ -1,0 +1,188 @@
+"""The order of the rows, the padding that it saves, and batches that hold what the rows held."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from predgen.backbones import Backbone, Memory, Written
+from predgen.batches import BATCHES_PER_GROUP, BucketSampler, Collator, Examples, buckets
+from predgen.codec import Codec
+from predgen.targets import Label, Number
+
+PROPERTY = settings(max_examples=80)
+LENGTHS = st.lists(st.integers(1, 50), max_size=300)
+
+
+class Letters(Backbone):
+    """A backbone that only knows tokens, and pads on the side that it is told."""
+
+    end_id = 1
+
+    def __init__(self, side: str) -> None:
+        super().__init__()
+        self.side = side
+
+    def collate(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        length = max(map(len, prompts))
+        tokens, mask = torch.zeros(len(prompts), length, dtype=torch.long), []
+        for row, prompt in enumerate(prompts):
+            place = 0 if self.side == "right" else length - len(prompt)
+            tokens[row, place : place + len(prompt)] = torch.tensor(prompt)
+            mask.append([place <= position < place + len(prompt) for position in range(length)])
+        return tokens, torch.tensor(mask)
+
+    def symbol_id(self, character: str) -> int:
+        return ord(character)
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        return [[ord(one) for one in word] for word in words]
+
+    def read(self, tokens: Tensor, mask: Tensor) -> Memory:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def write(self, memory: Memory, tokens: Tensor, mask: Tensor) -> Written:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def detach(self, memory: Memory) -> Memory:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        raise AssertionError("batching runs no model and reads no text")
+
+
+def order_of(lengths: Sequence[int], batch_size: int = 4, seed: int = 0, epoch: int = 0) -> list[int]:
+    sampler = BucketSampler(lengths, batch_size, seed)
+    sampler.set_epoch(epoch)
+    assert len(sampler) == len(lengths)
+    return list(sampler)
+
+
+def padding_of(lengths: Sequence[int], order: Sequence[int], batch_size: int) -> int:
+    """Returns the tokens of padding that the batches of an order need."""
+    total = 0
+    for start in range(0, len(order), batch_size):
+        batch = [lengths[row] for row in order[start : start + batch_size]]
+        total += max(batch) * len(batch) - sum(batch)
+    return total
+
+
+# ── The order of training ────────────────────────────────────────────────────────────────────────────────────
+
+
+@PROPERTY
+@given(lengths=LENGTHS, batch_size=st.integers(1, 9), seed=st.integers(0, 10**9), epoch=st.integers(0, 100))
+def test_every_row_comes_once(lengths: list[int], batch_size: int, seed: int, epoch: int) -> None:
+    assert sorted(order_of(lengths, batch_size, seed, epoch)) == list(range(len(lengths)))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    lengths = [random.Random(row).randint(1, 50) for row in range(200)]
+    sampler = BucketSampler(lengths, 4, seed=3)
+    orders = []
+    for epoch in range(4):
+        torch.manual_seed(epoch)
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert list(sampler) == orders[-1]
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert [order_of(lengths, seed=3, epoch=epoch) for epoch in range(4)] == orders
+    assert torch.equal(torch.get_rng_state(), before)  # nor does it change what others draw
+    distinct = {tuple(order_of(lengths, seed=seed, epoch=epoch)) for seed in range(4) for epoch in range(4)}
+    assert len(distinct) == 16
+
+
+def test_rows_of_like_length_are_batched_and_the_batches_are_shuffled() -> None:
+    lengths = [random.Random(row).randint(1, 100) for row in range(1000)]
+    found = order_of(lengths, batch_size=8)
+    at_random = random.Random(0).sample(range(1000), 1000)
+    assert padding_of(lengths, found, 8) < 0.15 * padding_of(lengths, at_random, 8)
+    means = [sum(lengths[row] for row in found[start : start + 8]) / 8 for start in range(0, 1000, 8)]
+    later_is_longer = sum(first < second for first, second in itertools.pairwise(means))
+    assert 0.35 * len(means) < later_is_longer < 0.65 * len(means)
+
+
+def test_the_short_batch_comes_last() -> None:
+    # A short batch in the middle would split the likes that come after it.
+    lengths = [10] * 50 + [1] * 53
+    found = order_of(lengths, batch_size=10)
+    mixed = sum(len({lengths[row] for row in found[start : start + 10]}) > 1 for start in range(0, 103, 10))
+    assert mixed <= 1
+    assert padding_of(lengths, found, 10) <= 9 * 9
+
+
+def test_groups_mix_anew_in_every_epoch() -> None:
+    lengths = list(range(1, 10 * 4 * BATCHES_PER_GROUP + 1))
+    together = [
+        {frozenset(found[start : start + 4]) for start in range(0, len(found), 4)}
+        for found in (order_of(lengths, epoch=epoch) for epoch in range(2))
+    ]
+    assert len(together[0] & together[1]) < 0.05 * len(together[0])
+
+
+# ── The order of prediction ──────────────────────────────────────────────────────────────────────────────────
+
+
+@PROPERTY
+@given(lengths=LENGTHS, batch_size=st.integers(1, 9))
+def test_buckets_hold_every_row_once_the_longest_first(lengths: list[int], batch_size: int) -> None:
+    found = buckets(lengths, batch_size)
+    rows = [row for batch in found for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
+    assert [len(batch) for batch in found[:-1]] == [batch_size] * max(len(found) - 1, 0)
+    assert all(1 <= len(batch) <= batch_size for batch in found)
+
+
+# ── Batches ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_batch_holds_its_rows(side: str) -> None:
+    backbone = Letters(side)
+    codec = Codec(Number(0.0, 500.0, 0), backbone)
+    examples = Examples([[7], [8, 9, 10], [11, 12]], [3.0, 500.0, 42.0], torch.tensor([0.3, 50.0, 4.2]))
+    batch = Collator(examples, backbone, codec)([2, 0, 1])
+    assert set(batch) == {"prompt", "prompt_mask", "symbols", "symbol_mask", "states", "truth"}
+    prompts = [row[mask].tolist() for row, mask in zip(batch["prompt"], batch["prompt_mask"], strict=True)]
+    assert prompts == [[11, 12], [7], [8, 9, 10]]
+    assert batch["prompt_mask"][1].tolist() == ([True, False, False] if side == "right" else [False, False, True])
+    # Targets are padded on the right, whatever the prompts are.
+    assert batch["symbol_mask"].tolist() == [[True] * length + [False] * (4 - length) for length in (3, 2, 4)]
+    written = [codec.read(row[mask].tolist()) for row, mask in zip(batch["symbols"], batch["symbol_mask"], strict=True)]
+    assert written == [(42.0, "42"), (3.0, "3"), (500.0, "500")]
+    assert batch["states"][:, 0].tolist() == [0, 0, 0]
+    assert batch["states"][~batch["symbol_mask"]].eq(codec.accepting_state).all()
+    torch.testing.assert_close(batch["truth"], torch.tensor([4.2, 0.3, 50.0]))
+
+
+def test_an_epoch_of_batches_holds_every_row_with_its_own_answer() -> None:
+    draw = random.Random(0)
+    backbone = Letters("left")
+    labels = Label(("a", "b", "c"), ("ant", "bee", "cicada"))
+    truth = [draw.randrange(3) for _ in range(53)]
+    prompts = [[row + 10] * draw.randint(1, 20) for row in range(53)]
+    examples = Examples(prompts, [labels.values[one] for one in truth], torch.tensor(truth))
+    assert len(examples) == 53
+    assert examples.lengths == [len(prompt) for prompt in prompts]
+    collator = Collator(examples, backbone, Codec(labels, backbone))
+    loader = DataLoader(examples, batch_size=8, sampler=BucketSampler(examples.lengths, 8, seed=0), collate_fn=collator)
+    seen = {}
+    for batch in loader:
+        for number, (tokens, mask) in enumerate(zip(batch["prompt"], batch["prompt_mask"], strict=True)):
+            row = int(tokens[mask][0]) - 10
+            symbols = batch["symbols"][number][batch["symbol_mask"][number]].tolist()
+            seen[row] = (tokens[mask].tolist(), int(batch["truth"][number]), collator.codec.read(symbols))
+    assert seen == {
+        row: (prompts[row], truth[row], (labels.values[truth[row]], labels.words[truth[row]])) for row in range(53)
+    }

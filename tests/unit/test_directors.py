@@ -1,0 +1,143 @@
+"""Pooling against plain loops, and a Director that padding never touches."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from predgen.directors import Director, Mlp, Reading, pool_first, pool_last, pool_mean
+
+PROPERTY = settings(max_examples=60)
+READINGS: tuple[Reading, ...] = get_args(Reading)
+HIDDEN = 6
+LENGTHS = (3, 1, 5, 2)
+Pool = Callable[[Tensor, Tensor], Tensor]
+
+POOLS: dict[str, tuple[Pool, Callable[[list[Tensor]], Tensor]]] = {
+    "mean": (pool_mean, lambda kept: sum(kept[1:], kept[0]) / len(kept)),
+    "last": (pool_last, lambda kept: kept[-1]),
+    "first": (pool_first, lambda kept: kept[0]),
+}
+
+
+def director(reading: Reading, num_outputs: int = 3) -> Director:
+    torch.manual_seed(0)
+    made = Director(HIDDEN, num_outputs, reading)
+    if made.query is not None:
+        torch.nn.init.normal_(made.query.weight, std=2.0)  # or attention is nearly the mean
+    return made
+
+
+def padded(side: str, filler: float = 50.0) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Returns a batch of states whose padding is full of noise, its mask, and the rows without padding."""
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randn(length, HIDDEN, generator=generator) for length in LENGTHS]
+    states = filler * torch.randn(len(rows), max(LENGTHS), HIDDEN, generator=generator)
+    mask = torch.zeros(len(rows), max(LENGTHS), dtype=torch.bool)
+    for number, row in enumerate(rows):
+        kept = slice(0, len(row)) if side == "right" else slice(max(LENGTHS) - len(row), None)
+        states[number, kept], mask[number, kept] = row, True
+    return states, mask, rows
+
+
+# ── Pooling ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_of_padded_rows(name: str, side: str) -> None:
+    pool, plain = POOLS[name]
+    states, mask, rows = padded(side)
+    torch.testing.assert_close(pool(states, mask), torch.stack([plain(list(row)) for row in rows]))
+
+
+@PROPERTY
+@given(
+    masks=st.integers(1, 6).flatmap(
+        lambda length: st.lists(st.lists(st.booleans(), min_size=length, max_size=length).filter(any), min_size=1)
+    ),
+    seed=st.integers(0, 1000),
+    name=st.sampled_from(sorted(POOLS)),
+)
+def test_pooling_is_a_plain_loop_whatever_the_mask(masks: list[list[bool]], seed: int, name: str) -> None:
+    pool, plain = POOLS[name]
+    states = torch.randn(len(masks), len(masks[0]), 3, generator=torch.Generator().manual_seed(seed))
+    expected = [
+        plain([state for state, kept in zip(row, mask, strict=True) if kept])
+        for row, mask in zip(states, masks, strict=True)
+    ]
+    torch.testing.assert_close(pool(states, torch.tensor(masks)), torch.stack(expected))
+
+
+# ── The Director ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_padding_changes_no_output(reading: Reading, side: str) -> None:
+    states, mask, rows = padded(side)
+    made = director(reading)
+    alone = [made(row.unsqueeze(0), torch.ones(1, len(row), dtype=torch.bool)) for row in rows]
+    torch.testing.assert_close(made(states, mask), torch.cat(alone), rtol=1e-5, atol=1e-6)
+    assert torch.equal(made(states, mask), made(torch.where(mask.unsqueeze(-1), states, 1e4), mask))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_padding_gets_no_gradient_and_what_is_read_does(reading: Reading) -> None:
+    states, mask, _ = padded("right")
+    states.requires_grad_(True)
+    made = director(reading)
+    made(states, mask).square().sum().backward()
+    assert states.grad is not None
+    moved = states.grad.abs().sum(dim=-1) > 0
+    last = torch.nn.functional.one_hot(torch.tensor(LENGTHS) - 1, max(LENGTHS)).bool()
+    assert torch.equal(moved, last if reading == "last" else mask)
+    assert all(parameter.grad is not None and parameter.grad.ne(0).any() for parameter in made.parameters())
+
+
+def test_attention_is_the_softmax_of_the_querys_scores() -> None:
+    states, mask, rows = padded("right")
+    made = director("attention")
+    assert made.query is not None
+    pooled = []
+    for row in rows:
+        normalized = (row - row.mean(-1, keepdim=True)) / (row.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        weights = (normalized @ made.query.weight[0]).exp()
+        pooled.append((weights.unsqueeze(-1) * row).sum(0) / weights.sum())
+    torch.testing.assert_close(made(states, mask), made.mlp(torch.stack(pooled)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_readings_differ() -> None:
+    states, mask, _ = padded("right")
+    found = {reading: director(reading) for reading in READINGS}
+    for one in found.values():  # the same head for each
+        one.mlp.load_state_dict(found["mean"].mlp.state_dict())
+    outputs = [one(states, mask) for one in found.values()]
+    for first in range(len(outputs)):
+        for second in range(first):
+            # A row of one token is read the same by all; the others are not.
+            same = torch.isclose(outputs[first], outputs[second], atol=1e-5).all(dim=1)
+            assert same.tolist() == [length == 1 for length in LENGTHS]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_outputs_are_float32_whatever_the_states(reading: Reading, dtype: torch.dtype) -> None:
+    states, mask, _ = padded("right", filler=1.0)
+    made = director(reading, num_outputs=1)
+    found = made(states.to(dtype), mask)
+    assert found.dtype == torch.float32
+    assert found.shape == (len(LENGTHS), 1)
+    torch.testing.assert_close(found, made(states, mask), rtol=0.1, atol=0.1)
+
+
+def test_the_head_does_not_see_the_scale_of_the_states() -> None:
+    torch.manual_seed(0)
+    head = Mlp(HIDDEN, 2)
+    states = torch.randn(4, HIDDEN)
+    torch.testing.assert_close(head(states), head(1000 * states), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(head(states), head(states.flip(-1)))

@@ -1,0 +1,255 @@
+"""The metrics against their plain formulas, where they are not defined, and the losses of single rows."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from predgen.errors import UnknownNameError
+from predgen.metrics import (
+    HIGHER_IS_BETTER,
+    LABEL_METRICS,
+    NUMBER_METRICS,
+    calibration_error,
+    check_metric,
+    json_number,
+    label_metrics,
+    metric_names,
+    number_metrics,
+    per_row_losses,
+)
+
+PROPERTY = settings(max_examples=60)
+nan = math.nan
+
+
+def close(found: dict[str, float], expected: dict[str, float]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-7, abs=1e-9, nan_ok=True), name
+
+
+# ── Numbers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def correlation(a: list[float], b: list[float]) -> float:
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    shared = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
+    return shared / math.sqrt(sum((x - mean_a) ** 2 for x in a) * sum((y - mean_b) ** 2 for y in b))
+
+
+def ranks(values: list[float]) -> list[float]:
+    """Returns each value's rank; equal values share the mean of theirs."""
+    return [sum(other < one for other in values) + (values.count(one) + 1) / 2 for one in values]
+
+
+def number_metrics_by_hand(truth: list[float], predicted: list[float]) -> dict[str, float]:
+    errors = [p - t for t, p in zip(truth, predicted, strict=True)]
+    mse = sum(error**2 for error in errors) / len(errors)
+    mean = sum(truth) / len(truth)
+    return {
+        "mse": mse,
+        "rmse": math.sqrt(mse),
+        "mae": sum(map(abs, errors)) / len(errors),
+        "r2": 1 - mse * len(errors) / sum((t - mean) ** 2 for t in truth),
+        "pearson": correlation(truth, predicted),
+        "spearman": correlation(ranks(truth), ranks(predicted)),
+    }
+
+
+@PROPERTY
+@given(num_rows=st.integers(3, 40), seed=st.integers(0, 10**6), decimals=st.sampled_from([0, 1, 6]))
+def test_metrics_of_numbers_are_their_formulas(num_rows: int, seed: int, decimals: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = np.round(generator.normal(5, 3, num_rows), decimals)
+    predicted = np.round(truth + generator.normal(1, 2, num_rows), decimals)
+    truth[0], predicted[0], truth[1], predicted[1] = 0, 1, 9, 8  # neither side is constant
+    expected = number_metrics_by_hand(truth.tolist(), predicted.tolist())
+    close(number_metrics(truth, predicted), expected)
+    # Rows without a valid answer say nothing.
+    more_truth = np.concatenate([[100.0], truth, [-100.0]])
+    close(number_metrics(more_truth, np.concatenate([[nan], predicted, [nan]])), expected)
+
+
+def test_a_perfect_answer() -> None:
+    truth = np.array([1.0, 2.0, 4.0])
+    expected = dict.fromkeys(("mse", "rmse", "mae"), 0.0) | dict.fromkeys(("r2", "pearson", "spearman"), 1.0)
+    close(number_metrics(truth, truth), expected)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([], [], (nan,) * 6),
+        ([1.0, 2.0], [nan, nan], (nan,) * 6),
+        ([3.0], [5.0], (4.0, 2.0, 2.0, nan, nan, nan)),
+        ([3.0, 9.0], [5.0, nan], (4.0, 2.0, 2.0, nan, nan, nan)),
+        ([3.0, 3.0], [5.0, 1.0], (4.0, 2.0, 2.0, nan, nan, nan)),
+        ([1.0, 5.0], [3.0, 3.0], (4.0, 2.0, 2.0, 0.0, nan, nan)),
+    ],
+)
+def test_what_is_not_defined_is_nan(truth: list[float], predicted: list[float], expected: tuple[float, ...]) -> None:
+    found = number_metrics(np.array(truth), np.array(predicted))
+    close(found, dict(zip(NUMBER_METRICS, expected, strict=True)))
+
+
+# ── Labels ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def label_metrics_by_hand(truth: list[int], predicted: list[int]) -> dict[str, float]:
+    """Returns accuracy and macro-F1; an unseen label is one that no answer meets, an invalid answer is no label."""
+    known: list[Any] = ["unseen" if label < 0 else label for label in truth]
+    answers: list[Any] = [None if label < 0 else label for label in predicted]
+    scores = []
+    for label in {*known, *answers} - {None}:
+        hits = sum(t == p == label for t, p in zip(known, answers, strict=True))
+        scores.append(2 * hits / (known.count(label) + answers.count(label)))
+    right = sum(t == p for t, p in zip(known, answers, strict=True))
+    return {"accuracy": right / len(truth), "macro_f1": sum(scores) / len(scores)}
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns truth with unseen labels, answers with invalid ones, and probabilities."""
+    num_rows, num_labels = draw(st.integers(1, 25)), draw(st.integers(2, 5))
+    generator = np.random.default_rng(draw(st.integers(0, 10**6)))
+    truth = generator.integers(-1, num_labels, num_rows)
+    predicted = np.where(generator.random(num_rows) < 0.5, truth, generator.integers(-1, num_labels, num_rows))
+    return truth, predicted, generator.dirichlet(np.ones(num_labels), num_rows)
+
+
+def calibration_error_by_hand(truth: list[int], probabilities: list[list[float]]) -> float:
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for label, row in zip(truth, probabilities, strict=True):
+        confidence = max(row)
+        number = next(number for number in range(15) if confidence < (number + 1) / 15 or number == 14)
+        bins.setdefault(number, []).append((confidence, row.index(confidence) == label))
+    gaps = [abs(sum(hit - confidence for confidence, hit in rows)) for rows in bins.values()]
+    return sum(gaps) / len(truth)
+
+
+@PROPERTY
+@given(answered())
+def test_metrics_of_labels_are_their_formulas(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    truth, predicted, probabilities = case
+    expected = label_metrics_by_hand(truth.tolist(), predicted.tolist())
+    close(label_metrics(truth, predicted, None), expected)
+    losses = [-math.log(row[label]) for label, row in zip(truth, probabilities, strict=True) if label >= 0]
+    expected["log_loss"] = sum(losses) / len(losses) if losses else nan
+    expected["ece"] = calibration_error_by_hand(truth.tolist(), probabilities.tolist())
+    close(label_metrics(truth, predicted, probabilities), expected)
+
+
+def test_metrics_of_seen_and_valid_labels_are_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    truth, predicted = generator.integers(0, 4, 60), generator.integers(0, 4, 60)
+    probabilities = generator.dirichlet(np.ones(4), 60)
+    expected = {
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "macro_f1": sk.f1_score(truth, predicted, average="macro"),
+        "log_loss": sk.log_loss(truth, probabilities, labels=range(4)),
+        "ece": calibration_error_by_hand(truth.tolist(), probabilities.tolist()),
+    }
+    close(label_metrics(truth, predicted, probabilities), expected)
+
+
+def test_unseen_labels_and_invalid_answers_count_as_wrong() -> None:
+    truth, predicted = np.array([0, 1, -1, -1, 0]), np.array([0, -1, -1, 0, 0])
+    found = label_metrics(truth, predicted, None)
+    # F1: label 0 has 2 hits of 2 and 3; label 1 none of 1; the unseen none of 2.
+    close(found, {"accuracy": 2 / 5, "macro_f1": (4 / 5 + 0 + 0) / 3})
+    assert per_row_losses("label", truth, predicted, None)["error"].tolist() == [0, 1, 1, 1, 0]
+
+
+def test_labels_that_nobody_names_do_not_lower_macro_f1() -> None:
+    found = label_metrics(np.array([0, 1, 1]), np.array([0, 1, 1]), np.eye(5)[[0, 1, 1]])
+    close(found, {"accuracy": 1.0, "macro_f1": 1.0, "log_loss": 0.0, "ece": 0.0})
+
+
+def test_a_label_without_probability_costs_much_but_not_everything() -> None:
+    found = label_metrics(np.array([0, 1]), np.array([1, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
+    assert found["log_loss"] == pytest.approx(-math.log(1e-15) / 2)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    sure = np.tile([0.9, 0.1], (10, 1))
+    assert calibration_error(np.array([0] * 9 + [1]), sure) == pytest.approx(0.0)
+    assert calibration_error(np.array([0] * 5 + [1] * 5), sure) == pytest.approx(0.4)
+    assert calibration_error(np.array([0] * 5 + [-1] * 5), sure) == pytest.approx(0.4)  # never seen: wrong
+    # Too sure in one bin and too unsure in another do not cancel out.
+    both = np.concatenate([sure, np.tile([0.4, 0.6], (10, 1))])
+    assert calibration_error(np.array([0] * 5 + [1] * 5 + [1] * 10), both) == pytest.approx(0.4)
+
+
+def test_no_rows_have_no_metrics() -> None:
+    none = np.array([], dtype=np.int64)
+    close(label_metrics(none, none, None), {"accuracy": nan, "macro_f1": nan})
+    close(label_metrics(none, none, np.zeros((0, 2))), {"accuracy": nan, "macro_f1": nan, "log_loss": nan, "ece": nan})
+
+
+# ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@PROPERTY
+@given(answered())
+def test_the_means_of_the_rows_losses_are_the_metrics_of_labels(
+    case: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    truth, _, _ = case
+    rows, metrics = per_row_losses("label", *case), label_metrics(*case)
+    assert rows["error"].mean() == pytest.approx(1 - metrics["accuracy"])
+    assert np.isnan(rows["log_loss"]).tolist() == (truth < 0).tolist()
+    if (truth >= 0).any():
+        assert np.nanmean(rows["log_loss"]) == pytest.approx(metrics["log_loss"])
+    assert per_row_losses("label", *case[:2], None).keys() == {"error"}
+
+
+def test_the_means_of_the_rows_losses_are_the_metrics_of_numbers() -> None:
+    truth, predicted = np.array([1.0, 2.0, 3.0, -4.0]), np.array([1.5, nan, 0.0, -4.0])
+    rows, metrics = per_row_losses("number", truth, predicted, None), number_metrics(truth, predicted)
+    assert np.isnan(rows["squared_error"]).tolist() == [False, True, False, False]
+    assert np.nanmean(rows["squared_error"]) == pytest.approx(metrics["mse"])
+    assert np.nanmean(rows["absolute_error"]) == pytest.approx(metrics["mae"])
+    assert rows.keys() == {"squared_error", "absolute_error"}
+
+
+# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_metric_says_which_way_is_better() -> None:
+    assert set(HIGHER_IS_BETTER) == {*NUMBER_METRICS, *LABEL_METRICS}
+    truth, near, far = np.array([1.0, 2.0, 3.0, 5.0]), np.array([1.1, 2.0, 3.0, 4.5]), np.array([5.0, 1.0, 2.0, 2.0])
+    sure, unsure = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.3, 0.7], [0.6, 0.4]])
+    labels = np.array([0, 1])
+    better = number_metrics(truth, near) | label_metrics(labels, sure.argmax(1), sure)
+    worse = number_metrics(truth, far) | label_metrics(labels, unsure.argmax(1), unsure)
+    assert {name: better[name] > worse[name] for name in better} == HIGHER_IS_BETTER
+
+
+def test_names_are_those_that_come_back() -> None:
+    assert metric_names("number") == tuple(number_metrics(np.zeros(2), np.ones(2)))
+    assert metric_names("label") == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
+    for kind in ("number", "label"):
+        for name in metric_names(kind):
+            check_metric(kind, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("number", "accuracy", r"Unknown metric of a number 'accuracy'\. .*Known: mse, rmse, mae, r2, pearson"),
+        ("label", "acuracy", r"Unknown metric of a label 'acuracy'\. Did you mean 'accuracy'\?"),
+    ],
+)
+def test_a_metric_of_the_other_kind(kind: str, name: str, message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        check_metric(kind, name)
+
+
+def test_json_holds_finite_numbers_alone() -> None:
+    assert [json_number(value) for value in (1.5, nan, math.inf, -math.inf)] == [1.5, None, None, None]
+    assert type(json_number(np.float64(2))) is float
