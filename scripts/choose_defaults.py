@@ -46,9 +46,10 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--parts", nargs="+", help="parts of predgen.ablating.PARTS; all if not given")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train-rows", type=int, default=2400)
-    parser.add_argument("--validation-rows", type=int, default=500)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--train-rows", type=int, default=1200)
+    parser.add_argument("--validation-rows", type=int, default=300)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--max-prompt-tokens", type=int, default=64)
     options = parser.parse_args()
     for task in options.tasks:
         runs = options.out / task
@@ -57,7 +58,8 @@ def main() -> None:
             parts=options.parts,
             seeds=options.seeds,
             epochs=options.epochs,
-            evals_per_epoch=2,
+            peft="none",  # learns more from few rows than LoRA: SST-2 0.68 against 0.60 (1,200 rows, two epochs)
+            max_prompt_tokens=options.max_prompt_tokens,
             runs=runs,
             resume=runs.exists(),
             quiet=True,

@@ -22,21 +22,23 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
             f"schedule={name}": {"train.schedule": name}
             for name in ("linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive")
         },
+        "linear to 0.5": {"train.schedule": "linear", "train.sampling_end": 0.5},
+        "linear over the run": {"train.schedule": "linear", "train.sampling_fraction": 1.0},
     },
-    "sampling": {
-        "choice=softmax": {"train.sampling_choice": "softmax"},
-        "unit=row": {"train.sampling_unit": "row"},
-        "unit=batch": {"train.sampling_unit": "batch"},
-    },
+    "director_share": {f"director_share={share:g}": {"train.director_share": share} for share in (0.0, 0.5, 1.0)},
     "passes": {
         **{f"passes={number}": {"train.sampling": "parallel", "train.passes": number} for number in (1, 2, 4)},
         "sequential": {"train.sampling": "sequential"},
     },
     "director": {f"director={name}": {"model.director": name} for name in ("mean", "last", "attention")},
-    "director_share": {f"director_share={share:g}": {"train.director_share": share} for share in (0.0, 0.5, 1.0)},
-    "writer_loss": {f"writer_loss={name}": {"train.writer_loss": name} for name in ("number_token", "smoothed_digits")},
     "standardization": {"not standardized": {"train.standardize": False}},
     "method": {name: {"model.method": name} for name in ("predictor", "generator")},
+    "sampling": {
+        "choice=softmax": {"train.sampling_choice": "softmax"},
+        "unit=row": {"train.sampling_unit": "row"},
+        "unit=batch": {"train.sampling_unit": "batch"},
+    },
+    "writer_loss": {f"writer_loss={name}": {"train.writer_loss": name} for name in ("number_token", "smoothed_digits")},
 }
 FOR_NUMBERS = ("writer_loss", "standardization")
 

@@ -174,6 +174,7 @@ class Bench:
                 "rows_per_second": len(self.table) / seconds,
                 "validation": model.record["best_metric"],
                 "settings": config.model_dump(mode="json"),
+                "history": [_short(one) for one in model.record["history"]],
             }
 
         return figures
@@ -224,6 +225,15 @@ class Bench:
             return MethodResult([scored], baseline.train_seconds, len(self.table) / max(baseline.predict_seconds, 1e-9))
 
         return {"mean_or_majority": result(simple), "tfidf_linear": result(linear)}
+
+
+def _short(logged: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what was logged at a step, to six digits, without the clock."""
+    return {
+        name: float(f"{value:.6g}") if isinstance(value, float) else value
+        for name, value in logged.items()
+        if not name.endswith(("runtime", "per_second"))
+    }
 
 
 def _check(methods: Sequence[str], seeds: int, trials: int) -> None:
