@@ -38,7 +38,10 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "unit=row": {"train.sampling_unit": "row"},
         "unit=batch": {"train.sampling_unit": "batch"},
     },
-    "writer_loss": {f"writer_loss={name}": {"train.writer_loss": name} for name in ("number_token", "smoothed_digits")},
+    "writer_loss": {
+        f"writer_loss={name}": {"train.writer_loss": name}
+        for name in ("number_token", "smoothed_digits", "expected_value")
+    },
 }
 FOR_NUMBERS = ("writer_loss", "standardization")
 

@@ -10,6 +10,7 @@ from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.targets import Number
+from predgen.trie import MAX_NUMBERS, fits
 
 
 def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Scale) -> Method:
@@ -24,7 +25,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
         scale: the standardization of numbers.
 
     Raises:
-        ConfigError: the Writer's loss is one for numbers, and the target is none.
+        ConfigError: the Writer's loss is one for numbers, or for few numbers, and the target is none.
     """
     model, train = config.model, config.train
     full = model.writer_vocabulary == "full" or model.decoding == "free"
@@ -35,6 +36,11 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
     if train.writer_loss != "cross_entropy" and not isinstance(codec.target, Number):
         raise ConfigError(
             f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss out."
+        )
+    if train.writer_loss == "expected_value" and not fits(codec):
+        raise ConfigError(
+            f"Expected at most {MAX_NUMBERS:,} numbers to predict with writer_loss 'expected_value', found "
+            f"{codec.num_targets:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
         )
     token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
     if model.method == "generator":

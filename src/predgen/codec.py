@@ -60,6 +60,7 @@ class Codec(nn.Module):
         transitions: the state after a symbol, −1 where it is not allowed, shape (state, symbol). State 0 is the
             start; the last state is the accepting one, where nothing is allowed any more.
         digits: the value of each symbol that is a digit, NaN for the others, shape (symbol,).
+        rows: the same on the host: for each state, the state after each symbol that may follow.
         max_length: tokens of the longest path, the end token included.
     """
 
@@ -88,7 +89,7 @@ class Codec(nn.Module):
         self.register_buffer("symbols", torch.tensor(tokens, dtype=torch.long), persistent=False)
         self.register_buffer("transitions", transitions, persistent=False)
         # Symbols are chosen on the device; paths are built and read back on the host.
-        self._rows: list[dict[int, int]] = [{position[token]: after for token, after in step.items()} for step in arcs]
+        self.rows: list[dict[int, int]] = [{position[token]: after for token, after in step.items()} for step in arcs]
         self._label_paths = [tuple(position[token] for token in path) for path in paths]
         self._label_of_path = {path: index for index, path in enumerate(self._label_paths)}
         self._characters: dict[int, str] = {}
@@ -103,7 +104,8 @@ class Codec(nn.Module):
                 digits[symbol] = float(character)
         self.register_buffer("digits", digits, persistent=False)
         self._symbol_of_character = {character: symbol for symbol, character in self._characters.items()}
-        self.max_length = _longest_path(self._rows)
+        self._backwards = _backwards(self.rows)
+        self.max_length = self._longest_path()
 
     @property
     def num_symbols(self) -> int:
@@ -113,7 +115,34 @@ class Codec(nn.Module):
     @property
     def num_states(self) -> int:
         """The number of the automaton's states."""
-        return len(self._rows)
+        return len(self.rows)
+
+    @property
+    def num_targets(self) -> int:
+        """The number of values, each of which has one path."""
+        counts = dict.fromkeys([self.accepting_state], 1)
+        for state in self._backwards:
+            counts[state] = sum(counts[after] for after in self.rows[state].values())
+        return counts[0]
+
+    def _longest_path(self) -> int:
+        """Returns the number of symbols of the longest path."""
+        longest = {self.accepting_state: 0}
+        for state in self._backwards:
+            longest[state] = 1 + max(longest[after] for after in self.rows[state].values())
+        return longest[0]
+
+    def states_that_decide(self, *, full: bool) -> list[bool]:
+        """Returns for each state whether its symbol, or one further on, is a decision.
+
+        Args:
+            full: count forced symbols as decisions, as the softmax over the whole vocabulary makes them.
+        """
+        decides = [False] * self.num_states
+        for state in self._backwards:
+            row = self.rows[state]
+            decides[state] = full or len(row) > 1 or any(decides[after] for after in row.values())
+        return decides
 
     @property
     def end_symbol(self) -> int:
@@ -140,24 +169,44 @@ class Codec(nn.Module):
             raise AssertionError("parse refuses every value that has no index")
         return self._label_paths[index]
 
+    def complete(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """Returns the path that a prefix leads to when all that follows it is forced."""
+        path = list(prefix)
+        state = self._after(path)
+        while state != self.accepting_state:
+            (symbol,) = self.rows[state]
+            path.append(symbol)
+            state = self.rows[state][symbol]
+        return tuple(path)
+
+    def _after(self, prefix: Sequence[int]) -> int:
+        """Returns the state after a prefix, −1 if it leads nowhere."""
+        state = 0
+        for symbol in prefix:
+            state = self.rows[state].get(symbol, -1)
+            if state < 0:
+                break
+        return state
+
     def read(self, path: Sequence[int]) -> tuple[Any, str] | None:
         """Returns the value and the text of a path, or None if the path is no value's.
 
         Args:
             path: symbols, the end symbol included.
         """
-        state = 0
-        for symbol in path:
-            state = self._rows[state].get(symbol, -1)
-            if state < 0:
-                return None
-        if state != self.accepting_state:
+        if self._after(path) != self.accepting_state:
             return None
         if isinstance(self.target, Number):
             text = "".join(self._characters[symbol] for symbol in path[:-1])
             return float(text), text
         index = self._label_of_path[tuple(path)]
         return self.target.values[index], self.target.words[index]
+
+    def value_of(self, path: Sequence[int]) -> Any:
+        """Returns the value of a path that is known to be one."""
+        answer = self.read(path)
+        assert answer is not None
+        return answer[0]
 
     def encode(self, values: Sequence[Any]) -> EncodedTargets:
         """Returns the paths of a batch of values, on the codec's device."""
@@ -170,7 +219,7 @@ class Codec(nn.Module):
             state = 0
             for position, symbol in enumerate(path):
                 symbols[row, position], mask[row, position], states[row, position] = symbol, True, state
-                state = self._rows[state][symbol]
+                state = self.rows[state][symbol]
         device = self.symbols.device
         return EncodedTargets(symbols.to(device), mask.to(device), states.to(device))
 
@@ -316,16 +365,18 @@ def _explore(start: Hashable, step: Callable[[Any], dict[str, Hashable]]) -> lis
     return [*rows, {}]
 
 
-def _longest_path(rows: list[dict[int, int]]) -> int:
-    """Returns the number of symbols of the longest path; the automaton has no cycles."""
-    longest: dict[int, int] = {len(rows) - 1: 0}
+def _backwards(rows: list[dict[int, int]]) -> list[int]:
+    """Returns the states but the accepting one, each after all that may follow it; the automaton has no cycles."""
+    done = {len(rows) - 1}
+    order: list[int] = []
     stack = [0]
     while stack:
-        state = stack[-1]
-        missing = [after for after in rows[state].values() if after not in longest]
+        missing = [after for after in rows[stack[-1]].values() if after not in done]
         if missing:
             stack.extend(missing)
-        else:
-            longest[state] = 1 + max(longest[after] for after in rows[state].values())
-            stack.pop()
-    return longest[0]
+            continue
+        state = stack.pop()
+        if state not in done:
+            done.add(state)
+            order.append(state)
+    return order

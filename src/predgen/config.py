@@ -111,8 +111,10 @@ class TrainSettings(_Settings):
     )
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
-    writer_loss: Literal["cross_entropy", "number_token", "smoothed_digits"] = Field(
-        "cross_entropy", description="L_W of numbers: cross_entropy, number_token or smoothed_digits"
+    writer_loss: Literal["cross_entropy", "number_token", "smoothed_digits", "expected_value"] = Field(
+        "cross_entropy",
+        description="L_W of numbers: cross_entropy, number_token, smoothed_digits, or the squared error of the "
+        "expected_value",
     )
     number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
     digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")

@@ -1,4 +1,4 @@
-"""From a memory to written targets: greedy along the automaton, greedy without it, and one-by-one scoring."""
+"""From a memory to written targets: greedy along the automaton or without it, and the scores of all targets."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,10 @@ from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec
+from predgen.trie import Trie
+
+# Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
+TREE_CELLS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -94,45 +98,19 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
     return [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)]
 
 
-def score_targets(
-    backbone: Backbone,
-    memory: Memory,
-    codec: Codec,
-    symbols: Int[Tensor, "batch target"],
-    mask: Bool[Tensor, "batch target"],
-    states: Int[Tensor, "batch target"],
-    *,
-    full: bool = False,
-) -> Float[Tensor, " batch"]:
-    """Returns log P(target | prompt) in nats of one given target per row.
+def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "batch leaf"]:
+    """Returns log P(target | prompt) in nats of every target of a trie, in its order, with gradients if they are on.
 
-    Args:
-        backbone: the model.
-        memory: what it has read.
-        codec: the target automaton.
-        symbols: the targets' symbols, the end symbol included.
-        mask: which positions belong to the targets.
-        states: the automaton's states along the targets.
-        full: as in `Codec.log_probabilities`.
+    Over the allowed symbols the probabilities of all targets sum to 1.
     """
-    logits = memory.logits.unsqueeze(1)
-    if symbols.shape[1] > 1:
-        logits = backbone.write(memory, codec.symbols[symbols[:, :-1]], mask[:, :-1]).logits
-    scores = codec.log_probabilities(logits, states, full=full).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
-    return torch.where(mask, scores, torch.zeros_like(scores)).sum(dim=1)
-
-
-def score_labels(
-    backbone: Backbone, memory: Memory, codec: Codec, values: tuple[object, ...], *, full: bool = False
-) -> Float[Tensor, "batch label"]:
-    """Returns log P(label | prompt) in nats of every label, each written on its own.
-
-    Over the allowed symbols the probabilities of all labels sum to 1.
-    """
-    batch = len(memory.state)
-    columns = []
-    for value in values:
-        path = codec.encode([value])
-        rows = [part.expand(batch, -1) for part in (path.symbols, path.mask, path.states)]
-        columns.append(score_targets(backbone, memory, codec, rows[0], rows[1], rows[2], full=full))
-    return torch.stack(columns, dim=1)
+    batch, num_vocab = memory.logits.shape
+    if trie.num_nodes == 0:  # one symbol decides
+        return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0])
+    tokens = trie.codec.symbols[trie.symbols]
+    cells = trie.num_nodes * (num_vocab + memory.tokens.shape[1] + trie.num_nodes)
+    parts = []
+    for rows in torch.split(torch.arange(batch, device=tokens.device), max(1, TREE_CELLS // cells)):
+        part = memory if len(rows) == batch else backbone.take(memory, rows)
+        written = backbone.write_tree(part, tokens, trie.depths, trie.ancestors)
+        parts.append(trie.log_probabilities(part.logits, written.logits))
+    return torch.cat(parts)

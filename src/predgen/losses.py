@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-WriterLossName = Literal["cross_entropy", "number_token", "smoothed_digits"]
+WriterLossName = Literal["cross_entropy", "number_token", "smoothed_digits", "expected_value"]
 LossName = Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"]
 # Joins two losses into the one to minimize.
 Join = Callable[[Float[Tensor, ""], Float[Tensor, ""]], Float[Tensor, ""]]
@@ -111,13 +111,38 @@ def smoothed_digits(
     return torch.where(gold.isnan(), exact, weights.nan_to_num(neginf=-1e9).softmax(dim=-1))
 
 
+def expected_value_loss(
+    log_probabilities: Float[Tensor, "batch number"],
+    numbers: Float[Tensor, " number"],
+    truth: Float[Tensor, " batch"],
+    *,
+    mean: float,
+    deviation: float,
+) -> Float[Tensor, ""]:
+    """Returns the squared error of the Writer's expected value, in standardized units.
+
+    (E[v] − truth)² with E[v] = Σ_v p(v) v over every number that can be written: regression-aware fine-tuning (RAFT,
+    arXiv 2403.04182). It trains the mean of what is written, which is the best answer to the squared error, and says
+    nothing of the likeliest text.
+
+    Args:
+        log_probabilities: of every number, up to a constant of each row.
+        numbers: their values.
+        truth: the standardized gold numbers.
+        mean: of the standardization.
+        deviation: of the standardization.
+    """
+    standardized = ((numbers - mean) / deviation).to(log_probabilities.dtype)
+    return number_loss(log_probabilities.softmax(dim=-1) @ standardized, truth)
+
+
 @dataclass(frozen=True)
 class TokenLoss:
     """L_W by name: plain cross-entropy, or one that knows that digits are numbers.
 
     Attributes:
         name: `cross_entropy`; `number_token` adds the number token loss to it; `smoothed_digits` is the cross-entropy
-            against smoothed digits.
+            against smoothed digits. `expected_value` is no loss of tokens: see `expected_value_loss`.
         weight: of the number token loss (0.3 in arXiv 2411.02083).
         deviation: σ of the smoothing, in digits.
     """

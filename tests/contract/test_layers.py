@@ -24,7 +24,7 @@ LAYERS = [
     {"methods"},
     {"decoding", "batches", "columns", "data"},
     {"adapters", "directors", "tables", "baselines"},
-    {"backbones", "readers"},
+    {"backbones", "readers", "trie"},
     {"codec", "template", "losses", "schedules", "metrics", "statistics"},
     {"target_rules"},
     {"targets"},
@@ -34,7 +34,18 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Plain modules use numpy, torch, scipy and scikit-learn's metrics at most.
-PLAIN = {"codec", "template", "losses", "schedules", "metrics", "statistics", "targets", "target_rules", "errors"}
+PLAIN = {
+    "codec",
+    "trie",
+    "template",
+    "losses",
+    "schedules",
+    "metrics",
+    "statistics",
+    "targets",
+    "target_rules",
+    "errors",
+}
 PLAIN_MAY_IMPORT = {"numpy", "torch", "scipy", "sklearn", "jaxtyping", "predgen"}
 
 

@@ -37,6 +37,8 @@ _FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "gpt2": {"n_positions": MAX_POSITIONS, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
     "qwen2": {"num_key_value_heads": 1, "tie_word_embeddings": True},
     "mistral": {"num_key_value_heads": 1, "sliding_window": 4},
+    "bloom": {"n_layer": 2, "n_head": 2},
+    "mpt": {"d_model": HIDDEN_SIZE, "n_heads": 2, "n_layers": 2, "max_seq_len": MAX_POSITIONS},
     "gemma2": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4},
 }
 WORDS = ("a", "good", "very", "bad", "film", "1", "2")

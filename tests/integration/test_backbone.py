@@ -46,6 +46,24 @@ def read(backbone: DecoderOnlyBackbone, prompts: list[list[int]]) -> Memory:
 
 
 @pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_rows_that_are_taken_go_on_as_they_would_have(family: str, plain: bool) -> None:
+    backbone = tiny_backbone(family, plain=plain)
+    prompts = ragged_prompts(backbone.model.config.vocab_size)
+    memory = read(backbone, prompts)
+    before = frozen(memory)
+    rows = torch.tensor([3, 0, 3])
+    taken = backbone.take(memory, rows)
+    tokens = torch.arange(6).reshape(3, 2)
+    mask = torch.ones(3, 2, dtype=torch.bool)
+    written = backbone.write(taken, tokens, mask)
+    alone = backbone.write(read(backbone, [prompts[row] for row in rows.tolist()]), tokens, mask)
+    torch.testing.assert_close(written.states, alone.states, atol=1e-4, rtol=1e-4)
+    assert all(map(torch.equal, frozen(memory), before))
+
+
+@pytest.mark.parametrize("plain", ROADS)
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_states_and_logits_equal_unpadded_forwards(family: str, plain: bool) -> None:
     backbone = backbone_of(family, plain)

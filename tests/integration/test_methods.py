@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from predgen.losses import TokenLoss
 from predgen.methods import Method, PredGen
 from predgen.methods.predicting import answer_all
 from predgen.methods.sampling import Draws
@@ -19,6 +20,7 @@ from .shapes import (
     all_paths,
     batch_for,
     checkpoint_activations,
+    may_follow,
     path_of,
     ragged_prompts,
     run_alone,
@@ -108,6 +110,33 @@ def test_every_director_and_loss_equals_unpadded_rows(director: str, loss: str) 
     losses = method(**batch)
     assert float(losses["loss"].detach()) == pytest.approx(float(expected["loss"].detach()), rel=TOLERANCE)
     assert_same_gradients(gradients(method, losses["loss"]), expected_gradients)
+
+
+@pytest.mark.parametrize("name", ["generator", "predgen"])
+def test_the_expected_value_loss_equals_every_number_written_alone(name: str) -> None:
+    settings = {"loss": "sum"} if name == "predgen" else {}
+    method = tiny_method(name, tiny_backbone(), NUMBER, token_loss=TokenLoss("expected_value"), **settings)
+    prompts = prompts_for(method)
+    batch = batch_for(method, prompts, VALUES["number"])
+    paths = all_paths(method.backbone, NUMBER)
+    errors = []
+    for prompt, truth in zip(prompts, batch["truth"], strict=True):
+        scores = []
+        for path in paths:
+            logits = run_alone(method.backbone.model, prompt, path)[1]
+            score = torch.zeros(())
+            for position, token in enumerate(path):
+                allowed = may_follow(paths, path[:position])
+                score = score + logits[position, token] - torch.logsumexp(logits[position, allowed], dim=0)
+            scores.append(score)
+        numbers = torch.tensor(list(paths.values()))
+        mean = (torch.stack(scores).exp() * numbers).sum()
+        errors.append(((mean - method.scale.mean) / method.scale.deviation - truth) ** 2)
+    expected = torch.stack(errors).mean()
+    losses = method(**batch)
+    assert float(losses["writer_loss"].detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
+    if name == "generator":
+        assert_same_gradients(gradients(method, losses["loss"]), gradients(method, expected))
 
 
 @pytest.mark.parametrize("kind", ["number", "label"])

@@ -194,7 +194,7 @@ def test_no_gradient_flows_through_sampling(passes: int | None) -> None:
         fed = sample_parallel(backbone, backbone.detach(memory), codec, gold, own, passes=passes)
     assert not torch.equal(fed, gold.symbols)
     written = usual_write(memory, codec.symbols[fed], gold.mask)
-    loss = method.writer_loss(written.logits[:, :-1], gold)
+    loss = method.writer_loss(memory, written.logits[:, :-1], gold, batch["truth"])
     (loss + method.head_loss(method.director(written.states[:, 1:], gold.mask), batch["truth"])).backward()
     expected = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
     assert all(relative_difference(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))

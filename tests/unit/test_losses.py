@@ -14,6 +14,7 @@ from predgen.losses import (
     TokenLoss,
     UncertaintyWeights,
     WriterLossName,
+    expected_value_loss,
     join_at_means,
     join_of,
     label_loss,
@@ -311,3 +312,12 @@ def test_what_is_no_digit_is_not_smoothed_and_a_small_deviation_is_the_cross_ent
     scores = torch.randn(1, 2, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64).log_softmax(-1)
     loss = TokenLoss("smoothed_digits", deviation=0.01)(scores, gold, counted, allowed, DIGITS)
     assert float(loss) == pytest.approx(float(writer_loss(scores, gold, counted)))
+
+
+def test_expected_value_loss_is_the_squared_error_of_the_mean_whatever_the_spread() -> None:
+    numbers = torch.tensor([0.0, 1.0, 2.0, 5.0], dtype=torch.float64)
+    scores = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.25, 0.0, 0.75, 0.0]]).log() + 3.0  # up to a constant
+    truth = torch.tensor([0.0, 1.0])
+    found = expected_value_loss(scores, numbers, truth, mean=1.5, deviation=2.0)
+    # Means 1.5 in both rows: 0 standardized.
+    assert float(found) == pytest.approx((0.0 + 1.0) / 2)

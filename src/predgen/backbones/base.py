@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+# Rows that the plain road of a tree writes at once.
+EXPANDED_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,19 @@ class Written:
     memory: Memory
 
 
+@dataclass(frozen=True)
+class TreeWritten:
+    """What comes of writing a tree of tokens over a memory.
+
+    Attributes:
+        states: the state at each node.
+        logits: the logits that follow it.
+    """
+
+    states: Float[Tensor, "batch node hidden"]
+    logits: Float[Tensor, "batch node vocab"]
+
+
 class Backbone(nn.Module, ABC):
     """A pretrained language model with its tokenizer.
 
@@ -83,6 +100,51 @@ class Backbone(nn.Module, ABC):
             tokens: the tokens, padded on the right.
             mask: which of them are not padding.
         """
+
+    @abstractmethod
+    def take(self, memory: Memory, rows: Int[Tensor, " taken"]) -> Memory:
+        """Returns the memory of some of its rows, in the order given; a row may be taken several times."""
+
+    def write_tree(
+        self,
+        memory: Memory,
+        tokens: Int[Tensor, " node"],
+        depths: Int[Tensor, " node"],
+        ancestors: Bool[Tensor, "node node"],
+    ) -> TreeWritten:
+        """Returns the states and logits of a tree of tokens, written over every row of a memory, which stays as it is.
+
+        This is the plain road: each branch is written as a row of its own, some branches at a time.
+
+        Args:
+            memory: what was read.
+            tokens: the token of each node; parents come before their children.
+            depths: 1 for the nodes that follow the memory, one more for their children.
+            ancestors: which nodes each node sees, itself included.
+        """
+        batch, device = len(memory.state), memory.state.device
+        tips = (ancestors.sum(dim=0) == 1).nonzero().squeeze(-1).tolist()  # no other node sees them
+        states: dict[int, Float[Tensor, "batch hidden"]] = {}
+        logits: dict[int, Float[Tensor, "batch vocab"]] = {}
+        per_write = max(1, EXPANDED_ROWS // batch)
+        for start in range(0, len(tips), per_write):
+            branches = [ancestors[tip].nonzero().squeeze(-1) for tip in tips[start : start + per_write]]
+            length = max(len(branch) for branch in branches)
+            rows = torch.zeros(len(branches), length, dtype=torch.long, device=device)
+            mask = torch.zeros(len(branches), length, dtype=torch.bool, device=device)
+            for row, branch in enumerate(branches):
+                rows[row, : len(branch)], mask[row, : len(branch)] = tokens[branch], True
+            repeated = self.take(memory, torch.arange(batch, device=device).repeat_interleave(len(branches)))
+            written = self.write(repeated, rows.repeat(batch, 1), mask.repeat(batch, 1))
+            for row, branch in enumerate(branches):
+                for depth, node in enumerate(branch.tolist(), start=1):
+                    if node not in states:
+                        states[node] = written.states[row :: len(branches), depth]
+                        logits[node] = written.logits[row :: len(branches), depth]
+        order = range(len(tokens))
+        return TreeWritten(
+            torch.stack([states[node] for node in order], dim=1), torch.stack([logits[node] for node in order], dim=1)
+        )
 
     @abstractmethod
     def detach(self, memory: Memory) -> Memory:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
-from predgen.backbones.base import Backbone, Memory, Written, dropout_off
+from predgen.backbones.base import Backbone, Memory, TreeWritten, Written, dropout_off
 from predgen.errors import BackboneError
 
 # Largest relative difference of states between the cached road and one plain forward that counts as equal.
@@ -30,6 +30,10 @@ class DecoderOnlyBackbone(Backbone):
         model: a Hugging Face causal language model.
         tokenizer: its tokenizer.
         plain: always take the plain road.
+
+    Attributes:
+        masks_trees: whether a tree is written in one forward under a 4-D mask. Not with sliding windows, which such a
+            mask would have to know.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
@@ -37,6 +41,7 @@ class DecoderOnlyBackbone(Backbone):
         self.model = model
         self.tokenizer = tokenizer
         self.plain = plain
+        self.masks_trees = not plain and not _has_windows(model.config)
         config = model.config.get_text_config()
         self.hidden_size = int(config.hidden_size)
         self.max_positions = _max_positions(config, tokenizer)
@@ -60,7 +65,7 @@ class DecoderOnlyBackbone(Backbone):
     def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
         """Returns the memory of a batch of prompts, with gradients if they are on."""
         cache = None if self._plain_now() else DynamicCache()
-        states, logits = self._forward(tokens, mask, _positions(mask), cache, keep=1)
+        states, logits = self._forward(tokens, mask.long(), _positions(mask), cache, keep=1)
         return Memory(states, mask, states[:, -1], logits[:, -1], tokens, mask, cache)
 
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
@@ -70,12 +75,12 @@ class DecoderOnlyBackbone(Backbone):
         positions = _positions(all_mask)
         num_new = tokens.shape[1]
         if memory.cache is None:
-            states, logits = self._forward(all_tokens, all_mask, positions, None, keep=num_new)
+            states, logits = self._forward(all_tokens, all_mask.long(), positions, None, keep=num_new)
             cache = None
             states = states[:, -num_new:]
         else:
             cache = _fork(memory.cache)
-            states, logits = self._forward(tokens, all_mask, positions[:, -num_new:], cache, keep=num_new)
+            states, logits = self._forward(tokens, all_mask.long(), positions[:, -num_new:], cache, keep=num_new)
         after = replace(
             memory, state=states[:, -1], logits=logits[:, -1], tokens=all_tokens, mask=all_mask, cache=cache
         )
@@ -84,6 +89,53 @@ class DecoderOnlyBackbone(Backbone):
             torch.cat([memory.logits.unsqueeze(1), logits], dim=1),
             after,
         )
+
+    def write_tree(
+        self,
+        memory: Memory,
+        tokens: Int[Tensor, " node"],
+        depths: Int[Tensor, " node"],
+        ancestors: Bool[Tensor, "node node"],
+    ) -> TreeWritten:
+        """Returns the states and logits of a tree of tokens, written over every row of a memory, which stays as it is.
+
+        One forward writes all of it: a 4-D mask lets each node see the memory and its ancestors. Models that do not
+        take such a mask write each branch as a row of its own.
+        """
+        if not self.masks_trees:
+            return super().write_tree(memory, tokens, depths, ancestors)
+        batch, num_nodes = len(memory.state), len(tokens)
+        tokens = tokens.expand(batch, -1)
+        positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + depths
+        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors.expand(batch, -1, -1)], dim=2)
+        if memory.cache is None:
+            # Prompt and nodes go through one forward; each prompt token sees those up to itself.
+            length = memory.tokens.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+            own = (causal & memory.mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=tokens.device)
+            sees = torch.cat([nn.functional.pad(own, (0, num_nodes)), sees], dim=1)
+            tokens = torch.cat([memory.tokens, tokens], dim=1)
+            positions = torch.cat([_positions(memory.mask), positions], dim=1)
+            cache = None
+        else:
+            cache = _fork(memory.cache)
+        dtype = memory.state.dtype
+        scores = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
+        states, logits = self._forward(tokens, scores.unsqueeze(1), positions, cache, keep=num_nodes)
+        return TreeWritten(states[:, -num_nodes:], logits)
+
+    def take(self, memory: Memory, rows: Int[Tensor, " taken"]) -> Memory:
+        """Returns the memory of some of its rows, in the order given; a row may be taken several times."""
+        cache = memory.cache
+        if cache is not None:
+            cache = _fork(cache)
+            for layer in cache.layers:
+                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        parts = {
+            name: getattr(memory, name)[rows]
+            for name in ("prompt_states", "prompt_mask", "state", "logits", "tokens", "mask")
+        }
+        return Memory(**parts, cache=cache)
 
     def detach(self, memory: Memory) -> Memory:
         """Returns the memory without its graph of gradients."""
@@ -103,18 +155,27 @@ class DecoderOnlyBackbone(Backbone):
     def _forward(
         self,
         tokens: Int[Tensor, "batch new"],
-        mask: Bool[Tensor, "batch length"],
+        mask: Tensor,
         positions: Int[Tensor, "batch new"],
         cache: DynamicCache | None,
         keep: int,
     ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch keep vocab"]]:
-        """Returns the last states of the new tokens, and the logits of the last `keep` of them."""
+        """Returns the last states of the new tokens, and the logits of the last `keep` of them.
+
+        Args:
+            tokens: the new tokens.
+            mask: 1 for tokens and 0 for padding, shape (batch, length); or what is added to the attention's scores,
+                shape (batch, 1, new, length).
+            positions: of the new tokens.
+            cache: what was read before; None if nothing was.
+            keep: how many logits are needed.
+        """
         extra: dict[str, Any] = {"position_ids": positions} if self._takes_positions else {}
         if self._keeps_logits:
             extra["logits_to_keep"] = keep
         output = self.model(
             input_ids=tokens,
-            attention_mask=mask.long(),
+            attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
             output_hidden_states=True,
@@ -208,8 +269,9 @@ class DecoderOnlyBackbone(Backbone):
             except Exception:  # a family that keeps another kind of memory breaks on this one (Mamba)
                 disagreement = float("inf")
             if disagreement <= self._tolerance():
+                self.masks_trees = self.masks_trees and self._tree_disagreement() <= self._tolerance()
                 return
-            self.plain = True
+            self.plain, self.masks_trees = True, False
             disagreement = self._disagreement()
         if not disagreement <= self._tolerance():
             raise BackboneError(
@@ -240,6 +302,38 @@ class DecoderOnlyBackbone(Backbone):
             difference = (written.states[row].float() - expected).norm() / expected.norm()
             worst = max(worst, float(difference)) if bool(difference == difference) else float("inf")
         return worst
+
+    def _tree_disagreement(self) -> float:
+        """Returns the largest relative difference between a tree under its mask and its branches on their own."""
+        generator = torch.Generator().manual_seed(1)
+        device = next(self.model.parameters()).device
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        prompts = [torch.randint(rows, (length,), generator=generator).tolist() for length in (7, 3)]
+        tree = tuple(
+            part.to(device)
+            for part in (
+                torch.randint(rows, (5,), generator=generator),
+                torch.tensor([1, 1, 2, 2, 2]),
+                torch.tensor(
+                    [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 1]]
+                ).bool(),
+            )
+        )
+        memory = self.read(*(part.to(device) for part in self.collate(prompts)))
+        expected = super().write_tree(memory, *tree).states.float()
+        try:
+            packed = replace(memory, cache=None)  # as under gradient checkpointing
+            found = [self.write_tree(one, *tree).states.float() for one in (memory, packed)]
+        except Exception:  # a family that takes no 4-D mask (Bloom)
+            return float("inf")
+        worst = max(float((one - expected).norm() / expected.norm()) for one in found)
+        return worst if worst == worst else float("inf")
+
+
+def _has_windows(config: Any) -> bool:
+    """Returns whether some layer sees only the tokens near it."""
+    layers = DynamicCache(config=config.get_text_config()).layers
+    return any(getattr(layer, "is_sliding", False) for layer in layers)
 
 
 def _positions(mask: Bool[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:

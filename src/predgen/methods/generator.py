@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec, EncodedTargets
-from predgen.decoding import Decoded, greedy, greedy_free, score_labels
-from predgen.losses import TokenLoss, token_accuracy
+from predgen.decoding import Decoded, greedy, greedy_free, score_all
+from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.methods.base import Answers, Method, Scale
 from predgen.methods.sampling import Draws, scores_after
 from predgen.targets import Label
+from predgen.trie import Trie, fits
 
 Decoding = Literal["constrained", "free"]
 # How many tokens more than the longest target free writing may take before it is stopped.
@@ -29,6 +30,9 @@ class Writer(Method):
         full_vocabulary: train the softmax over the whole vocabulary (the paper's form) instead of over the tokens
             that the automaton allows.
         token_loss: what L_W is.
+
+    Attributes:
+        trie: every target, to be scored in one write; None for a number with too many values.
     """
 
     writes = True
@@ -45,14 +49,24 @@ class Writer(Method):
         super().__init__(backbone, codec, scale)
         self.full_vocabulary = full_vocabulary
         self.token_loss = token_loss or TokenLoss()
+        self.trie = Trie(codec, full=full_vocabulary) if fits(codec) else None
 
-    def writer_loss(self, logits: Float[Tensor, "batch target vocab"], gold: EncodedTargets) -> Float[Tensor, ""]:
-        """Returns L_W from the logits at H[0..m-1].
+    def writer_loss(
+        self, memory: Memory, logits: Float[Tensor, "batch target vocab"], gold: EncodedTargets, truth: Tensor
+    ) -> Float[Tensor, ""]:
+        """Returns L_W, from the logits at H[0..m-1] or from the scores of all numbers.
 
         Args:
+            memory: what was read.
             logits: over the whole vocabulary.
             gold: the gold targets.
+            truth: as in `forward`.
         """
+        if self.token_loss.name == "expected_value":
+            assert self.trie is not None  # `build_method` refuses numbers with too many values
+            scores = score_all(self.backbone, memory, self.trie)
+            scale = self.scale
+            return expected_value_loss(scores, self.trie.numbers, truth, mean=scale.mean, deviation=scale.deviation)
         scores = self.codec.log_probabilities(logits, gold.states, full=self.full_vocabulary)
         counted = gold.mask if self.full_vocabulary else self.decided(gold)
         allowed = self.codec.allowed(gold.states)
@@ -115,7 +129,7 @@ class Generator(Writer):
         decoding: `constrained` follows the automaton, so that every answer is valid; `free` is the paper's form.
     """
 
-    free_probabilities = False  # every label is written and scored
+    free_probabilities = False  # every label is scored
 
     def __init__(
         self,
@@ -146,7 +160,7 @@ class Generator(Writer):
         logits = memory.logits.unsqueeze(1)
         if symbols.shape[1] > 1:
             logits = self.backbone.write(memory, self.codec.symbols[symbols[:, :-1]], symbol_mask[:, :-1]).logits
-        loss = self.writer_loss(logits, gold)
+        loss = self.writer_loss(memory, logits, gold, truth)
         return {"loss": loss, "writer_loss": loss}
 
     @torch.no_grad()
@@ -171,7 +185,8 @@ class Generator(Writer):
             written = list(texts)
         if not (probabilities and isinstance(self.target, Label)):
             return Answers(values, written)
-        scores = score_labels(self.backbone, memory, self.codec, self.target.values, full=self.full_vocabulary).double()
+        assert self.trie is not None  # labels have one
+        scores = score_all(self.backbone, memory, self.trie).double()
         mass = scores.exp().sum(dim=-1).cpu() if self.full_vocabulary else None
         return Answers(values, written, scores.softmax(dim=-1).cpu(), mass)
 

@@ -74,7 +74,7 @@ class PredGen(Writer):
         memory = self.backbone.read(prompt, prompt_mask)
         fed, gold_scores = self._fed(memory, gold, draws)
         written = self.backbone.write(memory, self.codec.symbols[fed], symbol_mask)
-        loss_writer = self.writer_loss(written.logits[:, :-1], gold)
+        loss_writer = self.writer_loss(memory, written.logits[:, :-1], gold, truth)
         read_states, read_mask = written.states[:, 1:], symbol_mask
         if draws.director_own is not None:
             read_symbols, read_mask = self._director_reads(memory, gold, draws.director_own)

@@ -1,0 +1,122 @@
+"""The target automaton unrolled into a tree, so that every target is scored in one write.
+
+A *node* is a written prefix after which something is still decided; it costs one written token. A *place* is a node or
+the root, where the first symbol is decided. A *leaf* is a target: a place, and the symbol whose choice there settles
+it; the forced rest of its path decides nothing.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from predgen.codec import Codec
+from predgen.targets import Number
+
+# Numbers with more values than this are not unrolled.
+MAX_NUMBERS = 10_000
+
+
+class Trie(nn.Module):
+    """All targets of a codec as a tree.
+
+    Attributes:
+        codec: the target automaton.
+        values: the targets, numbers ascending, labels in the target's order.
+        symbols: the symbol that is written at each node, shape (node,).
+        depths: how many symbols stand before the root's end at each node, 1 for the root's children, shape (node,).
+        ancestors: which nodes each node sees, itself included, shape (node, node).
+        numbers: the leaves' values if they are numbers, shape (leaf,); empty for labels.
+    """
+
+    codec: Codec
+    symbols: Int[Tensor, " node"]
+    depths: Int[Tensor, " node"]
+    ancestors: Bool[Tensor, "node node"]
+    numbers: Float[Tensor, " leaf"]
+    _parents: Int[Tensor, " node"]
+    _states: Int[Tensor, " place"]
+    _leaf_places: Int[Tensor, " leaf"]
+    _leaf_symbols: Int[Tensor, " leaf"]
+
+    def __init__(self, codec: Codec, *, full: bool = False) -> None:
+        """Unrolls the automaton.
+
+        Args:
+            codec: the target automaton.
+            full: score the forced symbols too, as the softmax over the whole vocabulary needs it.
+
+        Raises:
+            ValueError: there are too many targets; see `fits`.
+        """
+        super().__init__()
+        if not fits(codec):
+            raise ValueError(f"expected at most {MAX_NUMBERS} numbers, found {codec.num_targets}")
+        self.codec = codec
+        self.full = full
+        decides = codec.states_that_decide(full=full)
+        # Place 0 is the root, place n + 1 is node n; parents come before their children.
+        states, parents, symbols = [0], list[int](), list[int]()
+        prefixes: list[tuple[int, ...]] = [()]
+        leaves: list[tuple[tuple[int, ...], int, int]] = []
+        place = 0
+        while place < len(states):
+            for symbol, after in codec.rows[states[place]].items():
+                prefix = (*prefixes[place], symbol)
+                if decides[after]:
+                    states.append(after)
+                    prefixes.append(prefix)
+                    parents.append(place)
+                    symbols.append(symbol)
+                else:
+                    leaves.append((codec.complete(prefix), place, symbol))
+            place += 1
+        if isinstance(codec.target, Number):
+            rank: dict[tuple[int, ...], Any] = {path: codec.value_of(path) for path, _, _ in leaves}
+        else:
+            rank = {codec.path(value): position for position, value in enumerate(codec.target.values)}
+        leaves.sort(key=lambda leaf: rank[leaf[0]])
+        numbers = [rank[path] for path, _, _ in leaves] if isinstance(codec.target, Number) else []
+        self.values: tuple[Any, ...] = tuple(codec.value_of(path) for path, _, _ in leaves)
+        ancestors = torch.eye(len(parents), dtype=torch.bool)
+        for node, parent in enumerate(parents):
+            if parent:
+                ancestors[node] |= ancestors[parent - 1]
+        for name, tensor in {
+            "symbols": torch.tensor(symbols, dtype=torch.long),
+            "depths": ancestors.sum(dim=1),
+            "ancestors": ancestors,
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "_parents": torch.tensor(parents, dtype=torch.long),
+            "_states": torch.tensor(states, dtype=torch.long),
+            "_leaf_places": torch.tensor([place for _, place, _ in leaves], dtype=torch.long),
+            "_leaf_symbols": torch.tensor([symbol for _, _, symbol in leaves], dtype=torch.long),
+        }.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of tokens that are written to score every target."""
+        return len(self.symbols)
+
+    def log_probabilities(
+        self, root: Float[Tensor, "batch vocab"], nodes: Float[Tensor, "batch node vocab"]
+    ) -> Float[Tensor, "batch leaf"]:
+        """Returns log P(target | prompt) in nats of every target, in the order of `values`.
+
+        Args:
+            root: the logits after the prompt.
+            nodes: the logits after each node.
+        """
+        logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
+        scores = self.codec.log_probabilities(logits, self._states.expand(len(logits), -1), full=self.full)
+        into = scores[:, self._parents, self.symbols]
+        before = into @ self.ancestors.to(into.dtype).T
+        before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
+        return before[:, self._leaf_places] + scores[:, self._leaf_places, self._leaf_symbols]
+
+
+def fits(codec: Codec) -> bool:
+    """Returns whether the targets of an automaton are few enough to be scored one and all; labels always are."""
+    return not isinstance(codec.target, Number) or codec.num_targets <= MAX_NUMBERS
