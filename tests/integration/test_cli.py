@@ -450,6 +450,39 @@ def test_what_is_there_is_not_overwritten(models: dict[str, Path], tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "mine", "model", "new.csv"]
 
 
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """Returns a folder that takes no files; permissions do not stop the root, for whom only the system's own do."""
+    if os.geteuid() == 0:
+        if not Path("/proc").is_dir():
+            pytest.skip("the root can write everywhere on this system")
+        yield Path("/proc")
+        return
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_a_read_only_folder_is_refused_before_anything_is_trained(
+    models: dict[str, Path], new: Path, read_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("a model was trained")
+
+    monkeypatch.setattr("predgen.fitting.train", train)
+    table = ["--target", "mood", *SHORT, "--quiet"]
+    closed = str(read_only)
+    assert closed in refused("fit", new, *table, "--out", read_only / "model")
+    for command in ("compare", "ablate"):
+        assert closed in refused(command, new, *table, "--runs", read_only / "runs")
+        for option in ("--json", "--markdown", "--plot"):
+            message = refused(command, new, *table, option, read_only / "result")
+            assert f"which cannot be written below '{closed}'" in message
+    assert closed in refused("predict", models["mood"], new, "--out", read_only / "answers.csv")
+    assert not [path for path in read_only.iterdir() if path.name.startswith((".model", ".runs", ".answers"))]
+
+
 def test_columns_that_the_model_needs_or_would_write_are_named(models: dict[str, Path], new: Path) -> None:
     write(reviews(4).rename(columns={"review": "revue"}), Path("other.csv"))
     write(reviews(4).assign(written="x"), Path("taken.csv"))

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -130,9 +131,18 @@ def check_results(*paths: str | None) -> None:
     """
     for path in map(Path, filter(None, paths)):
         above = next((folder for folder in path.absolute().parents if folder.exists()), path)
-        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        if path.is_dir() or not above.is_dir() or not _takes_files(above):
             fault = "is a folder" if path.is_dir() else f"cannot be written below '{above}'"
             raise ConfigError(f"Expected a file to write the result to, found '{path}', which {fault}. Name another.")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Returns whether a file can be written in a folder; permissions alone do not tell (a read-only disk, the root)."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def write_json(path: str | None, result: Any) -> None:
