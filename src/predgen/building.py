@@ -6,6 +6,7 @@ from predgen.adapters import apply_peft
 from predgen.backbones import Backbone
 from predgen.codec import Codec
 from predgen.config import RunConfig
+from predgen.distributions import ESTIMATE_OF_METRIC
 from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
@@ -37,23 +38,41 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
         raise ConfigError(
             f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss out."
         )
-    if train.writer_loss == "expected_value" and not fits(codec):
+    needs_all = {"writer_loss": train.writer_loss == "expected_value", "decoding": model.decoding == "trie"}
+    for setting in (name for name, needed in needs_all.items() if needed and not fits(codec)):
+        value = {"writer_loss": train.writer_loss, "decoding": model.decoding}[setting]
         raise ConfigError(
-            f"Expected at most {MAX_NUMBERS:,} numbers to predict with writer_loss 'expected_value', found "
+            f"Expected at most {MAX_NUMBERS:,} numbers to predict with {setting} '{value}', found "
             f"{codec.num_targets:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
         )
     token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
     if model.method == "generator":
-        return Generator(backbone, codec, scale, full_vocabulary=full, token_loss=token_loss, decoding=model.decoding)
+        return Generator(
+            backbone,
+            codec,
+            scale,
+            full_vocabulary=full,
+            token_loss=token_loss,
+            decoding=model.decoding,
+            beam_width=model.beam_width,
+            estimate=estimate_of(model.estimate, train.metric or codec.target.default_metric),
+        )
     return PredGen(
         backbone,
         codec,
         scale,
         full_vocabulary=full,
         token_loss=token_loss,
+        decoding=model.decoding,
+        beam_width=model.beam_width,
         director=model.director,
         loss=train.loss,
         sharpness=train.loss_sharpness,
         passes=None if train.sampling == "sequential" else train.passes,
         reports_accuracy=train.schedule == "adaptive",
     )
+
+
+def estimate_of(name: str, metric: str) -> str:
+    """Returns the point estimate that a name means; `auto` is the best answer to the metric."""
+    return ESTIMATE_OF_METRIC.get(metric, "text") if name == "auto" else name

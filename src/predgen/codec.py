@@ -7,6 +7,7 @@ backbone's token ids. A label set is a trie; a number is a small automaton over 
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -132,6 +133,15 @@ class Codec(nn.Module):
             longest[state] = 1 + max(longest[after] for after in self.rows[state].values())
         return longest[0]
 
+    @property
+    def num_decisions(self) -> int:
+        """The most symbols of a path that had a choice."""
+        decisions = {self.accepting_state: 0}
+        for state in self._backwards:
+            row = self.rows[state]
+            decisions[state] = (len(row) > 1) + max(decisions[after] for after in row.values())
+        return decisions[0]
+
     def states_that_decide(self, *, full: bool) -> list[bool]:
         """Returns for each state whether its symbol, or one further on, is a decision.
 
@@ -169,17 +179,36 @@ class Codec(nn.Module):
             raise AssertionError("parse refuses every value that has no index")
         return self._label_paths[index]
 
-    def complete(self, prefix: Sequence[int]) -> tuple[int, ...]:
-        """Returns the path that a prefix leads to when all that follows it is forced."""
-        path = list(prefix)
-        state = self._after(path)
-        while state != self.accepting_state:
+    def settle(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """Returns a prefix with all that is forced after it; a path, if everything is."""
+        settled = list(prefix)
+        state = self.state_after(settled)
+        while len(self.rows[state]) == 1:
             (symbol,) = self.rows[state]
-            path.append(symbol)
+            settled.append(symbol)
             state = self.rows[state][symbol]
-        return tuple(path)
+        return tuple(settled)
 
-    def _after(self, prefix: Sequence[int]) -> int:
+    def range_of(self, prefix: Sequence[int]) -> tuple[float, float]:
+        """Returns the smallest and the largest number that begin with a prefix."""
+        start = "".join(self._characters[symbol] for symbol in prefix)
+        ends = [float(start + rest) for rest in self._extreme_rests[self.state_after(prefix)]]
+        return min(ends), max(ends)
+
+    @cached_property
+    def _extreme_rests(self) -> dict[int, list[str]]:
+        """The first and the last text of each length and sign that a number may go on with, for every state."""
+        rests: dict[int, list[str]] = {self.accepting_state: [""]}
+        for state in self._backwards:
+            alike: dict[tuple[int, bool], list[str]] = {}
+            for symbol, after in self.rows[state].items():
+                for rest in rests[after]:
+                    text = self._characters.get(symbol, "") + rest
+                    alike.setdefault((len(text), text.startswith("-")), []).append(text)
+            rests[state] = [one for texts in alike.values() for one in {min(texts), max(texts)}]
+        return rests
+
+    def state_after(self, prefix: Sequence[int]) -> int:
         """Returns the state after a prefix, −1 if it leads nowhere."""
         state = 0
         for symbol in prefix:
@@ -194,7 +223,7 @@ class Codec(nn.Module):
         Args:
             path: symbols, the end symbol included.
         """
-        if self._after(path) != self.accepting_state:
+        if self.state_after(path) != self.accepting_state:
             return None
         if isinstance(self.target, Number):
             text = "".join(self._characters[symbol] for symbol in path[:-1])

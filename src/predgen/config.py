@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from predgen.errors import ConfigError, unknown_name
 
 MethodName = Literal["predictor", "generator", "predgen"]
+ESTIMATES = ("auto", "text", "mode", "mean", "median")
 METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
 
 
@@ -35,7 +36,25 @@ def split_shares(value: Any) -> Any:
     return [float(share) for share in value.split("/")] if isinstance(value, str) else value
 
 
+def estimate_name(value: Any) -> Any:
+    """Returns the name of a point estimate; a quantile is its share as text.
+
+    Raises:
+        ValueError: it is neither a known name nor a share between 0 and 1.
+    """
+    if value in ESTIMATES:
+        return value
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = -1.0
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise ValueError(f"expected {', '.join(ESTIMATES)}, or a quantile between 0 and 1")
+    return str(share)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -83,8 +102,16 @@ class ModelSettings(_Settings):
     director: Literal["mean", "last", "attention"] = Field(
         "attention", description="predgen: reads the mean, the last or by attention"
     )
-    decoding: Literal["constrained", "free"] = Field(
-        "constrained", description="generator: constrained, or free as in the paper"
+    decoding: Literal["auto", "greedy", "trie", "beam", "free"] = Field(
+        "auto",
+        description="how the target is written: greedy, trie (the likeliest of all), beam, auto (trie or greedy, by "
+        "cost); generator also: free, as in the paper",
+    )
+    beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
+    estimate: Estimate = Field(
+        "auto",
+        description="generator's answer for a number: text (as written), mode, mean, median, a quantile such as 0.9, "
+        "or auto (the best one for the metric)",
     )
     writer_vocabulary: Literal["target", "full"] = Field("target", description="tokens of the Writer's softmax")
     max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")

@@ -1,4 +1,4 @@
-"""From a memory to written targets: greedy along the automaton or without it, and the scores of all targets."""
+"""From a memory to written targets: token by token along the automaton, without it, or by beam search."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,6 @@ from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec
-from predgen.trie import Trie
-
-# Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
-TREE_CELLS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -98,19 +94,65 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
     return [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)]
 
 
-def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "batch leaf"]:
-    """Returns log P(target | prompt) in nats of every target of a trie, in its order, with gradients if they are on.
+@torch.no_grad()
+def beam(
+    backbone: Backbone, memory: Memory, codec: Codec, *, width: int, with_states: bool, full: bool = False
+) -> Decoded:
+    """Returns the likeliest targets that beam search finds along the automaton.
 
-    Over the allowed symbols the probabilities of all targets sum to 1.
+    Args:
+        backbone: the model.
+        memory: what it has read.
+        codec: the target automaton.
+        width: the prefixes that are kept at each step; a target is missed only where one of its prefixes is not.
+        with_states: also return H[1..m].
+        full: as in `Codec.log_probabilities`.
     """
-    batch, num_vocab = memory.logits.shape
-    if trie.num_nodes == 0:  # one symbol decides
-        return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0])
-    tokens = trie.codec.symbols[trie.symbols]
-    cells = trie.num_nodes * (num_vocab + memory.tokens.shape[1] + trie.num_nodes)
-    parts = []
-    for rows in torch.split(torch.arange(batch, device=tokens.device), max(1, TREE_CELLS // cells)):
-        part = memory if len(rows) == batch else backbone.take(memory, rows)
-        written = backbone.write_tree(part, tokens, trie.depths, trie.ancestors)
-        parts.append(trie.log_probabilities(part.logits, written.logits))
-    return torch.cat(parts)
+    rows, device = len(memory.state), memory.state.device
+    first = torch.arange(rows, device=device).unsqueeze(1)
+    state = torch.zeros(rows, 1, dtype=torch.long, device=device)
+    scores = torch.zeros(rows, 1, device=device)
+    symbols = torch.zeros(rows, 1, 0, dtype=torch.long, device=device)
+    masks = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
+    now = memory
+    while True:
+        kept = state.shape[1]
+        active = state != codec.accepting_state
+        logits = now.logits.unflatten(0, (rows, kept))
+        steps = codec.log_probabilities(logits, state, full=full)
+        # A target that is ended stays as it is, at no cost.
+        stay = torch.full_like(steps, float("-inf"))
+        stay[..., 0] = 0.0
+        total = scores.unsqueeze(-1) + torch.where(active.unsqueeze(-1), steps, stay)
+        scores, best = total.flatten(1).topk(min(width, total[0].numel()), dim=1)
+        parents, chosen = best // codec.num_symbols, best % codec.num_symbols
+        was_active = active.gather(1, parents)
+        before = state.gather(1, parents)
+        # Where there are fewer prefixes than places, the rest are impossible ones.
+        possible = scores > float("-inf")
+        state = torch.where(was_active & possible, codec.transitions[before, chosen], before)
+        state = torch.where(possible, state, torch.full_like(state, codec.accepting_state))
+        symbols, masks = (
+            torch.cat([part.gather(1, parents.unsqueeze(-1).expand(-1, -1, part.shape[2])), new.unsqueeze(-1)], dim=2)
+            for part, new in ((symbols, chosen.masked_fill(~was_active, 0)), (masks, was_active))
+        )
+        if not bool((state != codec.accepting_state).any()):
+            break
+        now = backbone.take(now, (first * kept + parents).flatten())
+        written = backbone.write(now, codec.symbols[symbols[..., -1]].reshape(-1, 1), masks[..., -1].reshape(-1, 1))
+        now = written.memory
+    return write_paths(backbone, memory, codec, symbols[:, 0], masks[:, 0], with_states=with_states)
+
+
+def write_paths(
+    backbone: Backbone,
+    memory: Memory,
+    codec: Codec,
+    symbols: Int[Tensor, "batch target"],
+    mask: Bool[Tensor, "batch target"],
+    *,
+    with_states: bool,
+) -> Decoded:
+    """Returns paths that were chosen as written targets, with their states if asked for."""
+    states = backbone.write(memory, codec.symbols[symbols], mask).states[:, 1:] if with_states else None
+    return Decoded(symbols, mask, states)

@@ -26,6 +26,10 @@ from predgen.targets import Label, Number, Target
 log = logging.getLogger("predgen")
 
 OUTPUT_COLUMNS = ("prediction", "written", "invalid")
+STD_COLUMN = "std"
+PROBABILITY_PREFIX = "probability_"
+# Below this share of the Writer's probability, a warning says that a standard deviation is coarse.
+COARSE_BELOW = 0.99
 InvalidPolicy = Literal["nan", "warn", "raise"]
 BOOTSTRAP_SEED = 0
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -151,20 +155,27 @@ class Model:
         """The training record: rows read, losses and metrics over training, the best step, seconds."""
         return self.contents.record
 
-    def predict(self, rows: TableLike, *, invalid: InvalidPolicy = "nan") -> pd.DataFrame:
+    def predict(
+        self, rows: TableLike, *, invalid: InvalidPolicy = "nan", probabilities: bool = False, std: bool = False
+    ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
         Args:
             rows: a table, a path, or a list of rows, with the input columns.
             invalid: what to do where the written text is no value of the target (free decoding only): leave the
                 prediction empty (`nan`), also warn of it (`warn`), or raise.
+            probabilities: also a column `probability_<label>` for each label.
+            std: also a column `std`, the standard deviation of the Writer's distribution, in the target's unit.
 
         Raises:
+            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
+        self.check_spread(probabilities=probabilities, std=std)
         table = read_table(rows)
-        taken = [name for name in OUTPUT_COLUMNS if name in table.columns]
+        names = [f"{PROBABILITY_PREFIX}{value}" for value in self._labels] if probabilities else []
+        taken = [name for name in (*OUTPUT_COLUMNS, *([STD_COLUMN] if std else []), *names) if name in table.columns]
         if taken:
             raise DataError(
                 explain(
@@ -173,14 +184,14 @@ class Model:
                     fix="Rename that column.",
                 )
             )
-        answers = self._answer(table, probabilities=False)
+        answers = self._answer(table, probabilities=probabilities or std)
         wrong = [value is None for value in answers.values]
         if any(wrong) and invalid != "nan":
             first = wrong.index(True)
             message = explain(
                 expected=f"a written {self.target.kind}",
                 found=f"{sum(wrong)} invalid of {len(wrong)}, first '{answers.written[first]}'",
-                fix="Use constrained decoding, or the policy 'nan'.",
+                fix="Use another decoding than free, or the policy 'nan'.",
                 row=row_numbers(table)[first],
             )
             if invalid == "raise":
@@ -193,7 +204,40 @@ class Model:
         )
         output["written"] = pd.Series(answers.written, index=table.index, dtype=object)
         output["invalid"] = wrong
+        if probabilities and answers.probabilities is not None:
+            output[names] = answers.probabilities.double().numpy()
+        if std and answers.deviations is not None and answers.covered is not None:
+            output[STD_COLUMN] = answers.deviations.numpy()
+            if float(answers.covered.mean()) < COARSE_BELOW:
+                log.warning(
+                    "The column '%s' knows %.1f %% of the Writer's probability number by number, and the rest for "
+                    "ranges of numbers. Fewer decimals make it exact.",
+                    STD_COLUMN,
+                    100 * float(answers.covered.mean()),
+                )
         return output
+
+    def check_spread(self, *, probabilities: bool, std: bool) -> None:
+        """Refuses to predict a spread that this model does not have.
+
+        Raises:
+            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write.
+        """
+        if probabilities and not self._labels:
+            raise ConfigError(
+                "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
+            )
+        if std and (self._labels or not self.method.writes):
+            found = "one of labels" if self._labels else "the predictor, which writes none"
+            raise ConfigError(
+                f"Expected a model that writes numbers for their standard deviation, found {found}. "
+                + ("Ask for probabilities instead." if self._labels else "Fit the generator or predgen.")
+            )
+
+    @property
+    def _labels(self) -> tuple[Any, ...]:
+        """The labels; none for a number."""
+        return self.target.values if isinstance(self.target, Label) else ()
 
     def evaluate(self, rows: TableLike) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.

@@ -28,6 +28,8 @@ class Trie(nn.Module):
         depths: how many symbols stand before the root's end at each node, 1 for the root's children, shape (node,).
         ancestors: which nodes each node sees, itself included, shape (node, node).
         numbers: the leaves' values if they are numbers, shape (leaf,); empty for labels.
+        paths: each leaf's path, the end symbol included, 0 after it, shape (leaf, target).
+        path_mask: which positions belong to the path, shape (leaf, target).
     """
 
     codec: Codec
@@ -35,6 +37,8 @@ class Trie(nn.Module):
     depths: Int[Tensor, " node"]
     ancestors: Bool[Tensor, "node node"]
     numbers: Float[Tensor, " leaf"]
+    paths: Int[Tensor, "leaf target"]
+    path_mask: Bool[Tensor, "leaf target"]
     _parents: Int[Tensor, " node"]
     _states: Int[Tensor, " place"]
     _leaf_places: Int[Tensor, " leaf"]
@@ -70,7 +74,7 @@ class Trie(nn.Module):
                     parents.append(place)
                     symbols.append(symbol)
                 else:
-                    leaves.append((codec.complete(prefix), place, symbol))
+                    leaves.append((codec.settle(prefix), place, symbol))
             place += 1
         if isinstance(codec.target, Number):
             rank: dict[tuple[int, ...], Any] = {path: codec.value_of(path) for path, _, _ in leaves}
@@ -83,7 +87,11 @@ class Trie(nn.Module):
         for node, parent in enumerate(parents):
             if parent:
                 ancestors[node] |= ancestors[parent - 1]
+        paths = nn.utils.rnn.pad_sequence([torch.tensor(path) for path, _, _ in leaves], batch_first=True)
+        lengths = torch.tensor([[len(path)] for path, _, _ in leaves])
         for name, tensor in {
+            "paths": paths,
+            "path_mask": torch.arange(paths.shape[1]) < lengths,
             "symbols": torch.tensor(symbols, dtype=torch.long),
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,

@@ -5,7 +5,7 @@ references run one unpadded row at a time through the Hugging Face model itself,
 follow by listing all values; they share no code with what they check.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,21 @@ def batch_for(method: Method, prompts: Sequence[list[int]], values: Sequence[Any
         "states": gold.states,
         "truth": truth,
     }
+
+
+def count_forwards(model: Any, run: Callable[[], object]) -> int:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return calls
 
 
 # ---- references

@@ -231,6 +231,20 @@ def test_texts_are_answered_printed_and_written(models: dict[str, Path], tmp_pat
     assert files_in(tmp_path) == before
 
 
+def test_probabilities_and_spread_are_asked_for(models: dict[str, Path], new: Path, tmp_path: Path) -> None:
+    text = ["--text", "A lovely film."]
+    answer, bad, good = run("predict", models["mood"], *text, "--probabilities").stdout.split()
+    parts = {name: float(value) for name, _, value in (part.partition("=") for part in (bad, good))}
+    assert answer == f"{max(parts, key=lambda name: parts[name])}".removeprefix("probability_")
+    assert sum(parts.values()) == pytest.approx(1, abs=1e-3)
+    assert run("predict", models["stars"], new, "--out", "answers.csv", "--std", "--quiet").code == 0
+    assert list(read_table(tmp_path / "answers.csv").columns)[-2:] == ["invalid", "std"]
+    before = files_in(tmp_path)
+    assert "Ask for probabilities instead" in refused("predict", models["mood"], new, "--out", "x.csv", "--std")
+    assert "Ask for std" in refused("predict", models["stars"], new, "--out", "x.csv", "--probabilities")
+    assert files_in(tmp_path) == before
+
+
 def test_texts_of_several_columns_are_named(tmp_path: Path) -> None:
     table = write(reviews(30).assign(title=[f"Film number {row} of all" for row in range(30)]), tmp_path / "rows.csv")
     settings = ["--set", "max_steps=1", "--device", "cpu", "--quiet", "--inputs", "review,title"]

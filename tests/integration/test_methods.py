@@ -240,6 +240,14 @@ def test_answers_keep_the_order_of_the_rows_whatever_the_batches(name: str, kind
             else:
                 assert found.values == pytest.approx([one_by_one[row].values[0] for row in rows], abs=1e-5)
                 assert found.probabilities is None
+                assert (found.deviations is None) == (name == "predictor")
+                if found.deviations is not None:
+                    torch.testing.assert_close(
+                        found.deviations,
+                        torch.cat([one_by_one[row].deviations for row in rows]),
+                        atol=1e-5,
+                        rtol=1e-5,
+                    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -50,6 +50,78 @@ def test_predictions_keep_rows_columns_and_order(fitted: tuple[predgen.Model, Pa
     assert list(shuffled["prediction"])[::-1] == list(answers["prediction"])
 
 
+@pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
+def test_probabilities_of_labels_stand_in_columns_of_their_own(method: str) -> None:
+    model = predgen.fit(reviews(40), "mood", **{**SMALL, "method": method})
+    rows = reviews(25, seed=9)
+    plain, found = model.predict(rows), model.predict(rows, probabilities=True)
+    columns = ["probability_bad", "probability_good"]
+    assert list(found.columns) == [*plain.columns, *columns]
+    pd.testing.assert_frame_equal(found[plain.columns], plain, check_exact=True)
+    table = found[columns].to_numpy()
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
+    assert list(np.where(table[:, 0] > table[:, 1], "bad", "good")) == list(found["prediction"])
+    with pytest.raises(predgen.ConfigError, match=r"numbers for their standard deviation, found one of labels"):
+        model.predict(rows, std=True)
+    with pytest.raises(predgen.DataError, match="a column 'probability_good'"):
+        model.predict(rows.assign(probability_good=1), probabilities=True)
+    assert "probability_good" in model.predict(rows.assign(probability_good=1)).columns
+
+
+@pytest.mark.parametrize("method", ["generator", "predgen"])
+def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
+    model = predgen.fit(reviews(40), "stars", **{**SMALL, "method": method})
+    rows = reviews(25, seed=9)
+    plain, found = model.predict(rows), model.predict(rows, std=True)
+    assert list(found.columns) == [*plain.columns, "std"]
+    pd.testing.assert_frame_equal(found[plain.columns], plain, check_exact=True)
+    low, high = model.target.low, model.target.high  # type: ignore[union-attr]
+    assert bool(((found["std"] > 0) & (found["std"] <= (high - low) / 2)).all())
+    with pytest.raises(predgen.ConfigError, match=r"labels for probabilities, found one of numbers"):
+        model.predict(rows, probabilities=True)
+
+
+def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one(caplog: pytest.LogCaptureFixture) -> None:
+    rows = reviews(40)
+    pooled = predgen.fit(rows, "stars", **{**SMALL, "method": "predictor"})
+    with pytest.raises(predgen.ConfigError, match=r"the predictor, which writes none. Fit the generator or predgen"):
+        pooled.predict(rows, std=True)
+    long = {"low": 0.0, "high": 5.0, "decimals": 9, "method": "generator"}
+    model = predgen.fit(rows, "stars", **{**SMALL, **long})
+    found = model.predict(rows.head(4), std=True)
+    assert bool((found["std"] > 0).all())
+    assert "of the Writer's probability number by number" in caplog.text
+    with pytest.raises(predgen.ConfigError, match=r"with decoding 'trie', found 5,000,000,001"):
+        predgen.fit(rows, "stars", **{**SMALL, **long, "decoding": "trie"})
+    with pytest.raises(predgen.ConfigError, match=r"with writer_loss 'expected_value', found 5,000,000,001"):
+        predgen.fit(rows, "stars", **{**SMALL, **long, "writer_loss": "expected_value"})
+
+
+def test_the_generators_number_follows_the_metric() -> None:
+    rows = reviews(40)
+    found = {}
+    for name, settings in {
+        "mse": {"metric": "mse"},
+        "mae": {"metric": "mae"},
+        "mean": {"estimate": "mean"},
+        "median": {"estimate": "median", "metric": "mse"},
+        "half": {"estimate": 0.5},
+        "text": {"estimate": "text", "decoding": "trie"},
+        "greedy": {"estimate": "text", "decoding": "greedy"},
+        "mode": {"estimate": "mode", "decoding": "greedy"},
+    }.items():
+        model = predgen.fit(rows, "stars", **{**SMALL, "max_steps": 1, "method": "generator", **settings})
+        found[name] = model.predict(rows)
+    predictions = {name: list(table["prediction"]) for name, table in found.items()}
+    assert predictions["mse"] == predictions["mean"]
+    assert predictions["mae"] == predictions["median"] == predictions["half"]
+    assert predictions["mean"] != predictions["median"]
+    for name in ("text", "greedy"):
+        assert predictions[name] == [float(text) for text in found[name]["written"]]
+    assert predictions["mode"] == predictions["text"]
+    assert predictions["mean"] != predictions["text"]
+
+
 def test_the_artifact_holds_json_yaml_and_safetensors_alone(fitted: tuple[predgen.Model, Path]) -> None:
     _, folder = fitted
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}

@@ -275,7 +275,7 @@ def test_the_director_reads_its_own_writing_or_gold(kind: str) -> None:
     with torch.no_grad():
         usual = method(**batch)
         memory = method.backbone.read(batch["prompt"], batch["prompt_mask"])
-        decoded, _, _ = method.write_constrained(memory, with_states=True)
+        decoded, _, _ = method.write_target(memory, with_states=True)
         assert decoded.states is not None
         own = method.director(decoded.states, decoded.mask)  # the states that `answer` reads
         states = method.backbone.write(memory, method.codec.symbols[batch["symbols"]], batch["symbol_mask"]).states
@@ -305,7 +305,7 @@ def test_gradients_reach_the_prompt_through_the_directors_own_writing() -> None:
 @pytest.mark.parametrize("name", ["generator", "predgen"])
 @torch.no_grad()
 def test_exposure_compares_gold_prefixes_with_own_ones(name: str, kind: str) -> None:
-    method = tiny_method(name, tiny_backbone(), TARGETS[kind])
+    method = tiny_method(name, tiny_backbone(), TARGETS[kind], decoding="greedy")
     prompts, values = ragged_prompts(250), VALUES[kind]
     found = method.exposure(**batch_for(method, prompts, values))
     paths = all_paths(method.backbone, method.target)

@@ -108,11 +108,11 @@ class Backbone(nn.Module, ABC):
     def write_tree(
         self,
         memory: Memory,
-        tokens: Int[Tensor, " node"],
-        depths: Int[Tensor, " node"],
-        ancestors: Bool[Tensor, "node node"],
+        tokens: Int[Tensor, "batch node"],
+        depths: Int[Tensor, "batch node"],
+        ancestors: Bool[Tensor, "batch node node"],
     ) -> TreeWritten:
-        """Returns the states and logits of a tree of tokens, written over every row of a memory, which stays as it is.
+        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
         This is the plain road: each branch is written as a row of its own, some branches at a time.
 
@@ -122,29 +122,22 @@ class Backbone(nn.Module, ABC):
             depths: 1 for the nodes that follow the memory, one more for their children.
             ancestors: which nodes each node sees, itself included.
         """
-        batch, device = len(memory.state), memory.state.device
-        tips = (ancestors.sum(dim=0) == 1).nonzero().squeeze(-1).tolist()  # no other node sees them
-        states: dict[int, Float[Tensor, "batch hidden"]] = {}
-        logits: dict[int, Float[Tensor, "batch vocab"]] = {}
-        per_write = max(1, EXPANDED_ROWS // batch)
-        for start in range(0, len(tips), per_write):
-            branches = [ancestors[tip].nonzero().squeeze(-1) for tip in tips[start : start + per_write]]
-            length = max(len(branch) for branch in branches)
-            rows = torch.zeros(len(branches), length, dtype=torch.long, device=device)
-            mask = torch.zeros(len(branches), length, dtype=torch.bool, device=device)
-            for row, branch in enumerate(branches):
-                rows[row, : len(branch)], mask[row, : len(branch)] = tokens[branch], True
-            repeated = self.take(memory, torch.arange(batch, device=device).repeat_interleave(len(branches)))
-            written = self.write(repeated, rows.repeat(batch, 1), mask.repeat(batch, 1))
-            for row, branch in enumerate(branches):
+        tips = (ancestors.sum(dim=1) == 1).nonzero()  # (row, node): no other node sees it
+        states: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
+        logits: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
+        for part in torch.split(tips, EXPANDED_ROWS):
+            rows, branches = part[:, 0], [ancestors[row, tip].nonzero().squeeze(-1) for row, tip in part.tolist()]
+            target = nn.utils.rnn.pad_sequence(
+                [tokens[row, branch] for row, branch in zip(rows, branches, strict=True)], batch_first=True
+            )
+            lengths = torch.tensor([len(branch) for branch in branches], device=tokens.device)
+            mask = torch.arange(target.shape[1], device=tokens.device) < lengths.unsqueeze(1)
+            written = self.write(self.take(memory, rows), target, mask)
+            for index, (row, branch) in enumerate(zip(rows.tolist(), branches, strict=True)):
                 for depth, node in enumerate(branch.tolist(), start=1):
-                    if node not in states:
-                        states[node] = written.states[row :: len(branches), depth]
-                        logits[node] = written.logits[row :: len(branches), depth]
-        order = range(len(tokens))
-        return TreeWritten(
-            torch.stack([states[node] for node in order], dim=1), torch.stack([logits[node] for node in order], dim=1)
-        )
+                    states[row][node] = written.states[index, depth]
+                    logits[row][node] = written.logits[index, depth]
+        return TreeWritten(*(torch.stack([torch.stack(row) for row in parts]) for parts in (states, logits)))
 
     @abstractmethod
     def detach(self, memory: Memory) -> Memory:

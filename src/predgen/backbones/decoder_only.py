@@ -93,21 +93,20 @@ class DecoderOnlyBackbone(Backbone):
     def write_tree(
         self,
         memory: Memory,
-        tokens: Int[Tensor, " node"],
-        depths: Int[Tensor, " node"],
-        ancestors: Bool[Tensor, "node node"],
+        tokens: Int[Tensor, "batch node"],
+        depths: Int[Tensor, "batch node"],
+        ancestors: Bool[Tensor, "batch node node"],
     ) -> TreeWritten:
-        """Returns the states and logits of a tree of tokens, written over every row of a memory, which stays as it is.
+        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
         One forward writes all of it: a 4-D mask lets each node see the memory and its ancestors. Models that do not
         take such a mask write each branch as a row of its own.
         """
         if not self.masks_trees:
             return super().write_tree(memory, tokens, depths, ancestors)
-        batch, num_nodes = len(memory.state), len(tokens)
-        tokens = tokens.expand(batch, -1)
+        num_nodes = tokens.shape[1]
         positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + depths
-        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors.expand(batch, -1, -1)], dim=2)
+        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
         if memory.cache is None:
             # Prompt and nodes go through one forward; each prompt token sees those up to itself.
             length = memory.tokens.shape[1]
@@ -310,7 +309,7 @@ class DecoderOnlyBackbone(Backbone):
         rows = self.model.get_input_embeddings().weight.shape[0]
         prompts = [torch.randint(rows, (length,), generator=generator).tolist() for length in (7, 3)]
         tree = tuple(
-            part.to(device)
+            part.expand(2, *part.shape).to(device)
             for part in (
                 torch.randint(rows, (5,), generator=generator),
                 torch.tensor([1, 1, 2, 2, 2]),

@@ -21,6 +21,8 @@ def predict(
         typer.Option("--text", help="A text to predict, instead of DATA. With several input columns: column=text."),
     ] = None,
     invalid: Annotated[str, typer.Option("--invalid", help="Answers that are no value: nan, warn or raise.")] = "nan",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
+    std: Annotated[bool, typer.Option("--std", help="Also the standard deviation of the written number.")] = False,
     overwrite: Overwrite = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
@@ -34,6 +36,8 @@ def predict(
 
       predgen predict stars-model new.csv --out answers.csv
 
+      predgen predict stars-model new.csv --out answers.csv --std
+
       predgen predict stars-model --text "I would buy it again."
 
       predgen predict pairs-model --text first="A dog." --text second="A cat."
@@ -46,14 +50,15 @@ def predict(
     if (data is None) == (not text):
         raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
     check_results(json)
+    asked = {"invalid": invalid, "probabilities": probabilities, "std": std}
     if text:
-        write_json(json, _predict_texts(model_dir, text, out, invalid, overwrite, device))
+        write_json(json, _predict_texts(model_dir, text, out, asked, overwrite, device))
         return
     if out is None:
         raise ConfigError(
             "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
         )
-    result = _predict_table(model_dir, str(data), out, invalid, overwrite, device, quiet)
+    result = _predict_table(model_dir, str(data), out, asked, overwrite, device, quiet)
     typer.echo(
         f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
         f"{result['examples_per_second']:.0f} rows per second."
@@ -62,26 +67,30 @@ def predict(
 
 
 def _predict_texts(
-    model_dir: str, texts: list[str], out: str | None, invalid: str, overwrite: bool, device: str
+    model_dir: str, texts: list[str], out: str | None, asked: dict[str, Any], overwrite: bool, device: str
 ) -> list[dict[Any, Any]]:
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
+    from predgen.model import OUTPUT_COLUMNS
     from predgen.tables import TableWriter
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
     model = predgen.load(model_dir, device=device)
-    answers = model.predict(_rows(texts, model.inputs), invalid=invalid)  # type: ignore[arg-type]
+    answers = model.predict(_rows(texts, model.inputs), **asked)
     if writer is not None:
         with writer:
             writer.write(answers)
+    columns = len(model.inputs) + len(OUTPUT_COLUMNS)
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:
-        typer.echo(f"invalid: {record['written']}" if record["invalid"] else record["prediction"])
+        answer = f"invalid: {record['written']}" if record["invalid"] else str(record["prediction"])
+        spread = [f"{name}={value:.4g}" for name, value in list(record.items())[columns:]]
+        typer.echo("  ".join([answer, *spread]))
     return records
 
 
 def _predict_table(
-    model_dir: str, data: str, out: str, invalid: str, overwrite: bool, device: str, quiet: bool
+    model_dir: str, data: str, out: str, asked: dict[str, Any], overwrite: bool, device: str, quiet: bool
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     from rich.console import Console
@@ -93,6 +102,7 @@ def _predict_table(
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(model_dir, device=device)
+    model.check_spread(probabilities=asked["probabilities"], std=asked["std"])
     rows = num_invalid = 0
     start = time.perf_counter()
     console = Console(stderr=True)
@@ -101,7 +111,7 @@ def _predict_table(
     with writer, progress:
         task = progress.add_task("predicting", total=None)
         for chunk in stream_rows(data, ROWS_PER_CHUNK):
-            answers = model.predict(chunk, invalid=invalid)  # type: ignore[arg-type]
+            answers = model.predict(chunk, **asked)
             writer.write(answers)
             rows += len(answers)
             num_invalid += int(answers["invalid"].sum())

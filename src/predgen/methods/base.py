@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone
 from predgen.codec import Codec
+from predgen.distributions import NumberDistribution
 from predgen.losses import label_loss, number_loss
 from predgen.methods.sampling import Draws
 from predgen.targets import Label, Number, Target
@@ -40,12 +41,22 @@ class Answers:
         written: the text that was written; None where nothing is written.
         probabilities: of each label, shape (row, label); None for numbers or if not asked for.
         valid_mass: the probability that falls on valid targets; None where it is 1 by construction.
+        deviations: the standard deviation of the Writer's number; None for labels or if not asked for.
+        covered: the share of the probability that these deviations were computed from, number by number.
     """
 
     values: list[Any]
     written: list[str | None]
     probabilities: Float[Tensor, "row label"] | None = None
     valid_mass: Float[Tensor, " row"] | None = None
+    deviations: Float[Tensor, " row"] | None = None
+    covered: Float[Tensor, " row"] | None = None
+
+    def with_spread(self, distribution: NumberDistribution | None) -> "Answers":
+        """Returns the answers with the spread of the Writer's numbers, if there is one."""
+        if distribution is None:
+            return self
+        return replace(self, deviations=distribution.deviation().cpu(), covered=distribution.covered.cpu())
 
 
 class Method(nn.Module, ABC):
@@ -114,7 +125,13 @@ class Method(nn.Module, ABC):
         *,
         probabilities: bool = False,
     ) -> Answers:
-        """Returns the answers for a batch of prompts, without gradients and without dropout."""
+        """Returns the answers for a batch of prompts, without gradients and without dropout.
+
+        Args:
+            prompt: prompt tokens.
+            prompt_mask: which of them are not padding.
+            probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
+        """
 
     def heads(self) -> Iterator[nn.Parameter]:
         """Returns the parameters that are not the backbone's."""

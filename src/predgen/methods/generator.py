@@ -8,14 +8,19 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec, EncodedTargets
-from predgen.decoding import Decoded, greedy, greedy_free, score_all
+from predgen.decoding import Decoded, beam, greedy, greedy_free, write_paths
+from predgen.distributions import NumberDistribution
 from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.methods.base import Answers, Method, Scale
 from predgen.methods.sampling import Draws, scores_after
-from predgen.targets import Label
+from predgen.scoring import best_first, score_all
+from predgen.targets import Number
 from predgen.trie import Trie, fits
 
-Decoding = Literal["constrained", "free"]
+Decoding = Literal["auto", "greedy", "trie", "beam", "free"]
+# `auto` scores all targets at once where that writes at most so many tokens for each decision of greedy writing: a
+# write of 60 tokens cost as much as three writes of one (26M parameters, prompts of 128 tokens).
+NODES_PER_DECISION = 20
 # How many tokens more than the longest target free writing may take before it is stopped.
 FREE_MARGIN_TOKENS = 8
 
@@ -30,8 +35,13 @@ class Writer(Method):
         full_vocabulary: train the softmax over the whole vocabulary (the paper's form) instead of over the tokens
             that the automaton allows.
         token_loss: what L_W is.
+        decoding: how the target is chosen: `greedy`, token by token along the automaton; `trie`, the likeliest of all
+            targets; `beam`, the likeliest that beam search finds; `auto`, trie or greedy by their cost. `free` writes
+            along the automaton too, but for `Generator`'s answers.
+        beam_width: the prefixes that beam search keeps.
 
     Attributes:
+        decoding: as above, `auto` decided.
         trie: every target, to be scored in one write; None for a number with too many values.
     """
 
@@ -45,11 +55,18 @@ class Writer(Method):
         *,
         full_vocabulary: bool = False,
         token_loss: TokenLoss | None = None,
+        decoding: Decoding = "auto",
+        beam_width: int = 4,
     ) -> None:
         super().__init__(backbone, codec, scale)
         self.full_vocabulary = full_vocabulary
         self.token_loss = token_loss or TokenLoss()
         self.trie = Trie(codec, full=full_vocabulary) if fits(codec) else None
+        if decoding == "auto":
+            cheap = self.trie is not None and self.trie.num_nodes <= NODES_PER_DECISION * codec.num_decisions
+            decoding = "trie" if cheap else "greedy"
+        self.decoding = decoding
+        self.beam_width = beam_width
 
     def writer_loss(
         self, memory: Memory, logits: Float[Tensor, "batch target vocab"], gold: EncodedTargets, truth: Tensor
@@ -93,7 +110,7 @@ class Writer(Method):
         """
         gold = EncodedTargets(symbols, symbol_mask, states)
         memory = self.backbone.read(prompt, prompt_mask)
-        decoded, _, _ = self.write_constrained(memory, with_states=True)
+        decoded, _, _ = self.write_target(memory, with_states=True)
         scores = scores_after(self.backbone, memory, self.codec, gold, symbols, full=self.full_vocabulary)
         decided = self.decided(gold)
         length = symbols.shape[1]
@@ -110,11 +127,45 @@ class Writer(Method):
         """Returns the Director's loss on gold tokens and on the decoded ones; nothing for a method without one."""
         return {}
 
-    def write_constrained(self, memory: Memory, *, with_states: bool) -> tuple[Decoded, list[Any], list[str]]:
-        """Returns what is written along the automaton, with each row's value and text."""
-        decoded = greedy(self.backbone, memory, self.codec, with_states=with_states, full=self.full_vocabulary)
+    def write_target(
+        self, memory: Memory, *, with_states: bool, scores: Float[Tensor, "batch leaf"] | None = None
+    ) -> tuple[Decoded, list[Any], list[str]]:
+        """Returns what is written along the automaton, with each row's value and text.
+
+        Args:
+            memory: what was read.
+            with_states: also return H[1..m].
+            scores: of all targets, where they are known already.
+        """
+        backbone, codec, full = self.backbone, self.codec, self.full_vocabulary
+        if self.decoding == "trie":
+            assert self.trie is not None  # `build_method` refuses numbers with too many values
+            best = (score_all(backbone, memory, self.trie) if scores is None else scores).argmax(dim=1)
+            symbols, mask = self.trie.paths[best], self.trie.path_mask[best]
+            length = int(mask.sum(dim=1).max())
+            decoded = write_paths(
+                backbone, memory, codec, symbols[:, :length], mask[:, :length], with_states=with_states
+            )
+        elif self.decoding == "beam":
+            decoded = beam(backbone, memory, codec, width=self.beam_width, with_states=with_states, full=full)
+        else:
+            decoded = greedy(backbone, memory, codec, with_states=with_states, full=full)
         answers = [self.codec.read(path) for path in decoded.paths()]
         return decoded, [answer[0] for answer in answers if answer], [answer[1] for answer in answers if answer]
+
+    def number_distribution(
+        self, memory: Memory, scores: Float[Tensor, "batch leaf"] | None = None
+    ) -> NumberDistribution:
+        """Returns the Writer's probabilities of numbers; of the likeliest ones where there are too many.
+
+        Args:
+            memory: what was read.
+            scores: of all targets, where they are known already.
+        """
+        if self.trie is None:
+            return best_first(self.backbone, memory, self.codec, full=self.full_vocabulary)
+        scores = score_all(self.backbone, memory, self.trie) if scores is None else scores
+        return NumberDistribution.of_all(scores, self.trie.numbers)
 
 
 class Generator(Writer):
@@ -126,10 +177,13 @@ class Generator(Writer):
         scale: unused; the text is the value.
         full_vocabulary: as in `Writer`.
         token_loss: as in `Writer`.
-        decoding: `constrained` follows the automaton, so that every answer is valid; `free` is the paper's form.
+        decoding: as in `Writer`; along the automaton every answer is valid. `free` is the paper's form.
+        beam_width: as in `Writer`.
+        estimate: what a number's answer is: the written `text`, or of the Writer's distribution the `mode`, the `mean`,
+            the `median`, or a quantile such as `0.9`. Free writing has the text alone.
     """
 
-    free_probabilities = False  # every label is scored
+    free_probabilities = False  # every target is scored
 
     def __init__(
         self,
@@ -139,10 +193,20 @@ class Generator(Writer):
         *,
         full_vocabulary: bool = False,
         token_loss: TokenLoss | None = None,
-        decoding: Decoding = "constrained",
+        decoding: Decoding = "auto",
+        beam_width: int = 4,
+        estimate: str = "text",
     ) -> None:
-        super().__init__(backbone, codec, scale, full_vocabulary=full_vocabulary, token_loss=token_loss)
-        self.decoding = decoding
+        super().__init__(
+            backbone,
+            codec,
+            scale,
+            full_vocabulary=full_vocabulary,
+            token_loss=token_loss,
+            decoding=decoding,
+            beam_width=beam_width,
+        )
+        self.estimate = "text" if decoding == "free" or not isinstance(codec.target, Number) else estimate
 
     def forward(
         self,
@@ -171,8 +235,11 @@ class Generator(Writer):
         *,
         probabilities: bool = False,
     ) -> Answers:
-        """Returns the values of the written texts; a text that is no value gives None."""
+        """Returns the values of the written texts, or the point estimates; a text that is no value gives None."""
         memory = self.backbone.read(prompt, prompt_mask)
+        scores = None
+        if self.trie is not None and (probabilities or self.decoding == "trie" or self.estimate != "text"):
+            scores = score_all(self.backbone, memory, self.trie)
         written: list[str | None]
         values: list[Any]
         if self.decoding == "free":
@@ -181,12 +248,18 @@ class Generator(Writer):
             answers = [self._read_freely(row) for row in rows]
             values, written = [value for value, _ in answers], [text for _, text in answers]
         else:
-            _, values, texts = self.write_constrained(memory, with_states=False)
+            _, values, texts = self.write_target(memory, with_states=False, scores=scores)
             written = list(texts)
-        if not (probabilities and isinstance(self.target, Label)):
+        if isinstance(self.target, Number):
+            distribution = None
+            if probabilities or self.estimate != "text":
+                distribution = self.number_distribution(memory, scores)
+            if distribution is not None and self.estimate != "text":
+                values = distribution.estimate(self.estimate).tolist()
+            return Answers(values, written).with_spread(distribution if probabilities else None)
+        if not probabilities or scores is None:
             return Answers(values, written)
-        assert self.trie is not None  # labels have one
-        scores = score_all(self.backbone, memory, self.trie).double()
+        scores = scores.double()
         mass = scores.exp().sum(dim=-1).cpu() if self.full_vocabulary else None
         return Answers(values, written, scores.softmax(dim=-1).cpu(), mass)
 

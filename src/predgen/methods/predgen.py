@@ -11,7 +11,7 @@ from predgen.decoding import Decoded
 from predgen.directors import Director, Reading
 from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.methods.base import Answers, Scale
-from predgen.methods.generator import Writer
+from predgen.methods.generator import Decoding, Writer
 from predgen.methods.sampling import Draws, sample_parallel, sample_sequential, scores_after
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets import Number
@@ -28,6 +28,8 @@ class PredGen(Writer):
         scale: the standardization of numbers.
         full_vocabulary: as in `Writer`.
         token_loss: as in `Writer`.
+        decoding: as in `Writer`.
+        beam_width: as in `Writer`.
         director: how the Director reads the states.
         loss: how L_W and L_D are joined.
         sharpness: of `wdal_smooth`.
@@ -45,13 +47,23 @@ class PredGen(Writer):
         *,
         full_vocabulary: bool = False,
         token_loss: TokenLoss | None = None,
+        decoding: Decoding = "auto",
+        beam_width: int = 4,
         director: Reading = "attention",
         loss: LossName = "wdal_stable",
         sharpness: float = 1.0,
         passes: int | None = 1,
         reports_accuracy: bool = False,
     ) -> None:
-        super().__init__(backbone, codec, scale, full_vocabulary=full_vocabulary, token_loss=token_loss)
+        super().__init__(
+            backbone,
+            codec,
+            scale,
+            full_vocabulary=full_vocabulary,
+            token_loss=token_loss,
+            decoding=decoding,
+            beam_width=beam_width,
+        )
         self.director = Director(backbone.hidden_size, self.num_outputs, director)
         self.loss = loss
         self.join = join_of(loss, squared_error=isinstance(codec.target, Number), sharpness=sharpness)
@@ -117,7 +129,7 @@ class PredGen(Writer):
     ) -> tuple[Int[Tensor, "batch read"], Bool[Tensor, "batch read"]]:
         """Returns what each row's Director reads: what the model writes freely, as in prediction, or gold."""
         with dropout_off(self.backbone):
-            decoded, _, _ = self.write_constrained(self.backbone.detach(memory), with_states=False)
+            decoded, _, _ = self.write_target(self.backbone.detach(memory), with_states=False)
         length = max(decoded.symbols.shape[1], gold.symbols.shape[1])
 
         def chosen(written: Tensor, taught: Tensor) -> Tensor:
@@ -160,6 +172,9 @@ class PredGen(Writer):
     ) -> Answers:
         """Returns the Director's answers over the states of the freely chosen tokens."""
         memory = self.backbone.read(prompt, prompt_mask)
-        decoded, _, texts = self.write_constrained(memory, with_states=True)
+        decoded, _, texts = self.write_target(memory, with_states=True)
         assert decoded.states is not None  # asked for above
-        return self.head_answers(self.director(decoded.states, decoded.mask), list(texts), probabilities=probabilities)
+        outputs = self.director(decoded.states, decoded.mask)
+        answers = self.head_answers(outputs, list(texts), probabilities=probabilities)
+        numbers = probabilities and isinstance(self.target, Number)
+        return answers.with_spread(self.number_distribution(memory) if numbers else None)

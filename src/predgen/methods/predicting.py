@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from predgen.backbones.base import dropout_off
 from predgen.batches import buckets
@@ -18,10 +19,11 @@ def answer_all(
         method: the method, on its device.
         prompts: token ids.
         batch_size: rows of a batch. Float results can differ in their last bits between batch sizes.
-        probabilities: also return label probabilities.
+        probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
     """
     answers = Answers([None] * len(prompts), [None] * len(prompts))
-    rows_of_probabilities, rows_of_mass, order = [], [], []
+    found: dict[str, list[Tensor]] = {}
+    order = []
     with dropout_off(method):
         for rows in buckets([len(prompt) for prompt in prompts], batch_size):
             tokens, mask = method.backbone.collate([prompts[row] for row in rows])
@@ -29,14 +31,9 @@ def answer_all(
             for row, value, text in zip(rows, part.values, part.written, strict=True):
                 answers.values[row], answers.written[row] = value, text
             order += rows
-            if part.probabilities is not None:
-                rows_of_probabilities.append(part.probabilities)
-            if part.valid_mass is not None:
-                rows_of_mass.append(part.valid_mass)
+            for name in ("probabilities", "valid_mass", "deviations", "covered"):
+                if getattr(part, name) is not None:
+                    found.setdefault(name, []).append(getattr(part, name))
     back = torch.argsort(torch.tensor(order, dtype=torch.long))
-    return Answers(
-        answers.values,
-        answers.written,
-        torch.cat(rows_of_probabilities)[back] if rows_of_probabilities else None,
-        torch.cat(rows_of_mass)[back] if rows_of_mass else None,
-    )
+    joined = {name: torch.cat(parts)[back] for name, parts in found.items()}
+    return Answers(answers.values, answers.written, **joined)

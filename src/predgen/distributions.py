@@ -1,0 +1,77 @@
+"""What the Writer's probabilities of numbers say: the mean, the spread, any quantile, the likeliest number."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# The best answer to each metric of numbers (Lukasik et al., arXiv 2403.04182): the mean has the least squared error and
+# the median the least absolute one. Neither is the likeliest text.
+ESTIMATE_OF_METRIC = {
+    "mse": "mean",
+    "rmse": "mean",
+    "r2": "mean",
+    "pearson": "mean",
+    "spearman": "mean",
+    "mae": "median",
+}
+# What rounding may take from a sum of probabilities.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class NumberDistribution:
+    """The probability of each number, row by row.
+
+    Attributes:
+        numbers: ascending; a row with fewer of them than others is filled up with numbers of probability 0.
+        probabilities: of each; each row's sum is 1.
+        covered: the share of the probability that was scored number by number. The rest is known for ranges of numbers
+            alone, and stands at their middle. 1 where every number was scored.
+    """
+
+    numbers: Float[Tensor, "row number"]
+    probabilities: Float[Tensor, "row number"]
+    covered: Float[Tensor, " row"]
+
+    @classmethod
+    def of_all(
+        cls, log_probabilities: Float[Tensor, "row number"], numbers: Float[Tensor, " number"]
+    ) -> "NumberDistribution":
+        """Returns the distribution of scores of all numbers, up to a constant of each row."""
+        probabilities = log_probabilities.double().softmax(dim=-1)
+        return cls(numbers.expand_as(probabilities), probabilities, torch.ones_like(probabilities[:, 0]))
+
+    def mean(self) -> Float[Tensor, " row"]:
+        """Returns the expected value."""
+        return (self.probabilities * self.numbers).sum(dim=1)
+
+    def deviation(self) -> Float[Tensor, " row"]:
+        """Returns the standard deviation, in the target's unit."""
+        squares = (self.numbers - self.mean().unsqueeze(1)) ** 2
+        return (self.probabilities * squares).sum(dim=1).sqrt()
+
+    def mode(self) -> Float[Tensor, " row"]:
+        """Returns the likeliest number, the smallest of several."""
+        return self._at(self.probabilities.argmax(dim=1))
+
+    def quantile(self, share: float) -> Float[Tensor, " row"]:
+        """Returns the smallest number that at least this share of the probability does not exceed.
+
+        Args:
+            share: in (0, 1); 0.5 is the median.
+        """
+        reached = self.probabilities.cumsum(dim=1) >= share - ROUNDING
+        return self._at(reached.int().argmax(dim=1))
+
+    def estimate(self, name: str) -> Float[Tensor, " row"]:
+        """Returns the point estimate of a name: mode, mean, median, or a quantile such as 0.9."""
+        if name == "mean":
+            return self.mean()
+        if name == "mode":
+            return self.mode()
+        return self.quantile(0.5 if name == "median" else float(name))
+
+    def _at(self, positions: Tensor) -> Float[Tensor, " row"]:
+        return self.numbers.gather(1, positions.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,76 @@
+"""Distributions of numbers: moments and quantiles equal those of a plain list of outcomes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predgen.config import build_config
+from predgen.distributions import ESTIMATE_OF_METRIC, NumberDistribution
+from predgen.errors import ConfigError
+from predgen.metrics import HIGHER_IS_BETTER
+
+
+def distribution(*rows: dict[float, float]) -> NumberDistribution:
+    """Returns the distribution of rows over the same numbers."""
+    numbers = sorted({number for row in rows for number in row})
+    table = torch.tensor([[row.get(number, 0.0) for number in numbers] for row in rows], dtype=torch.float64)
+    return NumberDistribution.of_all(table.log(), torch.tensor(numbers, dtype=torch.float64))
+
+
+def test_the_estimates_of_a_lopsided_distribution() -> None:
+    found = distribution({0.0: 0.4, 1.0: 0.3, 2.0: 0.1, 10.0: 0.2}, {0.0: 0.0, 1.0: 1.0})
+    assert found.mode().tolist() == [0.0, 1.0]
+    assert found.mean().tolist() == pytest.approx([0.3 + 0.2 + 2.0, 1.0])
+    assert found.estimate("median").tolist() == [1.0, 1.0]
+    assert found.estimate("0.4").tolist() == [0.0, 1.0]  # reached exactly
+    assert found.estimate("0.41").tolist() == [1.0, 1.0]
+    assert found.estimate("0.85").tolist() == [10.0, 1.0]
+    assert found.deviation().tolist() == pytest.approx([math.sqrt(0.3 * 1 + 0.1 * 4 + 0.2 * 100 - 2.5**2), 0.0])
+    assert found.covered.tolist() == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=40), st.floats(0.01, 0.99))
+def test_each_estimate_is_the_best_answer_to_its_metric(scores: list[float], share: float) -> None:
+    numbers = torch.linspace(-3, 4, len(scores), dtype=torch.float64)
+    found = NumberDistribution.of_all(torch.tensor([scores], dtype=torch.float64), numbers)
+    weights, values = found.probabilities[0].numpy(), numbers.numpy()
+
+    def loss(answer: float, name: str) -> float:
+        errors = values - answer
+        losses = {
+            "mean": errors**2,
+            "median": np.abs(errors),
+            "quantile": np.maximum(share * errors, (share - 1) * errors),
+        }
+        return float((weights * losses[name]).sum())
+
+    for name, answer in (
+        ("mean", float(found.mean())),
+        ("median", float(found.estimate("median"))),
+        ("quantile", float(found.quantile(share))),
+    ):
+        best = min(loss(float(other), name) for other in np.linspace(-3, 4, 141))
+        assert loss(answer, name) <= best + 1e-9
+
+
+def test_every_metric_of_numbers_has_its_estimate() -> None:
+    from predgen.metrics import number_metrics
+
+    assert set(ESTIMATE_OF_METRIC) == set(number_metrics(np.array([1.0, 2.0]), np.array([1.0, 2.5])))
+    assert set(ESTIMATE_OF_METRIC) <= set(HIGHER_IS_BETTER)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("mean", "mean"), (0.9, "0.9"), ("0.25", "0.25"), ("text", "text")])
+def test_an_estimate_is_a_name_or_a_quantile(given: object, kept: str) -> None:
+    config = build_config({"data": "x.csv", "target": "y", "estimate": given})
+    assert config.model.estimate == kept
+
+
+@pytest.mark.parametrize("given", ["average", 0, 1, 1.5, -0.1, True, "nan"])
+def test_what_is_no_estimate_is_refused(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"estimate: .*or a quantile between 0 and 1"):
+        build_config({"data": "x.csv", "target": "y", "estimate": given})
