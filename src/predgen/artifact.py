@@ -26,7 +26,8 @@ from predgen.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
 from predgen.files import folder_appears_whole
-from predgen.methods import Method, Scale
+from predgen.methods import Method, PredGen, Scale
+from predgen.mixing import Mix
 from predgen.targets import target_from_json, target_to_json
 from predgen.template import Template
 from predgen.training import load_trainable_weights, trainable_weights
@@ -95,6 +96,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
             "added_tokens": method.backbone.tokenizer.convert_ids_to_tokens(method.backbone.added_token_ids),
         },
         "scale": asdict(method.scale),
+        "mix": asdict(method.mix) if isinstance(method, PredGen) else None,
         "config": contents.config.model_dump(mode="json"),
         "record": contents.record,
     }
@@ -133,6 +135,9 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
     method = build_method(contents.config, backbone, Codec(target, backbone), scale)
+    with _damage_in(path / DESCRIPTION_FILE):
+        if isinstance(method, PredGen) and description.get("mix") is not None:  # of before 0.2.0 if there is none
+            method.mix = Mix(**description["mix"])
     with _damage_in(path / WEIGHTS_FILE):
         load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
     return method.eval(), contents

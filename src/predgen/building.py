@@ -10,6 +10,7 @@ from predgen.distributions import ESTIMATE_OF_METRIC
 from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.mixing import MIXES
 from predgen.targets import Number
 from predgen.trie import MAX_NUMBERS, fits
 
@@ -46,6 +47,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
             f"{codec.num_targets:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
         )
     token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
+    estimate = estimate_of(model.estimate, train.metric or codec.target.default_metric)
     if model.method == "generator":
         return Generator(
             backbone,
@@ -55,7 +57,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
             token_loss=token_loss,
             decoding=model.decoding,
             beam_width=model.beam_width,
-            estimate=estimate_of(model.estimate, train.metric or codec.target.default_metric),
+            estimate=estimate,
         )
     return PredGen(
         backbone,
@@ -65,6 +67,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
         token_loss=token_loss,
         decoding=model.decoding,
         beam_width=model.beam_width,
+        estimate=estimate,
+        mix=MIXES[model.predict_from],
         director=model.director,
         loss=train.loss,
         sharpness=train.loss_sharpness,

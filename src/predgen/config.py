@@ -99,6 +99,11 @@ class ModelSettings(_Settings):
     )
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA update")
     pooling: Literal["last", "mean", "first"] = Field("last", description="predictor: the last, mean or first state")
+    predict_from: Literal["director", "writer", "mean", "stack"] = Field(
+        "director",
+        description="predgen answers from the director, the writer, their mean, or a stack of both, fitted on "
+        "validation rows",
+    )
     director: Literal["mean", "last", "attention"] = Field(
         "attention", description="predgen: reads the mean, the last or by attention"
     )

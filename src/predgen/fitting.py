@@ -22,17 +22,18 @@ from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings, build_config
 from predgen.files import write_text
-from predgen.methods import Method, Scale, Writer
+from predgen.methods import Method, PredGen, Scale, Writer
 from predgen.methods.exposure import exposure
 from predgen.methods.predicting import answer_all
 from predgen.metrics import HIGHER_IS_BETTER, PROBABILITY_METRICS, check_metric
+from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
 from predgen.model import Model, encode_prompts, score
 from predgen.preparing import Prepared, prepare
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.tables import TableLike
-from predgen.targets import Label
+from predgen.targets import Label, Number
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 
 log = logging.getLogger("predgen")
@@ -145,8 +146,27 @@ def fit_prepared(
             del method  # outside the handler, which keeps alive what the failed step held
             settings = _after_lack_of_memory(folder, settings)
         wait_for_all()  # the folder goes when the first process leaves it
+    if isinstance(method, PredGen) and config.model.predict_from == "stack":
+        method.mix = fitted_mix(method, contents, prepared, settings.eval_batch_size)
     contents.record.update(record)
     return Model(method.eval(), contents)
+
+
+def fitted_mix(method: PredGen, contents: Contents, prepared: Prepared, batch_size: int) -> Mix:
+    """Returns the shares of Director and Writer that answer the validation rows best."""
+    prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
+    target, truth = prepared.target, prepared.validation_values
+    found = []
+    for source in ("director", "writer"):
+        method.mix = MIXES[source]
+        answers = answer_all(method, prompts, batch_size=batch_size, probabilities=isinstance(target, Label))
+        found.append(score(target, truth, answers))
+    director, writer = found
+    if isinstance(target, Number):
+        return stack_numbers(director.predicted, writer.predicted, director.truth)
+    assert director.probabilities is not None
+    assert writer.probabilities is not None
+    return stack_labels(director.probabilities, writer.probabilities, director.truth)
 
 
 def _after_lack_of_memory(folder: Path, settings: TrainSettings) -> TrainSettings:

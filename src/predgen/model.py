@@ -15,9 +15,10 @@ from predgen.artifact import Contents, load_artifact, save_artifact
 from predgen.columns import check_inputs
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, explain, unknown_name
-from predgen.methods import Answers, Method
+from predgen.methods import Answers, Method, PredGen
 from predgen.methods.predicting import answer_all
 from predgen.metrics import json_number, label_metrics, number_metrics
+from predgen.mixing import MIXES
 from predgen.preparing import unseen_labels, values_of
 from predgen.statistics import bootstrap_interval
 from predgen.tables import TableLike, read_table, require_columns, row_numbers
@@ -324,16 +325,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Model:
+def load(path: str | Path, *, device: str = "auto", predict_from: str | None = None) -> Model:
     """Returns the model that an artifact holds.
 
     Args:
         path: the artifact's directory.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given.
 
     Raises:
         ArtifactError: it is missing, damaged, of a newer format, or of another base model.
+        ConfigError: it cannot answer from there.
+        UnknownNameError: there is no such device or source.
     """
     where = choose_device(device)
+    if predict_from is not None and predict_from not in MIXES:
+        raise unknown_name("source of answers", predict_from, MIXES)
     method, contents = load_artifact(Path(path))
+    if predict_from is not None:
+        if not isinstance(method, PredGen):
+            raise ConfigError(
+                f"Expected a model of the method predgen to predict from its {predict_from}, found one of the method "
+                f"{contents.config.model.method}. Leave predict_from out."
+            )
+        if predict_from != contents.config.model.predict_from:
+            if predict_from == "stack":
+                raise ConfigError(
+                    f"Expected a model whose stack was fitted, found '{path}', fitted without one. Fit it with "
+                    "--predict-from stack."
+                )
+            method.mix = MIXES[predict_from]
     return Model(method.to(where), contents)

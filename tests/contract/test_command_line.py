@@ -43,6 +43,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "pooling": ("mean", "mean"),
     "director": ("last", "last"),
     "decoding": ("free", "free"),
+    "predict_from": ("mean", "mean"),
     "loss": ("sum", "sum"),
     "schedule": ("constant", "constant"),
     "epochs": ("0.5", 0.5),

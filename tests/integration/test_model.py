@@ -122,6 +122,42 @@ def test_the_generators_number_follows_the_metric() -> None:
     assert predictions["mean"] != predictions["text"]
 
 
+@pytest.mark.parametrize("target", ["mood", "stars"])
+def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target: str) -> None:
+    rows, labels = reviews(25, seed=9), target == "mood"
+    columns = ["probability_bad", "probability_good"] if labels else ["prediction"]
+    model = predgen.fit(reviews(60), target, out=tmp_path / "model", **{**SMALL, "predict_from": "stack"})
+    asked = {"probabilities": True} if labels else {}
+    whole = predgen.load(tmp_path / "model", device="cpu").predict(rows, **asked)
+    pd.testing.assert_frame_equal(model.predict(rows, **asked), whole, check_exact=True)
+    found = {}
+    for source in ("director", "writer", "mean", "stack"):
+        one = predgen.load(tmp_path / "model", device="cpu", predict_from=source)
+        found[source] = one.predict(rows, **asked)[columns].to_numpy()
+        assert one.evaluate(rows).rows == 25
+    assert np.abs(found["director"] - found["writer"]).max() > 1e-3
+    np.testing.assert_allclose(found["mean"], (found["director"] + found["writer"]) / 2, atol=1e-6)
+    mix = json.loads((tmp_path / "model" / "predgen.json").read_text())["mix"]
+    stacked = mix["director"] * found["director"] + mix["writer"] * found["writer"] + mix["intercept"]
+    if not labels:
+        stacked = stacked.clip(model.target.low, model.target.high)  # type: ignore[union-attr]
+    np.testing.assert_allclose(found["stack"], stacked, atol=1e-6)
+    if not labels:  # the Writer's share is the mean of its distribution, as the metric wants it, and no written text
+        writer = predgen.load(tmp_path / "model", device="cpu", predict_from="writer").predict(rows)
+        assert list(writer["prediction"]) != [float(text) for text in writer["written"]]
+
+
+def test_a_source_that_a_model_does_not_have_is_refused(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:
+    _, folder = fitted
+    with pytest.raises(predgen.ConfigError, match="whose stack was fitted"):
+        predgen.load(folder, predict_from="stack")
+    with pytest.raises(predgen.UnknownNameError, match="Did you mean 'director'"):
+        predgen.load(folder, predict_from="directer")
+    predgen.fit(reviews(40), "mood", out=tmp_path / "pooled", **{**SMALL, "method": "predictor"})
+    with pytest.raises(predgen.ConfigError, match="found one of the method predictor"):
+        predgen.load(tmp_path / "pooled", predict_from="writer")
+
+
 def test_the_artifact_holds_json_yaml_and_safetensors_alone(fitted: tuple[predgen.Model, Path]) -> None:
     _, folder = fitted
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}

@@ -4,13 +4,23 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import JsonPath, Quiet, check_results, fails_clearly, print_table, show_notes, write_json
+from predgen.cli.output import (
+    JsonPath,
+    PredictFrom,
+    Quiet,
+    check_results,
+    fails_clearly,
+    print_table,
+    show_notes,
+    write_json,
+)
 
 
 @fails_clearly
 def evaluate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
@@ -31,7 +41,7 @@ def evaluate(
 
     show_notes(quiet)
     check_results(json)
-    model = predgen.load(model_dir, device=device)
+    model = predgen.load(model_dir, device=device, predict_from=predict_from)
     evaluation = model.evaluate(held_out_rows(data)).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))

@@ -106,6 +106,7 @@ RUN_OPTIONS = [
     RunOption("model.pooling", str),
     RunOption("model.director", str),
     RunOption("model.decoding", str),
+    RunOption("model.predict_from", str),
     RunOption("train.loss", str),
     RunOption("train.schedule", str),
     RunOption("train.epochs", float),

@@ -27,6 +27,10 @@ Seeds = Annotated[int, typer.Option("--seeds", help="Training seeds, counted fro
 RunsPath = Annotated[
     str | None, typer.Option("--runs", metavar="DIR", help="Keep what is finished there, to go on after a stop.")
 ]
+PredictFrom = Annotated[
+    str | None,
+    typer.Option("--predict-from", metavar="SOURCE", help="director, writer, mean, or stack if fitted; of predgen."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --runs holds.")]
 MarkdownPath = Annotated[str | None, typer.Option("--markdown", metavar="PATH", help="Also write Markdown.")]
 PlotPath = Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the intervals.")]

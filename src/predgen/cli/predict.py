@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+from predgen.cli.output import (
+    JsonPath,
+    Overwrite,
+    PredictFrom,
+    Quiet,
+    check_results,
+    fails_clearly,
+    show_notes,
+    write_json,
+)
 from predgen.errors import ConfigError
 
 ROWS_PER_CHUNK = 2048
@@ -24,6 +33,7 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
     std: Annotated[bool, typer.Option("--std", help="Also the standard deviation of the written number.")] = False,
     overwrite: Overwrite = False,
+    predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
@@ -50,15 +60,16 @@ def predict(
     if (data is None) == (not text):
         raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
     check_results(json)
+    model_of = {"path": model_dir, "device": device, "predict_from": predict_from}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std}
     if text:
-        write_json(json, _predict_texts(model_dir, text, out, asked, overwrite, device))
+        write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
         return
     if out is None:
         raise ConfigError(
             "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
         )
-    result = _predict_table(model_dir, str(data), out, asked, overwrite, device, quiet)
+    result = _predict_table(model_of, str(data), out, asked, overwrite, quiet)
     typer.echo(
         f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
         f"{result['examples_per_second']:.0f} rows per second."
@@ -67,7 +78,7 @@ def predict(
 
 
 def _predict_texts(
-    model_dir: str, texts: list[str], out: str | None, asked: dict[str, Any], overwrite: bool, device: str
+    model_of: dict[str, Any], texts: list[str], out: str | None, asked: dict[str, Any], overwrite: bool
 ) -> list[dict[Any, Any]]:
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
@@ -75,7 +86,7 @@ def _predict_texts(
     from predgen.tables import TableWriter
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
-    model = predgen.load(model_dir, device=device)
+    model = predgen.load(**model_of)
     answers = model.predict(_rows(texts, model.inputs), **asked)
     if writer is not None:
         with writer:
@@ -90,7 +101,7 @@ def _predict_texts(
 
 
 def _predict_table(
-    model_dir: str, data: str, out: str, asked: dict[str, Any], overwrite: bool, device: str, quiet: bool
+    model_of: dict[str, Any], data: str, out: str, asked: dict[str, Any], overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     from rich.console import Console
@@ -101,7 +112,7 @@ def _predict_table(
     from predgen.tables import TableWriter
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
-    model = predgen.load(model_dir, device=device)
+    model = predgen.load(**model_of)
     model.check_spread(probabilities=asked["probabilities"], std=asked["std"])
     rows = num_invalid = 0
     start = time.perf_counter()

@@ -152,12 +152,22 @@ class Method(nn.Module, ABC):
             return number_loss(outputs.squeeze(-1), truth)
         return label_loss(outputs, truth)
 
-    def head_answers(
-        self, outputs: Float[Tensor, "batch output"], written: list[str | None], *, probabilities: bool
-    ) -> Answers:
-        """Returns the answers that a head's outputs stand for."""
+    def head_predictions(self, outputs: Float[Tensor, "batch output"]) -> Tensor:
+        """Returns what a head's outputs stand for: numbers in the target's unit, or the probabilities of labels."""
+        if not isinstance(self.target, Number):
+            return torch.softmax(outputs, dim=-1)
+        numbers: Tensor = outputs.squeeze(-1).double() * self.scale.deviation + self.scale.mean
+        return numbers
+
+    def answers_of(self, predictions: Tensor, written: list[str | None], *, probabilities: bool) -> Answers:
+        """Returns the answers that numbers or probabilities stand for.
+
+        Args:
+            predictions: as `head_predictions` returns them.
+            written: the text of each row.
+            probabilities: keep those of labels.
+        """
         if isinstance(self.target, Number):
-            numbers = outputs.squeeze(-1).double() * self.scale.deviation + self.scale.mean
-            return Answers([self.target.clip(number) for number in numbers.tolist()], written)
-        values = [self.target.values[index] for index in outputs.argmax(dim=-1).tolist()]
-        return Answers(values, written, outputs.softmax(dim=-1).cpu() if probabilities else None)
+            return Answers([self.target.clip(number) for number in predictions.tolist()], written)
+        values = [self.target.values[index] for index in predictions.argmax(dim=-1).tolist()]
+        return Answers(values, written, predictions.cpu() if probabilities else None)

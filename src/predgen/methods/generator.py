@@ -39,6 +39,8 @@ class Writer(Method):
             targets; `beam`, the likeliest that beam search finds; `auto`, trie or greedy by their cost. `free` writes
             along the automaton too, but for `Generator`'s answers.
         beam_width: the prefixes that beam search keeps.
+        estimate: the Writer's answer for a number: the written `text`, or of its distribution the `mode`, the `mean`,
+            the `median`, or a quantile such as `0.9`.
 
     Attributes:
         decoding: as above, `auto` decided.
@@ -57,6 +59,7 @@ class Writer(Method):
         token_loss: TokenLoss | None = None,
         decoding: Decoding = "auto",
         beam_width: int = 4,
+        estimate: str = "text",
     ) -> None:
         super().__init__(backbone, codec, scale)
         self.full_vocabulary = full_vocabulary
@@ -67,6 +70,7 @@ class Writer(Method):
             decoding = "trie" if cheap else "greedy"
         self.decoding = decoding
         self.beam_width = beam_width
+        self.estimate = "text" if decoding == "free" or not isinstance(codec.target, Number) else estimate
 
     def writer_loss(
         self, memory: Memory, logits: Float[Tensor, "batch target vocab"], gold: EncodedTargets, truth: Tensor
@@ -177,36 +181,13 @@ class Generator(Writer):
         scale: unused; the text is the value.
         full_vocabulary: as in `Writer`.
         token_loss: as in `Writer`.
-        decoding: as in `Writer`; along the automaton every answer is valid. `free` is the paper's form.
+        decoding: as in `Writer`; along the automaton every answer is valid. `free` is the paper's form, and has the
+            text alone for a number.
         beam_width: as in `Writer`.
-        estimate: what a number's answer is: the written `text`, or of the Writer's distribution the `mode`, the `mean`,
-            the `median`, or a quantile such as `0.9`. Free writing has the text alone.
+        estimate: as in `Writer`.
     """
 
     free_probabilities = False  # every target is scored
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        codec: Codec,
-        scale: Scale,
-        *,
-        full_vocabulary: bool = False,
-        token_loss: TokenLoss | None = None,
-        decoding: Decoding = "auto",
-        beam_width: int = 4,
-        estimate: str = "text",
-    ) -> None:
-        super().__init__(
-            backbone,
-            codec,
-            scale,
-            full_vocabulary=full_vocabulary,
-            token_loss=token_loss,
-            decoding=decoding,
-            beam_width=beam_width,
-        )
-        self.estimate = "text" if decoding == "free" or not isinstance(codec.target, Number) else estimate
 
     def forward(
         self,

@@ -13,7 +13,9 @@ from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, 
 from predgen.methods.base import Answers, Scale
 from predgen.methods.generator import Decoding, Writer
 from predgen.methods.sampling import Draws, sample_parallel, sample_sequential, scores_after
+from predgen.mixing import MIXES, Mix
 from predgen.processes import mean_over_processes, num_processes
+from predgen.scoring import score_all
 from predgen.targets import Number
 
 
@@ -30,11 +32,13 @@ class PredGen(Writer):
         token_loss: as in `Writer`.
         decoding: as in `Writer`.
         beam_width: as in `Writer`.
+        estimate: as in `Writer`; read where the Writer has a share in the answer.
         director: how the Director reads the states.
         loss: how L_W and L_D are joined.
         sharpness: of `wdal_smooth`.
         passes: parallel sampling passes; None samples one token after the other.
         reports_accuracy: also return the Writer's accuracy after gold prefixes, which the adaptive schedule follows.
+        mix: what shares Director and Writer have in an answer.
     """
 
     samples = True
@@ -49,11 +53,13 @@ class PredGen(Writer):
         token_loss: TokenLoss | None = None,
         decoding: Decoding = "auto",
         beam_width: int = 4,
+        estimate: str = "text",
         director: Reading = "attention",
         loss: LossName = "wdal_stable",
         sharpness: float = 1.0,
         passes: int | None = 1,
         reports_accuracy: bool = False,
+        mix: Mix = MIXES["director"],
     ) -> None:
         super().__init__(
             backbone,
@@ -63,12 +69,14 @@ class PredGen(Writer):
             token_loss=token_loss,
             decoding=decoding,
             beam_width=beam_width,
+            estimate=estimate,
         )
         self.director = Director(backbone.hidden_size, self.num_outputs, director)
         self.loss = loss
         self.join = join_of(loss, squared_error=isinstance(codec.target, Number), sharpness=sharpness)
         self.passes = passes
         self.reports_accuracy = reports_accuracy
+        self.mix = mix
 
     def forward(
         self,
@@ -170,11 +178,25 @@ class PredGen(Writer):
         *,
         probabilities: bool = False,
     ) -> Answers:
-        """Returns the Director's answers over the states of the freely chosen tokens."""
+        """Returns the Director's answers over the states of the written tokens, mixed with the Writer's."""
         memory = self.backbone.read(prompt, prompt_mask)
-        decoded, _, texts = self.write_target(memory, with_states=True)
+        numbers = isinstance(self.target, Number)
+        asks_writer = self.mix.writer != 0 or (probabilities and numbers)
+        scores = None
+        if self.trie is not None and (asks_writer or self.decoding == "trie"):
+            scores = score_all(self.backbone, memory, self.trie)
+        decoded, values, texts = self.write_target(memory, with_states=True, scores=scores)
         assert decoded.states is not None  # asked for above
-        outputs = self.director(decoded.states, decoded.mask)
-        answers = self.head_answers(outputs, list(texts), probabilities=probabilities)
-        numbers = probabilities and isinstance(self.target, Number)
-        return answers.with_spread(self.number_distribution(memory) if numbers else None)
+        predictions = self.head_predictions(self.director(decoded.states, decoded.mask))
+        distribution = self.number_distribution(memory, scores) if numbers and asks_writer else None
+        if self.mix.writer != 0:
+            if distribution is None:
+                assert scores is not None  # labels have a trie
+                own = scores.softmax(dim=-1)
+            elif self.estimate == "text":
+                own = torch.tensor(values, dtype=torch.float64, device=predictions.device)
+            else:
+                own = distribution.estimate(self.estimate)
+            predictions = self.mix.of(predictions, own)
+        answers = self.answers_of(predictions, list(texts), probabilities=probabilities)
+        return answers.with_spread(distribution if probabilities else None)

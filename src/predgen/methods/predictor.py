@@ -56,7 +56,7 @@ class Predictor(Method):
     ) -> Answers:
         """Returns the head's answers."""
         outputs = self._outputs(prompt, prompt_mask)
-        return self.head_answers(outputs, [None] * len(outputs), probabilities=probabilities)
+        return self.answers_of(self.head_predictions(outputs), [None] * len(outputs), probabilities=probabilities)
 
     def _outputs(
         self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]

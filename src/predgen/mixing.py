@@ -1,0 +1,80 @@
+"""One answer from two: how much of it is the Director's, and how much the Writer's distribution's."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+AnswerSource = Literal["director", "writer", "mean", "stack"]
+Part = TypeVar("Part", Tensor, np.ndarray)
+# Below this a probability counts as this, as in the metric `log_loss`.
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A weighted sum: intercept + director · D + writer · W, of numbers in the target's unit, or of probabilities.
+
+    Attributes:
+        director: the Director's weight.
+        writer: the Writer's weight; 0 spares its distribution.
+        intercept: in the target's unit; 0 for labels, whose weights sum to 1.
+    """
+
+    director: float
+    writer: float
+    intercept: float = 0.0
+
+    def of(self, director: Part, writer: Part) -> Part:
+        """Returns the mixed numbers or probabilities."""
+        return self.director * director + self.writer * writer + self.intercept
+
+
+# `stack` is the mean until it is fitted.
+MIXES: dict[AnswerSource, Mix] = {
+    "director": Mix(1.0, 0.0),
+    "writer": Mix(0.0, 1.0),
+    "mean": Mix(0.5, 0.5),
+    "stack": Mix(0.5, 0.5),
+}
+
+
+def stack_numbers(
+    director: Float[np.ndarray, " row"], writer: Float[np.ndarray, " row"], truth: Float[np.ndarray, " row"]
+) -> Mix:
+    """Returns the mix with the least squared error on some rows (stacked regression, Breiman 1996).
+
+    Args:
+        director: the Director's numbers.
+        writer: the Writer's numbers.
+        truth: the true ones.
+    """
+    columns = np.column_stack([director, writer, np.ones_like(truth)])
+    (one, other, intercept), *_ = np.linalg.lstsq(columns, truth, rcond=None)
+    return Mix(float(one), float(other), float(intercept))
+
+
+def stack_labels(
+    director: Float[np.ndarray, "row label"], writer: Float[np.ndarray, "row label"], truth: Int[np.ndarray, " row"]
+) -> Mix:
+    """Returns the mix with the least log loss on some rows; its weights are not negative and sum to 1.
+
+    Args:
+        director: the Director's probabilities.
+        writer: the Writer's probabilities.
+        truth: the true labels' positions; rows of a label never seen, −1, do not count.
+    """
+    known = np.flatnonzero(truth >= 0)
+    if not len(known):
+        return MIXES["mean"]
+    one, other = director[known, truth[known]], writer[known, truth[known]]
+
+    def log_loss(share: float) -> float:
+        return float(-np.log(np.maximum(share * one + (1 - share) * other, SMALLEST)).mean())
+
+    found = minimize_scalar(log_loss, bounds=(0.0, 1.0), method="bounded")
+    share = min((float(found.x), 0.0, 1.0), key=log_loss)  # the bounded search stays inside its ends
+    return Mix(share, 1.0 - share)
