@@ -10,6 +10,7 @@ whole or not at all.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from transformers import AutoTokenizer
 
 from predgen.backbones import Source, find_source, load_backbone
 from predgen.building import build_method
+from predgen.calibration import Calibration
 from predgen.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
@@ -51,6 +53,7 @@ class Contents:
         base_revision: its hub commit, if any.
         base_hash: SHA-256 of its files.
         record: the training record: what was read, how it went.
+        calibration: what calibration rows taught; None without them.
     """
 
     config: RunConfig
@@ -59,6 +62,7 @@ class Contents:
     base_revision: str | None
     base_hash: str
     record: dict[str, Any]
+    calibration: Calibration | None = None
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -98,6 +102,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
         "scale": asdict(method.scale),
         "mix": asdict(method.mix) if isinstance(method, PredGen) else None,
         "config": contents.config.model_dump(mode="json"),
+        "calibration": _calibration_json(contents.calibration),
         "record": contents.record,
     }
     with folder_appears_whole(path) as folder:
@@ -125,6 +130,7 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
             base["revision"],
             base["sha256"],
             description["record"],
+            _calibration_of(description.get("calibration")),
         )
         target, scale = target_from_json(description["target"]), Scale(**description["scale"])
     backbone = load_backbone(_find_base(path, contents), dtype=contents.config.model.dtype)
@@ -141,6 +147,22 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
     with _damage_in(path / WEIGHTS_FILE):
         load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
     return method.eval(), contents
+
+
+def _calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Returns a calibration as JSON holds it; null is infinitely far off."""
+    if calibration is None:
+        return None
+    scores = [score if math.isfinite(score) else None for score in calibration.scores]
+    return {"temperature": calibration.temperature, "scores": scores}
+
+
+def _calibration_of(found: dict[str, Any] | None) -> Calibration | None:
+    """Returns the calibration that a description holds; artifacts before 0.2.0 have none."""
+    if found is None:
+        return None
+    scores = tuple(math.inf if score is None else float(score) for score in found["scores"])
+    return Calibration(float(found["temperature"]), scores)
 
 
 def _find_base(path: Path, contents: Contents) -> Source:

@@ -31,6 +31,21 @@ def text_keys(value: Any) -> Any:
     return {str(key).lower() if isinstance(key, bool) else str(key): one for key, one in value.items()}
 
 
+def table_or_share(value: Any) -> Any:
+    """Returns the number that a text is; the name of a table as it is.
+
+    Raises:
+        ValueError: it is a number that is no share.
+    """
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        return value
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise ValueError("expected a table, or a share between 0 and 1")
+    return share
+
+
 def split_shares(value: Any) -> Any:
     """Returns the shares that a text such as 80/10/10 gives; anything else as it is."""
     return [float(share) for share in value.split("/")] if isinstance(value, str) else value
@@ -80,6 +95,9 @@ class DataSettings(_Settings):
     decimals: int | None = Field(None, ge=0, le=12, description="declared digits after the point")
     validation: str | None = Field(None, description="a table to choose on")
     test: str | None = Field(None, description="a table to report on")
+    calibration: Annotated[float | str | None, BeforeValidator(table_or_share)] = Field(
+        None, description="rows to calibrate on: a table, or a share of the training rows such as 0.1"
+    )
     split: Annotated[tuple[Share, Share, Share], BeforeValidator(split_shares)] = Field(
         (0.8, 0.1, 0.1), description="shares of one table: train/validation/test, such as 80/10/10"
     )

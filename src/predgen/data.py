@@ -31,12 +31,14 @@ class Splits:
         validation: what choices are made on.
         test: what is reported; None where the source has none.
         how: one line for people.
+        calibration: what nothing is chosen on; None unless asked for.
     """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame | None
     how: str
+    calibration: pd.DataFrame | None = None
 
 
 def load_splits(
@@ -49,6 +51,7 @@ def load_splits(
     split: tuple[float, float, float],
     group: str | None,
     seed: int,
+    calibration: TableLike | float | None = None,
 ) -> Splits:
     """Returns a source's parts; what it does not have as a part of its own is cut from its training rows.
 
@@ -66,6 +69,7 @@ def load_splits(
         split: shares of train, validation and test.
         group: rows that share this column's value stay in one part.
         seed: of the split.
+        calibration: a table to calibrate on, or the share of the training rows that is set aside for it.
 
     Raises:
         DataError: the source cannot be read, or a part would be empty.
@@ -74,8 +78,8 @@ def load_splits(
         raise ConfigError(f"Expected shares of train, validation and test such as 0.8/0.1/0.1, found {split}.")
     parts = _parts(source)
     single = set(parts) == {"train"}
-    for name, given in (("validation", validation), ("test", test)):
-        if given is not None:
+    for name, given in (("validation", validation), ("test", test), ("calibration", calibration)):
+        if given is not None and not isinstance(given, float):
             parts[name] = read_table(given)
     for name, table in parts.items():
         require_columns(table, [target] if group is None else [target, group], f"{name} rows")
@@ -87,10 +91,18 @@ def load_splits(
         train, parts[name], note = _cut(train, name, share / left, target, stratify(train), group, seed)
         left -= share
         notes.append(note)
-    held_out = [(name, _with_row_numbers(parts[name])) for name in ("validation", "test") if name in parts]
+    if isinstance(calibration, float):
+        train, parts["calibration"], note = _cut(
+            train, "calibration", calibration, target, stratify(train), group, seed
+        )
+        notes.append(note)
+    held_out = [
+        (name, _with_row_numbers(parts[name])) for name in ("validation", "test", "calibration") if name in parts
+    ]
     sizes = " / ".join(f"{len(part)} {name}" for name, part in (("train", train), *held_out))
     how = f"{sizes}" + (f" ({'; '.join(dict.fromkeys(notes))}; seed {seed})" if notes else " (as given)")
-    return Splits(train, dict(held_out)["validation"], dict(held_out).get("test"), how)
+    tables = dict(held_out)
+    return Splits(train, tables["validation"], tables.get("test"), how, tables.get("calibration"))
 
 
 def _with_row_numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -149,7 +149,10 @@ def fit_prepared(
     if isinstance(method, PredGen) and config.model.predict_from == "stack":
         method.mix = fitted_mix(method, contents, prepared, settings.eval_batch_size)
     contents.record.update(record)
-    return Model(method.eval(), contents)
+    model = Model(method.eval(), contents)
+    if prepared.splits.calibration is not None:
+        model.calibrate(prepared.splits.calibration)
+    return model
 
 
 def fitted_mix(method: PredGen, contents: Contents, prepared: Prepared, batch_size: int) -> Mix:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from predgen.artifact import Contents, load_artifact, save_artifact
+from predgen.calibration import calibrate_labels, calibrate_numbers, set_texts
 from predgen.columns import check_inputs
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, explain, unknown_name
@@ -28,6 +29,8 @@ log = logging.getLogger("predgen")
 
 OUTPUT_COLUMNS = ("prediction", "written", "invalid")
 STD_COLUMN = "std"
+INTERVAL_COLUMNS = ("low", "high")
+SET_COLUMN = "set"
 PROBABILITY_PREFIX = "probability_"
 # Below this share of the Writer's probability, a warning says that a standard deviation is coarse.
 COARSE_BELOW = 0.99
@@ -157,7 +160,13 @@ class Model:
         return self.contents.record
 
     def predict(
-        self, rows: TableLike, *, invalid: InvalidPolicy = "nan", probabilities: bool = False, std: bool = False
+        self,
+        rows: TableLike,
+        *,
+        invalid: InvalidPolicy = "nan",
+        probabilities: bool = False,
+        std: bool = False,
+        interval: float | None = None,
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
@@ -167,16 +176,21 @@ class Model:
                 prediction empty (`nan`), also warn of it (`warn`), or raise.
             probabilities: also a column `probability_<label>` for each label.
             std: also a column `std`, the standard deviation of the Writer's distribution, in the target's unit.
+            interval: also columns `low` and `high` that hold a number with this probability, such as 0.9, or a column
+                `set` of labels that holds the label, with | between them; of a calibrated model.
 
         Raises:
-            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write.
+            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write, or an
+                interval of a model that was not calibrated, or not on enough rows.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        self.check_spread(probabilities=probabilities, std=std)
+        self.check_spread(probabilities=probabilities, std=std, interval=interval)
         table = read_table(rows)
         names = [f"{PROBABILITY_PREFIX}{value}" for value in self._labels] if probabilities else []
-        taken = [name for name in (*OUTPUT_COLUMNS, *([STD_COLUMN] if std else []), *names) if name in table.columns]
+        ends = [] if interval is None else [SET_COLUMN] if self._labels else list(INTERVAL_COLUMNS)
+        added = (*OUTPUT_COLUMNS, *([STD_COLUMN] if std else []), *names, *ends)
+        taken = [name for name in added if name in table.columns]
         if taken:
             raise DataError(
                 explain(
@@ -185,7 +199,8 @@ class Model:
                     fix="Rename that column.",
                 )
             )
-        answers = self._answer(table, probabilities=probabilities or std)
+        sets = interval is not None and bool(self._labels)
+        answers = self._answer(table, probabilities=probabilities or std or sets)
         wrong = [value is None for value in answers.values]
         if any(wrong) and invalid != "nan":
             first = wrong.index(True)
@@ -216,14 +231,57 @@ class Model:
                     STD_COLUMN,
                     100 * float(answers.covered.mean()),
                 )
+        if interval is not None and self.contents.calibration is not None:
+            calibration = self.contents.calibration
+            if self._labels:
+                assert answers.probabilities is not None  # asked for above
+                chosen = calibration.sets(answers.probabilities.double().numpy(), interval)
+                output[SET_COLUMN] = pd.Series(set_texts(self._labels, chosen), index=table.index, dtype=object)
+            else:
+                output[ends] = np.column_stack(self._interval(np.array(values, dtype=np.float64), interval))
         return output
 
-    def check_spread(self, *, probabilities: bool, std: bool) -> None:
+    def _interval(self, predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ends of each answer's interval, inside a declared range."""
+        assert self.contents.calibration is not None
+        low, high = self.contents.calibration.interval(predicted, level)
+        target = self.target
+        if isinstance(target, Number) and target.declared:  # an inferred range promises nothing
+            low, high = np.clip(low, target.low, None), np.clip(high, None, target.high)
+        return low, high
+
+    def calibrate(self, rows: TableLike) -> None:
+        """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
+
+        Raises:
+            DataError: an input or an answer is missing, or there are too few rows.
+        """
+        table = read_table(rows)
+        column = self.config.data.target
+        require_columns(table, [column])
+        truth = values_of(self.target, table, column)
+        self.contents = replace(self.contents, calibration=None)  # or the old temperature would be in the answers
+        scored = score(self.target, truth, self._answer(table, probabilities=bool(self._labels)))
+        if scored.probabilities is None:
+            calibration = calibrate_numbers(scored.predicted, scored.truth)
+        else:
+            calibration = calibrate_labels(scored.probabilities.astype(np.float64), scored.truth)
+        self.contents = replace(self.contents, calibration=calibration)
+
+    def check_spread(self, *, probabilities: bool = False, std: bool = False, interval: float | None = None) -> None:
         """Refuses to predict a spread that this model does not have.
 
         Raises:
-            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write.
+            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write, or an
+                interval of a model that was not calibrated, or not on enough rows.
         """
+        if interval is not None:
+            if self.contents.calibration is None:
+                raise ConfigError(
+                    "Expected a calibrated model for an interval, found one without calibration. Run predgen calibrate "
+                    "on rows that nothing was chosen on, or fit with --calibration."
+                )
+            self.contents.calibration.check(interval)
         if probabilities and not self._labels:
             raise ConfigError(
                 "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
@@ -240,12 +298,19 @@ class Model:
         """The labels; none for a number."""
         return self.target.values if isinstance(self.target, Label) else ()
 
-    def evaluate(self, rows: TableLike) -> Evaluation:
+    def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
+        Args:
+            rows: as `predict` takes them, with the target's column.
+            interval: also `coverage`, the share of answers inside the intervals or sets of this level, and `width`, the
+                intervals' mean width in the target's unit, or `set_size`, the labels' mean number.
+
         Raises:
+            ConfigError: an interval of a model that was not calibrated, or not on enough rows.
             DataError: an input or an answer is missing, or is no value of the target.
         """
+        self.check_spread(interval=interval)
         table = read_table(rows)
         column = self.config.data.target
         require_columns(table, [column])
@@ -258,14 +323,33 @@ class Model:
         metrics = scored.metrics()
         if answers.valid_mass is not None:
             metrics["valid_mass"] = float(answers.valid_mass.mean())
+        ci95 = scored.intervals()
+        if interval is not None:
+            covered = self._covered(scored, interval)
+            metrics |= {name: float(values.mean()) for name, values in covered.items()}
+            ci95 |= bootstrap_interval(
+                lambda part: {name: float(values[part].mean()) for name, values in covered.items()},
+                len(truth),
+                seed=BOOTSTRAP_SEED,
+            )
         return Evaluation(
             metrics=metrics,
-            ci95=scored.intervals(),
+            ci95=ci95,
             rows=len(table),
             invalid_fraction=scored.invalid_fraction,
             examples_per_second=len(table) / seconds,
             warnings=(unseen,) if unseen else (),
         )
+
+    def _covered(self, scored: Scored, level: float) -> dict[str, np.ndarray]:
+        """Returns for each row whether its interval or set holds the truth, and how large it is."""
+        assert self.contents.calibration is not None
+        if scored.probabilities is None:
+            low, high = self._interval(scored.predicted, level)
+            return {"coverage": (low <= scored.truth) & (scored.truth <= high), "width": high - low}
+        chosen = self.contents.calibration.sets(scored.probabilities.astype(np.float64), level)
+        held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
+        return {"coverage": held, "set_size": chosen.sum(axis=1)}
 
     def answers(self, table: pd.DataFrame) -> tuple[Answers, float]:
         """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
@@ -295,7 +379,11 @@ class Model:
         if num_cut:
             log.warning("%d of %d prompts were cut inside their longest field to fit the model.", num_cut, len(prompts))
         batch_size = self.config.train.eval_batch_size
-        return answer_all(self.method, prompts, batch_size=batch_size, probabilities=probabilities)
+        answers = answer_all(self.method, prompts, batch_size=batch_size, probabilities=probabilities)
+        calibration = self.contents.calibration
+        if calibration is None or answers.probabilities is None:
+            return answers
+        return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
 
 
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:

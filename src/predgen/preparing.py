@@ -80,6 +80,7 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
         split=settings.split,
         group=settings.group,
         seed=seed,
+        calibration=settings.calibration,
     )
     all_rows = splits.train
     splits = _capped(splits, settings.max_train_rows, settings.max_eval_rows)
@@ -102,7 +103,7 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
         if column in inputs:
             raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
         template = Template.default(inputs, column)
-    for part in (splits.train, splits.validation, splits.test):
+    for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
             require_columns(part, template.fields)
             check_inputs(part, template.fields)
@@ -110,8 +111,9 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
         log.warning(warning)
     validation_values = values_of(target, splits.validation, column)
     log_unseen(target, validation_values, splits.validation, column)
-    if splits.test is not None:
-        values_of(target, splits.test, column)  # a bad cell is better found now than after training
+    for part in (splits.test, splits.calibration):
+        if part is not None:
+            values_of(target, part, column)  # a bad cell is better found now than after training
     return Prepared(splits, column, target, template, train_values, validation_values)
 
 
@@ -205,7 +207,8 @@ def _capped(splits: Splits, max_train_rows: int | None, max_eval_rows: int | Non
     train, validation = splits.train.iloc[:max_train_rows], splits.validation.iloc[:max_eval_rows]
     test = None if splits.test is None else splits.test.iloc[:max_eval_rows]
     sizes = f"{len(train)} / {len(validation)} / {0 if test is None else len(test)}"
-    return Splits(train, validation, test, f"{splits.how}; the first {sizes} of each part are used")
+    how = f"{splits.how}; the first {sizes} of each part are used"
+    return Splits(train, validation, test, how, splits.calibration)
 
 
 def _warn_of_lost_labels(target: Label, cells: Sequence[Cell], num_rows: int) -> None:

@@ -42,6 +42,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "peft": ("none", "none"),
     "pooling": ("mean", "mean"),
     "director": ("last", "last"),
+    "calibration": ("0.2", 0.2),
     "decoding": ("free", "free"),
     "predict_from": ("mean", "mean"),
     "loss": ("sum", "sum"),

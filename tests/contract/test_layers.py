@@ -25,7 +25,7 @@ LAYERS = [
     {"decoding", "scoring", "batches", "columns", "data"},
     {"adapters", "directors", "tables", "baselines"},
     {"backbones", "readers", "trie"},
-    {"codec", "distributions", "mixing", "template", "losses", "schedules", "metrics", "statistics"},
+    {"codec", "distributions", "mixing", "calibration", "template", "losses", "schedules", "metrics", "statistics"},
     {"target_rules"},
     {"targets"},
     {"runs"},

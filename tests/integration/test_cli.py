@@ -245,6 +245,29 @@ def test_probabilities_and_spread_are_asked_for(models: dict[str, Path], new: Pa
     assert files_in(tmp_path) == before
 
 
+def test_a_model_is_calibrated_and_promises_intervals(models: dict[str, Path], new: Path, tmp_path: Path) -> None:
+    rows = write(reviews(40, seed=5), tmp_path / "own.csv")
+    for name, columns in {"stars": ["low", "high"], "mood": ["set"]}.items():
+        shutil.copytree(models[name], tmp_path / name)
+        assert "Run predgen calibrate" in refused("predict", name, new, "--out", "x.csv", "--interval", "0.9")
+        done = run("calibrate", name, rows, "--quiet")
+        assert done.code == 0, done
+        assert f"'{name}' is calibrated" in done.stdout
+        assert ("temperature" in done.stdout) == (name == "mood")
+        assert run("predict", name, new, "--out", f"{name}.csv", "--interval", "0.9", "--quiet").code == 0
+        assert list(read_table(tmp_path / f"{name}.csv").columns)[-len(columns) :] == columns
+        done = run("evaluate", name, rows, "--interval", "0.9", "--json", "scores.json", "--quiet")
+        assert "coverage" in done.stdout
+        assert strict_json(tmp_path / "scores.json")["metrics"]["coverage"] > 0
+        assert "level between 0 and 1" in refused("evaluate", name, rows, "--interval", "90")
+    before = files_in(tmp_path)
+    assert "at least 2 rows to calibrate on, found 1" in refused(
+        "calibrate", "stars", write(reviews(1), tmp_path / "one.csv")
+    )
+    (tmp_path / "one.csv").unlink()
+    assert files_in(tmp_path) == before
+
+
 def test_texts_of_several_columns_are_named(tmp_path: Path) -> None:
     table = write(reviews(30).assign(title=[f"Film number {row} of all" for row in range(30)]), tmp_path / "rows.csv")
     settings = ["--set", "max_steps=1", "--device", "cpu", "--quiet", "--inputs", "review,title"]

@@ -122,6 +122,60 @@ def test_the_generators_number_follows_the_metric() -> None:
     assert predictions["mean"] != predictions["text"]
 
 
+def test_a_calibrated_number_has_an_interval(tmp_path: Path) -> None:
+    model = predgen.fit(reviews(60), "stars", out=tmp_path / "model", **{**SMALL, "calibration": 0.25})
+    rows = reviews(25, seed=9)
+    again = predgen.load(tmp_path / "model", device="cpu")
+    found = again.predict(rows, interval=0.8)
+    pd.testing.assert_frame_equal(model.predict(rows, interval=0.8), found, check_exact=True)
+    assert list(found.columns)[-2:] == ["low", "high"]
+    pd.testing.assert_frame_equal(found.iloc[:, :-2], again.predict(rows), check_exact=True)
+    width = found["high"] - found["low"]
+    assert float(width.std()) == pytest.approx(0, abs=1e-9)
+    scores = json.loads((tmp_path / "model" / "predgen.json").read_text())["calibration"]["scores"]
+    assert float(width.iloc[0]) / 2 in [pytest.approx(score) for score in scores]
+    evaluation = again.evaluate(rows, interval=0.8)
+    held = (found["low"] <= rows["stars"]) & (rows["stars"] <= found["high"])
+    assert evaluation.metrics["coverage"] == pytest.approx(held.mean())
+    assert evaluation.metrics["width"] == pytest.approx(float(width.mean()))
+    low, high = evaluation.ci95["coverage"]
+    assert low <= held.mean() <= high
+    with pytest.raises(predgen.DataError, match="a column 'high'"):
+        again.predict(rows.assign(high=1), interval=0.8)
+    with pytest.raises(predgen.ConfigError, match=r"calibration rows for the level 0\.99"):
+        again.predict(rows, interval=0.99)
+    declared = predgen.fit(reviews(60), "stars", **{**SMALL, "calibration": 0.25, "low": 0.0, "high": 5.0})
+    ends = declared.predict(rows, interval=0.9)
+    assert bool(((ends["low"] >= 0) & (ends["high"] <= 5)).all())
+
+
+def test_a_calibrated_label_has_tempered_probabilities_and_sets(tmp_path: Path) -> None:
+    rows, own = reviews(30, seed=9), reviews(40, seed=7)
+    model = predgen.fit(reviews(60), "mood", out=tmp_path / "model", **SMALL)
+    before = model.predict(rows, probabilities=True)
+    with pytest.raises(predgen.ConfigError, match="found one without calibration"):
+        model.predict(rows, interval=0.9)
+    model.calibrate(own)
+    first = model.contents.calibration
+    model.calibrate(own)
+    assert model.contents.calibration == first  # the old temperature is not in the new scores
+    assert first is not None
+    assert first.temperature != 1
+    after = model.predict(rows, probabilities=True, interval=0.9)
+    assert list(after["prediction"]) == list(before["prediction"])
+    columns = ["probability_bad", "probability_good"]
+    np.testing.assert_allclose(after[columns], first.tempered(before[columns].to_numpy()), atol=1e-6)
+    assert set(after["set"]) <= {"", "bad", "good", "bad|good"}
+    evaluation = model.evaluate(rows, interval=0.9)
+    held = [truth in text.split("|") for truth, text in zip(rows["mood"], after["set"], strict=True)]
+    assert evaluation.metrics["coverage"] == pytest.approx(np.mean(held))
+    sizes = [len(text.split("|")) if text else 0 for text in after["set"]]
+    assert evaluation.metrics["set_size"] == pytest.approx(np.mean(sizes))
+    model.save(tmp_path / "model", overwrite=True)
+    again = predgen.load(tmp_path / "model", device="cpu")
+    pd.testing.assert_frame_equal(again.predict(rows, interval=0.9), model.predict(rows, interval=0.9))
+
+
 @pytest.mark.parametrize("target", ["mood", "stars"])
 def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target: str) -> None:
     rows, labels = reviews(25, seed=9), target == "mood"

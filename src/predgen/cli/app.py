@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from predgen.cli.ablate import ablate
+from predgen.cli.calibrate import calibrate
 from predgen.cli.compare import compare
 from predgen.cli.demo import demo
 from predgen.cli.evaluate import evaluate
@@ -85,5 +86,5 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, fit, predict, evaluate, compare, ablate):
+for command in (demo, fit, predict, evaluate, calibrate, compare, ablate):
     app.command(command.__name__, cls=Command)(command)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from predgen.cli.output import (
+    Interval,
     JsonPath,
     PredictFrom,
     Quiet,
@@ -20,6 +21,7 @@ from predgen.cli.output import (
 def evaluate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    interval: Interval = None,
     predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
@@ -42,6 +44,6 @@ def evaluate(
     show_notes(quiet)
     check_results(json)
     model = predgen.load(model_dir, device=device, predict_from=predict_from)
-    evaluation = model.evaluate(held_out_rows(data)).to_json()
+    evaluation = model.evaluate(held_out_rows(data), interval=interval).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))

@@ -96,6 +96,7 @@ RUN_OPTIONS = [
     RunOption("data.decimals", int),
     RunOption("data.validation", str),
     RunOption("data.test", str),
+    RunOption("data.calibration", str),
     RunOption("data.split", str, _split),
     RunOption("data.group", str),
     RunOption("data.max_train_rows", int),

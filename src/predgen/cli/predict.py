@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from predgen.cli.output import (
+    Interval,
     JsonPath,
     Overwrite,
     PredictFrom,
@@ -32,6 +33,7 @@ def predict(
     invalid: Annotated[str, typer.Option("--invalid", help="Answers that are no value: nan, warn or raise.")] = "nan",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
     std: Annotated[bool, typer.Option("--std", help="Also the standard deviation of the written number.")] = False,
+    interval: Interval = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
@@ -46,7 +48,7 @@ def predict(
 
       predgen predict stars-model new.csv --out answers.csv
 
-      predgen predict stars-model new.csv --out answers.csv --std
+      predgen predict stars-model new.csv --out answers.csv --interval 0.9
 
       predgen predict stars-model --text "I would buy it again."
 
@@ -61,7 +63,7 @@ def predict(
         raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
     check_results(json)
     model_of = {"path": model_dir, "device": device, "predict_from": predict_from}
-    asked = {"invalid": invalid, "probabilities": probabilities, "std": std}
+    asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     if text:
         write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
         return
@@ -95,9 +97,14 @@ def _predict_texts(
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:
         answer = f"invalid: {record['written']}" if record["invalid"] else str(record["prediction"])
-        spread = [f"{name}={value:.4g}" for name, value in list(record.items())[columns:]]
+        spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:]]
         typer.echo("  ".join([answer, *spread]))
     return records
+
+
+def _shown(value: Any) -> str:
+    """Returns a value in short."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _predict_table(
@@ -113,7 +120,7 @@ def _predict_table(
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(**model_of)
-    model.check_spread(probabilities=asked["probabilities"], std=asked["std"])
+    model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
     rows = num_invalid = 0
     start = time.perf_counter()
     console = Console(stderr=True)

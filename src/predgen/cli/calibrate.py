@@ -1,0 +1,37 @@
+"""`predgen calibrate`."""
+
+from typing import Annotated
+
+import typer
+
+from predgen.cli.output import Quiet, fails_clearly, show_notes
+
+
+@fails_clearly
+def calibrate(
+    model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Teach a fitted model what it can promise, from rows that nothing was chosen on.
+
+    The model then has tempered probabilities, and intervals or label sets (--interval of predict and evaluate). A model
+    that was calibrated before forgets it. The weights stay as they are.
+
+    [bold]Examples[/bold]
+
+      predgen calibrate stars-model calibration.csv
+
+      predgen predict stars-model new.csv --out answers.csv --interval 0.9
+    """
+    import predgen
+
+    show_notes(quiet)
+    model = predgen.load(model_dir, device=device)
+    model.calibrate(data)
+    model.save(model_dir, overwrite=True)
+    found = model.contents.calibration
+    assert found is not None
+    temperature = f"temperature {found.temperature:.3g}, " if model.target.kind == "label" else ""
+    typer.echo(f"'{model_dir}' is calibrated: {temperature}{len(found.scores)} rows behind its intervals.")
