@@ -65,6 +65,13 @@ class NumberDistribution:
         reached = self.probabilities.cumsum(dim=1) >= share - ROUNDING
         return self._at(reached.int().argmax(dim=1))
 
+    def quantiles(self, number: int) -> Float[Tensor, "row share"]:
+        """Returns the quantiles at the shares (i + ½) / number."""
+        shares = (torch.arange(number, dtype=torch.float64, device=self.numbers.device) + 0.5) / number
+        wanted = (shares - ROUNDING).repeat(len(self.numbers), 1)
+        reached = torch.searchsorted(self.probabilities.cumsum(dim=1), wanted)
+        return self.numbers.gather(1, reached.clamp(max=self.numbers.shape[1] - 1))
+
     def estimate(self, name: str) -> Float[Tensor, " row"]:
         """Returns the point estimate of a name: mode, mean, median, or a quantile such as 0.9."""
         if name == "mean":

@@ -109,11 +109,49 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
         probabilities: of each label, shape (row, label).
         bins: how many bins.
     """
+    found = reliability(truth, probabilities, bins)
+    return sum(one["rows"] * abs(one["accuracy"] - one["confidence"]) for one in found) / len(truth)
+
+
+def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
+    """Returns for each bin of confidence that has rows how many they are, their mean confidence and their accuracy.
+
+    Args:
+        truth: label positions, −1 for one never seen, shape (row,).
+        probabilities: of each label, shape (row, label).
+        bins: how many bins of equal width.
+
+    Returns:
+        `low` and `high` of the bin, `rows`, `confidence` (of the likeliest label) and `accuracy`.
+    """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    return [
+        {
+            "low": one / bins,
+            "high": (one + 1) / bins,
+            "rows": int((bin_of == one).sum()),
+            "confidence": float(confidence[bin_of == one].mean()),
+            "accuracy": float(right[bin_of == one].mean()),
+        }
+        for one in np.unique(bin_of).tolist()
+    ]
+
+
+def crps(truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Returns the continuous ranked probability score of each row, in the target's unit; lower is better.
+
+    CRPS = 2 ∫₀¹ pinball_q(truth − quantile(q)) dq (Gneiting and Raftery 2007), by the midpoint rule. For a
+    distribution that is one value it is the absolute error.
+
+    Args:
+        truth: true numbers, shape (row,).
+        quantiles: at the shares (i + ½) / n, shape (row, n).
+    """
+    shares = (np.arange(quantiles.shape[1]) + 0.5) / quantiles.shape[1]
+    errors = truth[:, None] - quantiles
+    return np.asarray(2 * np.maximum(shares * errors, (shares - 1) * errors).mean(axis=1))
 
 
 def per_row_losses(

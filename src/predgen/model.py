@@ -18,7 +18,7 @@ from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, explain, unknown_name
 from predgen.methods import Answers, Method, PredGen
 from predgen.methods.predicting import answer_all
-from predgen.metrics import json_number, label_metrics, number_metrics
+from predgen.metrics import crps, json_number, label_metrics, number_metrics, reliability
 from predgen.mixing import MIXES
 from predgen.preparing import unseen_labels, values_of
 from predgen.statistics import bootstrap_interval
@@ -50,6 +50,7 @@ class Evaluation:
         invalid_fraction: the share of answers that are no value of the target.
         examples_per_second: rows answered per second, tokenization included.
         warnings: what a reader of the figures must know.
+        reliability: of labels, as `predgen.metrics.reliability` returns it; empty for numbers.
     """
 
     metrics: dict[str, float]
@@ -58,6 +59,7 @@ class Evaluation:
     invalid_fraction: float
     examples_per_second: float
     warnings: tuple[str, ...] = ()
+    reliability: tuple[dict[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; a metric that is not defined is null."""
@@ -68,6 +70,7 @@ class Evaluation:
             "invalid_fraction": self.invalid_fraction,
             "examples_per_second": self.examples_per_second,
             "warnings": list(self.warnings),
+            "reliability": list(self.reliability),
         }
 
 
@@ -301,6 +304,8 @@ class Model:
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
+        A number that was written has `crps` beside them, the score of the Writer's whole distribution.
+
         Args:
             rows: as `predict` takes them, with the target's column.
             interval: also `coverage`, the share of answers inside the intervals or sets of this level, and `width`, the
@@ -324,11 +329,15 @@ class Model:
         if answers.valid_mass is not None:
             metrics["valid_mass"] = float(answers.valid_mass.mean())
         ci95 = scored.intervals()
-        if interval is not None:
-            covered = self._covered(scored, interval)
-            metrics |= {name: float(values.mean()) for name, values in covered.items()}
+        by_row = {} if interval is None else self._covered(scored, interval)
+        if scored.kind == "number" and self.method.writes:
+            quantiles = self._answer(table, probabilities=True).quantiles
+            assert quantiles is not None  # a method that writes numbers has their distribution
+            by_row["crps"] = crps(scored.truth, quantiles.numpy())
+        if by_row:
+            metrics |= {name: float(values.mean()) for name, values in by_row.items()}
             ci95 |= bootstrap_interval(
-                lambda part: {name: float(values[part].mean()) for name, values in covered.items()},
+                lambda part: {name: float(values[part].mean()) for name, values in by_row.items()},
                 len(truth),
                 seed=BOOTSTRAP_SEED,
             )
@@ -339,6 +348,9 @@ class Model:
             invalid_fraction=scored.invalid_fraction,
             examples_per_second=len(table) / seconds,
             warnings=(unseen,) if unseen else (),
+            reliability=(
+                () if scored.probabilities is None else tuple(reliability(scored.truth, scored.probabilities))
+            ),
         )
 
     def _covered(self, scored: Scored, level: float) -> dict[str, np.ndarray]:

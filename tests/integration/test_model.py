@@ -81,6 +81,22 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
         model.predict(rows, probabilities=True)
 
 
+def test_evaluation_has_the_score_of_the_distribution_and_the_reliability_of_labels() -> None:
+    rows = reviews(25, seed=9)
+    stars = predgen.fit(reviews(40), "stars", **{**SMALL, "method": "generator"}).evaluate(rows)
+    assert 0 < stars.metrics["crps"] <= 5
+    low, high = stars.ci95["crps"]
+    assert low <= stars.metrics["crps"] <= high
+    assert stars.reliability == ()
+    pooled = predgen.fit(reviews(40), "stars", **{**SMALL, "method": "predictor"}).evaluate(rows)
+    assert "crps" not in pooled.metrics
+    mood = predgen.fit(reviews(40), "mood", **SMALL).evaluate(rows)
+    assert sum(one["rows"] for one in mood.reliability) == 25
+    plain = json.loads(json.dumps(mood.to_json(), allow_nan=False))
+    gaps = [one["rows"] / 25 * abs(one["accuracy"] - one["confidence"]) for one in plain["reliability"]]
+    assert mood.metrics["ece"] == pytest.approx(sum(gaps))
+
+
 def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one(caplog: pytest.LogCaptureFixture) -> None:
     rows = reviews(40)
     pooled = predgen.fit(rows, "stars", **{**SMALL, "method": "predictor"})

@@ -57,6 +57,15 @@ def test_each_estimate_is_the_best_answer_to_its_metric(scores: list[float], sha
         assert loss(answer, name) <= best + 1e-9
 
 
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.integers(1, 30))
+def test_the_quantiles_are_those_of_each_share(scores: list[float], number: int) -> None:
+    numbers = torch.linspace(-3, 4, len(scores), dtype=torch.float64)
+    found = NumberDistribution.of_all(torch.tensor([scores, scores[::-1]], dtype=torch.float64), numbers)
+    shares = [(one + 0.5) / number for one in range(number)]
+    expected = torch.stack([found.quantile(share) for share in shares], dim=1)
+    torch.testing.assert_close(found.quantiles(number), expected)
+
+
 def test_every_metric_of_numbers_has_its_estimate() -> None:
     from predgen.metrics import number_metrics
 

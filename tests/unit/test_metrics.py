@@ -16,11 +16,13 @@ from predgen.metrics import (
     NUMBER_METRICS,
     calibration_error,
     check_metric,
+    crps,
     json_number,
     label_metrics,
     metric_names,
     number_metrics,
     per_row_losses,
+    reliability,
 )
 
 PROPERTY = settings(max_examples=60)
@@ -253,3 +255,23 @@ def test_a_metric_of_the_other_kind(kind: str, name: str, message: str) -> None:
 def test_json_holds_finite_numbers_alone() -> None:
     assert [json_number(value) for value in (1.5, nan, math.inf, -math.inf)] == [1.5, None, None, None]
     assert type(json_number(np.float64(2))) is float
+
+
+def test_the_ranked_score_of_one_value_is_its_absolute_error() -> None:
+    quantiles = np.repeat([[2.0], [5.0]], 100, axis=1)
+    assert crps(np.array([3.5, 1.0]), quantiles) == pytest.approx([1.5, 4.0])
+
+
+def test_the_ranked_score_is_that_of_the_closed_form() -> None:
+    # A uniform distribution over [0, 1]: its score at y is y² − y + 1/3.
+    quantiles = ((np.arange(100) + 0.5) / 100)[None].repeat(3, axis=0)
+    truth = np.array([0.0, 0.5, 0.9])
+    assert crps(truth, quantiles) == pytest.approx(truth**2 - truth + 1 / 3, abs=1e-3)
+
+
+def test_reliability_says_for_each_bin_how_sure_and_how_right() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.91, 0.09], [0.45, 0.55], [0.4, 0.6], [1.0, 0.0]])
+    found = reliability(np.array([0, 1, 1, -1, 0]), probabilities, bins=10)
+    assert [(one["low"], one["high"], one["rows"]) for one in found] == [(0.5, 0.6, 1), (0.6, 0.7, 1), (0.9, 1.0, 3)]
+    assert [one["accuracy"] for one in found] == pytest.approx([1.0, 0.0, 2 / 3])
+    assert [one["confidence"] for one in found] == pytest.approx([0.55, 0.6, 2.86 / 3])

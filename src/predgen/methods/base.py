@@ -16,6 +16,9 @@ from predgen.losses import label_loss, number_loss
 from predgen.methods.sampling import Draws
 from predgen.targets import Label, Number, Target
 
+# Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.
+NUM_QUANTILES = 100
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -42,7 +45,8 @@ class Answers:
         probabilities: of each label, shape (row, label); None for numbers or if not asked for.
         valid_mass: the probability that falls on valid targets; None where it is 1 by construction.
         deviations: the standard deviation of the Writer's number; None for labels or if not asked for.
-        covered: the share of the probability that these deviations were computed from, number by number.
+        quantiles: of the Writer's number, at `NUM_QUANTILES` shares; None as `deviations`.
+        covered: the share of the probability that these were computed from, number by number.
     """
 
     values: list[Any]
@@ -50,13 +54,19 @@ class Answers:
     probabilities: Float[Tensor, "row label"] | None = None
     valid_mass: Float[Tensor, " row"] | None = None
     deviations: Float[Tensor, " row"] | None = None
+    quantiles: Float[Tensor, "row share"] | None = None
     covered: Float[Tensor, " row"] | None = None
 
     def with_spread(self, distribution: NumberDistribution | None) -> "Answers":
         """Returns the answers with the spread of the Writer's numbers, if there is one."""
         if distribution is None:
             return self
-        return replace(self, deviations=distribution.deviation().cpu(), covered=distribution.covered.cpu())
+        return replace(
+            self,
+            deviations=distribution.deviation().cpu(),
+            quantiles=distribution.quantiles(NUM_QUANTILES).cpu(),
+            covered=distribution.covered.cpu(),
+        )
 
 
 class Method(nn.Module, ABC):

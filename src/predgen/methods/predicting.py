@@ -31,7 +31,7 @@ def answer_all(
             for row, value, text in zip(rows, part.values, part.written, strict=True):
                 answers.values[row], answers.written[row] = value, text
             order += rows
-            for name in ("probabilities", "valid_mass", "deviations", "covered"):
+            for name in ("probabilities", "valid_mass", "deviations", "quantiles", "covered"):
                 if getattr(part, name) is not None:
                     found.setdefault(name, []).append(getattr(part, name))
     back = torch.argsort(torch.tensor(order, dtype=torch.long))
