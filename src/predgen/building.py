@@ -1,5 +1,7 @@
 """From settings and parts to a method: the one place where a name becomes a class."""
 
+from typing import Any
+
 import torch
 
 from predgen.adapters import apply_peft
@@ -46,28 +48,20 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
             f"Expected at most {MAX_NUMBERS:,} numbers to predict with {setting} '{value}', found "
             f"{codec.num_targets:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
         )
-    token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
-    estimate = estimate_of(model.estimate, train.metric or codec.target.default_metric)
+    writer: dict[str, Any] = {
+        "full_vocabulary": full,
+        "token_loss": TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation),
+        "decoding": model.decoding,
+        "beam_width": model.beam_width,
+        "estimate": estimate_of(model.estimate, train.metric or codec.target.default_metric),
+    }
     if model.method == "generator":
-        return Generator(
-            backbone,
-            codec,
-            scale,
-            full_vocabulary=full,
-            token_loss=token_loss,
-            decoding=model.decoding,
-            beam_width=model.beam_width,
-            estimate=estimate,
-        )
+        return Generator(backbone, codec, scale, **writer)
     return PredGen(
         backbone,
         codec,
         scale,
-        full_vocabulary=full,
-        token_loss=token_loss,
-        decoding=model.decoding,
-        beam_width=model.beam_width,
-        estimate=estimate,
+        **writer,
         mix=MIXES[model.predict_from],
         director=model.director,
         loss=train.loss,
