@@ -50,6 +50,9 @@ class Letters(Backbone):
     def write(self, memory: Memory, tokens: Tensor, mask: Tensor) -> Written:
         raise AssertionError("batching runs no model and reads no text")
 
+    def take(self, memory: Memory, rows: Tensor) -> Memory:
+        raise AssertionError("batching runs no model and reads no text")
+
     def detach(self, memory: Memory) -> Memory:
         raise AssertionError("batching runs no model and reads no text")
 
