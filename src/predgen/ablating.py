@@ -1,14 +1,18 @@
 """One part of the method switched at a time, on the same rows and seeds, each against the whole."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from predgen.building import check_method
 from predgen.comparing import Bench, settings_of
-from predgen.config import build_config
+from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.results import Comparison
 from predgen.tables import TableLike
+
+log = logging.getLogger("predgen")
 
 BASE = "base"
 # Each part, and what it can be switched to; what equals the base's own setting is left out.
@@ -90,10 +94,19 @@ def ablate(
     bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
     numbers = bench.prepared.target.kind == "number"
     wanted = parts or [part for part in PARTS if numbers or part not in FOR_NUMBERS]
-    results = {BASE: bench.result(BASE, config, seeds)}
+    check_method(config, bench.prepared.target)
+    variants: dict[str, RunConfig] = {}
     for part in wanted:
         for name, changes in PARTS[part].items():
             variant = build_config(config.model_dump(mode="json"), changes)
-            if variant != config:
-                results[name] = bench.result(name, variant, seeds)
+            if variant == config:
+                continue
+            try:
+                check_method(variant, bench.prepared.target)
+            except ConfigError as error:
+                log.warning("Left out '%s': %s", name, error)
+            else:
+                variants[name] = variant
+    results = {BASE: bench.result(BASE, config, seeds)}
+    results |= {name: bench.result(name, variant, seeds) for name, variant in variants.items()}
     return Comparison(results, bench.part, config, against=BASE)

@@ -13,7 +13,7 @@ from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.mixing import MIXES
-from predgen.targets import Number
+from predgen.targets import Number, Target
 from predgen.trie import MAX_NUMBERS, fits
 
 
@@ -29,31 +29,21 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
         scale: the standardization of numbers.
 
     Raises:
-        ConfigError: the Writer's loss is one for numbers, or for few numbers, and the target is none.
+        ConfigError: as `check_method`.
     """
+    check_method(config, codec.target)
     model, train = config.model, config.train
     full = model.writer_vocabulary == "full" or model.decoding == "free"
     torch.manual_seed(train.seed)
     apply_peft(backbone, model.peft, rank=model.lora_rank, writes=model.method != "predictor")
     if model.method == "predictor":
         return Predictor(backbone, codec, scale, pooling=model.pooling)
-    if train.writer_loss != "cross_entropy" and not isinstance(codec.target, Number):
-        raise ConfigError(
-            f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss out."
-        )
-    needs_all = {"writer_loss": train.writer_loss == "expected_value", "decoding": model.decoding == "trie"}
-    for setting in (name for name, needed in needs_all.items() if needed and not fits(codec)):
-        value = {"writer_loss": train.writer_loss, "decoding": model.decoding}[setting]
-        raise ConfigError(
-            f"Expected at most {MAX_NUMBERS:,} numbers to predict with {setting} '{value}', found "
-            f"{codec.num_targets:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
-        )
     writer: dict[str, Any] = {
         "full_vocabulary": full,
         "token_loss": TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation),
         "decoding": model.decoding,
         "beam_width": model.beam_width,
-        "estimate": estimate_of(model.estimate, train.metric or codec.target.default_metric),
+        "estimate": estimate_of(config, codec.target),
     }
     if model.method == "generator":
         return Generator(backbone, codec, scale, **writer)
@@ -71,6 +61,45 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
     )
 
 
-def estimate_of(name: str, metric: str) -> str:
-    """Returns the point estimate that a name means; `auto` is the best answer to the metric."""
-    return ESTIMATE_OF_METRIC.get(metric, "text") if name == "auto" else name
+def check_method(config: RunConfig, target: Target) -> None:
+    """Refuses settings of a method that a target cannot have; it needs no backbone, so nothing is lost.
+
+    Raises:
+        ConfigError: the Writer's loss is one for numbers, and the target is none; or a setting needs the score of every
+            number, and there are too many of them, or none is read.
+    """
+    model, train = config.model, config.train
+    if model.method == "predictor":
+        return
+    if not isinstance(target, Number):
+        if train.writer_loss != "cross_entropy":
+            raise ConfigError(
+                f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss "
+                "out."
+            )
+        return
+    if model.decoding == "free" and model.estimate not in ("auto", "text"):
+        raise ConfigError(
+            f"Expected the estimate text with free decoding, which reads what was written, found '{model.estimate}'. "
+            "Leave estimate or decoding out."
+        )
+    needs_all = {
+        "writer_loss": (train.writer_loss, train.writer_loss == "expected_value"),
+        "decoding": (model.decoding, model.decoding == "trie"),
+        "estimate": (model.estimate, model.estimate not in ("auto", "text", "mean")),
+    }
+    for setting, (value, needed) in needs_all.items():
+        if needed and not fits(target):
+            raise ConfigError(
+                f"Expected at most {MAX_NUMBERS:,} numbers to predict with {setting} '{value}', found "
+                f"{target.num_values:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
+            )
+
+
+def estimate_of(config: RunConfig, target: Target) -> str:
+    """Returns the point estimate that is meant; `auto` is the best for the metric where all numbers are scored."""
+    name = config.model.estimate
+    if name != "auto":
+        return name
+    metric = config.train.metric or target.default_metric
+    return ESTIMATE_OF_METRIC.get(metric, "text") if fits(target) else "text"

@@ -16,7 +16,7 @@ from predgen.errors import ConfigError, DataError, explain
 
 # Temperatures are sought between 1 / this and this.
 HOTTEST = 100.0
-# Below this a probability counts as this, as in the metric `log_loss`.
+# Below this a probability counts as this, so that its logarithm is finite.
 SMALLEST = 1e-12
 MIN_ROWS = 2
 # What rounding may take from a level: 0.9 of ten places are nine.

@@ -62,6 +62,7 @@ class Codec(nn.Module):
             start; the last state is the accepting one, where nothing is allowed any more.
         digits: the value of each symbol that is a digit, NaN for the others, shape (symbol,).
         rows: the same on the host: for each state, the state after each symbol that may follow.
+        label_paths: the path of each label, in the target's order; empty for a number.
         max_length: tokens of the longest path, the end token included.
     """
 
@@ -91,8 +92,8 @@ class Codec(nn.Module):
         self.register_buffer("transitions", transitions, persistent=False)
         # Symbols are chosen on the device; paths are built and read back on the host.
         self.rows: list[dict[int, int]] = [{position[token]: after for token, after in step.items()} for step in arcs]
-        self._label_paths = [tuple(position[token] for token in path) for path in paths]
-        self._label_of_path = {path: index for index, path in enumerate(self._label_paths)}
+        self.label_paths = [tuple(position[token] for token in path) for path in paths]
+        self._label_of_path = {path: index for index, path in enumerate(self.label_paths)}
         self._characters: dict[int, str] = {}
         if isinstance(target, Number):
             for character in "0123456789.-":
@@ -177,7 +178,7 @@ class Codec(nn.Module):
         if index is None:
             self.target.parse(value)
             raise AssertionError("parse refuses every value that has no index")
-        return self._label_paths[index]
+        return self.label_paths[index]
 
     def settle(self, prefix: Sequence[int]) -> tuple[int, ...]:
         """Returns a prefix with all that is forced after it; a path, if everything is."""

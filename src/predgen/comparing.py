@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
+from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, warn_if_for_trying
@@ -62,6 +63,8 @@ def compare(
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
     config = settings_of(data, target, settings)
     bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+    for name in methods:  # before anything is trained
+        check_method(build_config(config.model_dump(mode="json"), {"model.method": name}), bench.prepared.target)
     results = bench.baselines()
     tuned: dict[str, dict[str, Any]] = {}
     for name in methods:

@@ -1,5 +1,6 @@
 """What the Writer's probabilities of numbers say: the mean, the spread, any quantile, the likeliest number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,20 @@ class NumberDistribution:
         """Returns the distribution of scores of all numbers, up to a constant of each row."""
         probabilities = log_probabilities.double().softmax(dim=-1)
         return cls(numbers.expand_as(probabilities), probabilities, torch.ones_like(probabilities[:, 0]))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[NumberDistribution]") -> "NumberDistribution":
+        """Returns the rows of several distributions as one."""
+        most = max(part.numbers.shape[1] for part in parts)
+
+        def filled(table: Tensor, last: Tensor) -> Tensor:
+            return torch.cat([table, last.expand(-1, most - table.shape[1])], dim=1)
+
+        return cls(
+            torch.cat([filled(part.numbers, part.numbers[:, -1:]) for part in parts]),
+            torch.cat([filled(part.probabilities, torch.zeros_like(part.numbers[:, -1:])) for part in parts]),
+            torch.cat([part.covered for part in parts]),
+        )
 
     def mean(self) -> Float[Tensor, " row"]:
         """Returns the expected value."""

@@ -133,7 +133,7 @@ def expected_value_loss(
         deviation: of the standardization.
     """
     standardized = ((numbers - mean) / deviation).to(log_probabilities.dtype)
-    return number_loss(log_probabilities.softmax(dim=-1) @ standardized, truth)
+    return number_loss((log_probabilities.softmax(dim=-1) * standardized).sum(dim=-1), truth)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 AnswerSource = Literal["director", "writer", "mean", "stack"]
 Part = TypeVar("Part", Tensor, np.ndarray)
-# Below this a probability counts as this, as in the metric `log_loss`.
+# Below this a probability counts as this, so that its logarithm is finite.
 SMALLEST = 1e-12
 
 
@@ -33,6 +33,8 @@ class Mix:
         return self.director * director + self.writer * writer + self.intercept
 
 
+# Three weights of a number are not fitted to fewer rows: the stack is the mean then.
+MIN_STACK_ROWS = 20
 # `stack` is the mean until it is fitted.
 MIXES: dict[AnswerSource, Mix] = {
     "director": Mix(1.0, 0.0),
@@ -52,6 +54,8 @@ def stack_numbers(
         writer: the Writer's numbers.
         truth: the true ones.
     """
+    if len(truth) < MIN_STACK_ROWS:
+        return MIXES["mean"]
     columns = np.column_stack([director, writer, np.ones_like(truth)])
     (one, other, intercept), *_ = np.linalg.lstsq(columns, truth, rcond=None)
     return Mix(float(one), float(other), float(intercept))

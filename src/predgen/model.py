@@ -24,6 +24,7 @@ from predgen.preparing import unseen_labels, values_of
 from predgen.statistics import bootstrap_interval
 from predgen.tables import TableLike, read_table, require_columns, row_numbers
 from predgen.targets import Label, Number, Target
+from predgen.trie import fits
 
 log = logging.getLogger("predgen")
 
@@ -32,7 +33,7 @@ STD_COLUMN = "std"
 INTERVAL_COLUMNS = ("low", "high")
 SET_COLUMN = "set"
 PROBABILITY_PREFIX = "probability_"
-# Below this share of the Writer's probability, a warning says that a standard deviation is coarse.
+# Below this share of the Writer's probability, a warning says that what was computed from it is coarse.
 COARSE_BELOW = 0.99
 InvalidPolicy = Literal["nan", "warn", "raise"]
 BOOTSTRAP_SEED = 0
@@ -179,8 +180,9 @@ class Model:
                 prediction empty (`nan`), also warn of it (`warn`), or raise.
             probabilities: also a column `probability_<label>` for each label.
             std: also a column `std`, the standard deviation of the Writer's distribution, in the target's unit.
-            interval: also columns `low` and `high` that hold a number with this probability, such as 0.9, or a column
-                `set` of labels that holds the label, with | between them; of a calibrated model.
+            interval: also columns `low` and `high` that hold a number with this probability, such as 0.9 (empty where
+                an end is open), or a column `set` of labels that holds the label, with | between them; of a calibrated
+                model.
 
         Raises:
             ConfigError: probabilities of a number, or the spread of labels or of a method that does not write, or an
@@ -225,15 +227,8 @@ class Model:
         output["invalid"] = wrong
         if probabilities and answers.probabilities is not None:
             output[names] = answers.probabilities.double().numpy()
-        if std and answers.deviations is not None and answers.covered is not None:
+        if std and answers.deviations is not None:
             output[STD_COLUMN] = answers.deviations.numpy()
-            if float(answers.covered.mean()) < COARSE_BELOW:
-                log.warning(
-                    "The column '%s' knows %.1f %% of the Writer's probability number by number, and the rest for "
-                    "ranges of numbers. Fewer decimals make it exact.",
-                    STD_COLUMN,
-                    100 * float(answers.covered.mean()),
-                )
         if interval is not None and self.contents.calibration is not None:
             calibration = self.contents.calibration
             if self._labels:
@@ -241,7 +236,9 @@ class Model:
                 chosen = calibration.sets(answers.probabilities.double().numpy(), interval)
                 output[SET_COLUMN] = pd.Series(set_texts(self._labels, chosen), index=table.index, dtype=object)
             else:
-                output[ends] = np.column_stack(self._interval(np.array(values, dtype=np.float64), interval))
+                low, high = self._interval(np.array(values, dtype=np.float64), interval)
+                # Where invalid calibration answers leave an end open, the cell is empty: files hold no infinity.
+                output[ends] = np.column_stack([np.where(np.isfinite(end), end, np.nan) for end in (low, high)])
         return output
 
     def _interval(self, predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -263,8 +260,8 @@ class Model:
         column = self.config.data.target
         require_columns(table, [column])
         truth = values_of(self.target, table, column)
-        self.contents = replace(self.contents, calibration=None)  # or the old temperature would be in the answers
-        scored = score(self.target, truth, self._answer(table, probabilities=bool(self._labels)))
+        # Without the old temperature in them; and what was there stays if these rows cannot be taken.
+        scored = score(self.target, truth, self._untempered(table, probabilities=bool(self._labels)))
         if scored.probabilities is None:
             calibration = calibrate_numbers(scored.predicted, scored.truth)
         else:
@@ -304,7 +301,8 @@ class Model:
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
-        A number that was written has `crps` beside them, the score of the Writer's whole distribution.
+        A number that was written has `crps` beside them, the score of the Writer's whole distribution, where it has at
+        most 10,000 values.
 
         Args:
             rows: as `predict` takes them, with the target's column.
@@ -330,7 +328,7 @@ class Model:
             metrics["valid_mass"] = float(answers.valid_mass.mean())
         ci95 = scored.intervals()
         by_row = {} if interval is None else self._covered(scored, interval)
-        if scored.kind == "number" and self.method.writes:
+        if isinstance(self.target, Number) and self.method.writes and fits(self.target):
             quantiles = self._answer(table, probabilities=True).quantiles
             assert quantiles is not None  # a method that writes numbers has their distribution
             by_row["crps"] = crps(scored.truth, quantiles.numpy())
@@ -384,7 +382,14 @@ class Model:
         save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
 
     def _answer(self, table: pd.DataFrame, *, probabilities: bool) -> Answers:
-        """Returns the method's answers for the rows of a table."""
+        """Returns the method's answers for the rows of a table, label probabilities tempered."""
+        answers = self._untempered(table, probabilities=probabilities)
+        calibration = self.contents.calibration
+        if calibration is None or answers.probabilities is None:
+            return answers
+        return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
+
+    def _untempered(self, table: pd.DataFrame, *, probabilities: bool) -> Answers:
         require_columns(table, self.inputs)
         check_inputs(table, self.inputs)
         prompts, num_cut = encode_prompts(self.method, self.contents, table)
@@ -392,10 +397,13 @@ class Model:
             log.warning("%d of %d prompts were cut inside their longest field to fit the model.", num_cut, len(prompts))
         batch_size = self.config.train.eval_batch_size
         answers = answer_all(self.method, prompts, batch_size=batch_size, probabilities=probabilities)
-        calibration = self.contents.calibration
-        if calibration is None or answers.probabilities is None:
-            return answers
-        return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
+        if answers.covered is not None and float(answers.covered.mean()) < COARSE_BELOW:
+            log.warning(
+                "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers alone: "
+                "means and standard deviations are coarse. Fewer decimals or a smaller range make them exact.",
+                100 * float(answers.covered.mean()),
+            )
+        return answers
 
 
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
@@ -431,7 +439,8 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
     Args:
         path: the artifact's directory.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given.
+        predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
+            calibration holds for the answers that it was made of, and is left out with others.
 
     Raises:
         ArtifactError: it is missing, damaged, of a newer format, or of another base model.
@@ -455,4 +464,8 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
                     "--predict-from stack."
                 )
             method.mix = MIXES[predict_from]
+            # From here on it is a model that answers from there; what was promised was of the other answers.
+            config = contents.config
+            model = config.model.model_copy(update={"predict_from": predict_from})
+            contents = replace(contents, config=config.model_copy(update={"model": model}), calibration=None)
     return Model(method.to(where), contents)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from predgen.config import RunConfig, build_config, read_config_file, write_config
-from predgen.errors import ConfigError, OutputExistsError
+from predgen.errors import ConfigError, DataError, OutputExistsError
 from predgen.files import folder_appears_whole, write_text
 
 CONFIG_FILE = "config.yaml"
@@ -101,5 +101,11 @@ class Finished:
             unfinished = unfinished_folder(self.folder / name)
             write_text(file, json.dumps(make(unfinished), allow_nan=False) + "\n")
             shutil.rmtree(unfinished, ignore_errors=True)
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"Expected the figures of a finished run in '{file}', found damage ({error}). Remove the file; the "
+                "same command with --resume runs it again."
+            ) from error
         return found

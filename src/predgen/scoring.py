@@ -16,7 +16,7 @@ from predgen.trie import Trie
 # Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
 TREE_CELLS = 100_000_000
 # Where the expansion of a number with too many values stops: the share of the probability that is known number by
-# number, and the tokens that are written for each row.
+# number, and the nodes of each row's tree, which every round writes anew.
 STATED_MASS = 0.999
 MAX_NODES = 192
 # Prefixes of each row that are expanded in one write.
@@ -109,17 +109,26 @@ def best_first(
     """Returns the distribution of a number with too many values to score them all.
 
     The likeliest prefixes are expanded first, some of each row in every write, until the numbers that are scored have
-    the stated mass, or enough tokens were written. What is left stands at the middle of each prefix's range.
+    the stated mass, or the tree has enough nodes. What is left stands at the middle of each prefix's range.
 
     Args:
         backbone: the model.
         memory: what it has read.
         codec: the automaton of a number.
         mass: the share of the probability that is enough.
-        max_nodes: the tokens of each row that are enough.
+        max_nodes: the nodes of each row's tree that are enough.
         full: as in `Codec.log_probabilities`; the mass is that of valid numbers then.
     """
-    start = torch.zeros(len(memory.state), dtype=torch.long, device=memory.state.device)
+    batch, num_vocab = memory.logits.shape
+    device = memory.state.device
+    most = max(1, TREE_CELLS // ((max_nodes + WIDTH) * (num_vocab + memory.tokens.shape[1] + max_nodes + WIDTH)))
+    if batch > most:
+        parts = [
+            best_first(backbone, backbone.take(memory, rows), codec, mass=mass, max_nodes=max_nodes, full=full)
+            for rows in torch.split(torch.arange(batch, device=device), most)
+        ]
+        return NumberDistribution.joined(parts)
+    start = torch.zeros(batch, dtype=torch.long, device=device)
     rows = [_Row(full) for _ in start]
     for row, scores in zip(rows, codec.log_probabilities(memory.logits, start, full=full).tolist(), strict=True):
         row.add(codec, (), [], scores, 0.0)
@@ -133,10 +142,10 @@ def best_first(
                 negative, _, prefix, nodes = heapq.heappop(row.open)
                 expanded.append((index, -negative, prefix, row.grow(prefix, nodes)))
         if not expanded:
-            return _distribution(codec, rows, start.device)
-        logits = backbone.write_tree(memory, *_tensors(codec, rows, start.device)).logits
+            return _distribution(codec, rows, device)
+        logits = backbone.write_tree(memory, *_tensors(codec, rows, device)).logits
         picked = torch.stack([logits[index, nodes[-1]] for index, _, _, nodes in expanded])
-        states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=start.device)
+        states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=device)
         table = codec.log_probabilities(picked, states, full=full).tolist()
         for (index, log_mass, prefix, nodes), scores in zip(expanded, table, strict=True):
             rows[index].add(codec, prefix, nodes, scores, log_mass)

@@ -84,6 +84,11 @@ class Number:
         """The largest value that can be written, in units of the last digit."""
         return int((Decimal(repr(float(self.high))) * 10**self.decimals).to_integral_value(ROUND_FLOOR))
 
+    @property
+    def num_values(self) -> int:
+        """How many different values can be written."""
+        return self.high_units - self.low_units + 1
+
     def parse(self, cell: Cell) -> float:
         """Returns the cell's value.
 

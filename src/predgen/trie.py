@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.codec import Codec
-from predgen.targets import Number
+from predgen.targets import Number, Target
 
 # Numbers with more values than this are not unrolled.
 MAX_NUMBERS = 10_000
@@ -55,7 +55,7 @@ class Trie(nn.Module):
             ValueError: there are too many targets; see `fits`.
         """
         super().__init__()
-        if not fits(codec):
+        if not fits(codec.target):
             raise ValueError(f"expected at most {MAX_NUMBERS} numbers, found {codec.num_targets}")
         self.codec = codec
         self.full = full
@@ -79,7 +79,7 @@ class Trie(nn.Module):
         if isinstance(codec.target, Number):
             rank: dict[tuple[int, ...], Any] = {path: codec.value_of(path) for path, _, _ in leaves}
         else:
-            rank = {codec.path(value): position for position, value in enumerate(codec.target.values)}
+            rank = {path: position for position, path in enumerate(codec.label_paths)}
         leaves.sort(key=lambda leaf: rank[leaf[0]])
         numbers = [rank[path] for path, _, _ in leaves] if isinstance(codec.target, Number) else []
         self.values: tuple[Any, ...] = tuple(codec.value_of(path) for path, _, _ in leaves)
@@ -120,11 +120,12 @@ class Trie(nn.Module):
         logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
         scores = self.codec.log_probabilities(logits, self._states.expand(len(logits), -1), full=self.full)
         into = scores[:, self._parents, self.symbols]
-        before = into @ self.ancestors.to(into.dtype).T
+        with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
+            before = into @ self.ancestors.to(into.dtype).T
         before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
         return before[:, self._leaf_places] + scores[:, self._leaf_places, self._leaf_symbols]
 
 
-def fits(codec: Codec) -> bool:
-    """Returns whether the targets of an automaton are few enough to be scored one and all; labels always are."""
-    return not isinstance(codec.target, Number) or codec.num_targets <= MAX_NUMBERS
+def fits(target: Target) -> bool:
+    """Returns whether a target's values are few enough to be scored one and all; labels always are."""
+    return not isinstance(target, Number) or target.num_values <= MAX_NUMBERS

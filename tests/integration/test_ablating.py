@@ -76,6 +76,15 @@ def test_labels_have_no_parts_of_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(found.methods) == ["base", "director=mean", "director=last"]
 
 
+def test_a_variant_that_the_target_cannot_have_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ablating, "PARTS", {"writer_loss": PARTS["writer_loss"]})
+    found = predgen.ablate(reviews(40), "stars", low=0.0, high=5.0, decimals=7, **SMALL)
+    assert list(found.methods) == ["base", "writer_loss=number_token", "writer_loss=smoothed_digits"]
+    assert "Left out 'writer_loss=expected_value': Expected at most 10,000 numbers" in caplog.text
+
+
 def test_an_ablation_goes_on(tmp_path: Path) -> None:
     options: dict[str, Any] = {"parts": ["director"], "runs": tmp_path / "runs", **SMALL}
     whole = predgen.ablate(reviews(40), "mood", **options)

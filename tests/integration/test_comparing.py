@@ -233,6 +233,8 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_fitted(monkeypatc
         predgen.compare(reviews(30), "mood", seeds=0, **SMALL)
     with pytest.raises(predgen.UnknownNameError, match="Unknown metric of a label 'mse'"):
         predgen.compare(reviews(30), "mood", metric="mse", **SMALL)
+    with pytest.raises(predgen.ConfigError, match=r"at most 10,000 numbers to predict with decoding 'trie'"):
+        predgen.compare(reviews(30), "stars", decoding="trie", low=0.0, high=5.0, decimals=7, **SMALL)
     table = reviews(30)
     table.loc[2, "mood"] = None
     with pytest.raises(predgen.DataError, match="row 3, column 'mood'"):
@@ -299,6 +301,11 @@ def test_runs_are_kept_apart_from_other_settings_and_rows(tmp_path: Path) -> Non
         predgen.compare(reviews(30), "mood", runs=runs, resume=True, **{**options, "max_steps": 2})
     with pytest.raises(predgen.ConfigError, match="Expected the rows"):
         predgen.compare(reviews(30, seed=1), "mood", runs=runs, resume=True, **options)
+    kept = (runs / "predictor-seed0.json").read_text()
+    (runs / "predictor-seed0.json").write_text("{")
+    with pytest.raises(predgen.DataError, match=r"predictor-seed0\.json', found damage.*--resume runs it again"):
+        predgen.compare(reviews(30), "mood", runs=runs, resume=True, **options)
+    (runs / "predictor-seed0.json").write_text(kept)
     # More seeds and methods may join what is there.
     more = predgen.compare(reviews(30), "mood", runs=runs, resume=True, seeds=2, **options)
     assert len(more.methods["predictor"].scored) == 2

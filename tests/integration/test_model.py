@@ -106,7 +106,14 @@ def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one(caplog: pyte
     model = predgen.fit(rows, "stars", **{**SMALL, **long})
     found = model.predict(rows.head(4), std=True)
     assert bool((found["std"] > 0).all())
-    assert "of the Writer's probability number by number" in caplog.text
+    assert "of the Writer's probability is known number by number" in caplog.text
+    # So coarse a mean is no answer: the text is.
+    assert list(found["prediction"]) == [float(text) for text in found["written"]]
+    assert "crps" not in model.evaluate(rows.head(4)).metrics
+    with pytest.raises(predgen.ConfigError, match=r"with estimate 'median', found 5,000,000,001"):
+        predgen.fit(rows, "stars", **{**SMALL, **long, "estimate": "median"})
+    with pytest.raises(predgen.ConfigError, match=r"the estimate text with free decoding.*found '0.9'"):
+        predgen.fit(rows, "stars", **{**SMALL, "method": "generator", "decoding": "free", "estimate": 0.9})
     with pytest.raises(predgen.ConfigError, match=r"with decoding 'trie', found 5,000,000,001"):
         predgen.fit(rows, "stars", **{**SMALL, **long, "decoding": "trie"})
     with pytest.raises(predgen.ConfigError, match=r"with writer_loss 'expected_value', found 5,000,000,001"):
@@ -215,6 +222,40 @@ def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target:
     if not labels:  # the Writer's share is the mean of its distribution, as the metric wants it, and no written text
         writer = predgen.load(tmp_path / "model", device="cpu", predict_from="writer").predict(rows)
         assert list(writer["prediction"]) != [float(text) for text in writer["written"]]
+
+
+def test_another_source_is_kept_by_a_save_and_not_promised_for(tmp_path: Path) -> None:
+    rows = reviews(25, seed=9)
+    predgen.fit(reviews(60), "stars", out=tmp_path / "model", **{**SMALL, "calibration": 0.25})
+    other = predgen.load(tmp_path / "model", device="cpu", predict_from="writer")
+    with pytest.raises(predgen.ConfigError, match="found one without calibration"):
+        other.predict(rows, interval=0.8)
+    other.calibrate(reviews(40, seed=7))
+    other.save(tmp_path / "other")
+    again = predgen.load(tmp_path / "other", device="cpu")
+    pd.testing.assert_frame_equal(again.predict(rows, interval=0.8), other.predict(rows, interval=0.8))
+    back = predgen.load(tmp_path / "other", device="cpu", predict_from="director").predict(rows)
+    first = predgen.load(tmp_path / "model", device="cpu").predict(rows)
+    assert list(back["prediction"]) == list(first["prediction"]) != list(other.predict(rows)["prediction"])
+
+
+def test_a_calibration_that_cannot_be_had_leaves_the_one_before(fitted: tuple[predgen.Model, Path]) -> None:
+    model = predgen.load(fitted[1], device="cpu")
+    model.calibrate(reviews(40, seed=7))
+    before = model.contents.calibration
+    with pytest.raises(predgen.DataError, match="at least 2 rows"):
+        model.calibrate(reviews(1))
+    assert model.contents.calibration is before is not None
+
+
+def test_an_open_end_is_an_empty_cell(tmp_path: Path) -> None:
+    predgen.fit(reviews(60), "stars", out=tmp_path / "model", **SMALL)
+    description = json.loads((tmp_path / "model" / "predgen.json").read_text())
+    description["calibration"] = {"temperature": 1.0, "scores": [1.0, 2.0, None, None]}
+    (tmp_path / "model" / "predgen.json").write_text(json.dumps(description))
+    model = predgen.load(tmp_path / "model", device="cpu")
+    assert model.predict(reviews(5), interval=0.75)[["low", "high"]].isna().all(axis=None)
+    assert model.predict(reviews(5), interval=0.4)[["low", "high"]].notna().all(axis=None)
 
 
 def test_a_source_that_a_model_does_not_have_is_refused(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_mass_that_is_asked_for_is_reached_and_told() -> None:
 def test_a_number_with_too_many_values_stops_at_its_tokens_and_says_what_it_covered() -> None:
     backbone = backbone_of("llama")
     long, short = (Codec(Number(0.0, 1.0, decimals=decimals), backbone) for decimals in (8, 2))
-    assert not fits(long)
+    assert not fits(long.target)
     memory = read(backbone, ragged_prompts(250))
     found = best_first(backbone, memory, long, max_nodes=600)
     assert bool((found.covered < 1).all())
@@ -188,6 +188,19 @@ def test_a_number_with_too_many_values_stops_at_its_tokens_and_says_what_it_cove
     trie = Trie(short)
     coarse = NumberDistribution.of_all(score_all(backbone, memory, trie), trie.numbers)
     assert float((found.mean() - coarse.mean()).abs().max()) < 0.02
+
+
+@torch.no_grad()
+def test_rows_that_would_need_much_memory_are_expanded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = backbone_of("llama")
+    codec = Codec(Number(-100.0, 100.0, decimals=6), backbone)
+    memory = read(backbone, ragged_prompts(250))
+    at_once = best_first(backbone, memory, codec, max_nodes=60)
+    monkeypatch.setattr(scoring, "TREE_CELLS", 1)
+    alone = best_first(backbone, memory, codec, max_nodes=60)
+    torch.testing.assert_close(alone.covered, at_once.covered)
+    torch.testing.assert_close(alone.mean(), at_once.mean())
+    torch.testing.assert_close(alone.deviation(), at_once.deviation())
 
 
 def test_the_range_of_a_prefix_is_that_of_the_numbers_that_begin_with_it() -> None:

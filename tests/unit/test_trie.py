@@ -81,12 +81,12 @@ def test_the_numbers_of_a_rating_take_few_nodes() -> None:
 
 def test_too_many_numbers_are_refused_and_labels_never(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = Codec(Number(0.0, 10.0, decimals=8), Vocabulary())
-    assert not fits(codec)
+    assert not fits(codec.target)
     assert codec.num_targets == 1_000_000_001
     with pytest.raises(ValueError, match=r"at most 10000 numbers, found 1000000001"):
         Trie(codec)
     monkeypatch.setattr(trie_module, "MAX_NUMBERS", 2)
-    assert fits(Codec(Label(("a", "b", "c"), ("a", "b", "c")), Vocabulary()))
+    assert fits(Label(("a", "b", "c"), ("a", "b", "c")))
 
 
 def test_the_order_of_labels_is_the_targets_own() -> None:

@@ -4,20 +4,21 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import Quiet, fails_clearly, show_notes
+from predgen.cli.output import PredictFrom, Quiet, fails_clearly, show_notes
 
 
 @fails_clearly
 def calibrate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Teach a fitted model what it can promise, from rows that nothing was chosen on.
 
     The model then has tempered probabilities, and intervals or label sets (--interval of predict and evaluate). A model
-    that was calibrated before forgets it. The weights stay as they are.
+    that was calibrated before forgets it. With --predict-from it answers from there from now on. The weights stay.
 
     [bold]Examples[/bold]
 
@@ -28,7 +29,7 @@ def calibrate(
     import predgen
 
     show_notes(quiet)
-    model = predgen.load(model_dir, device=device)
+    model = predgen.load(model_dir, device=device, predict_from=predict_from)
     model.calibrate(data)
     model.save(model_dir, overwrite=True)
     found = model.contents.calibration

@@ -46,7 +46,8 @@ class Answers:
         valid_mass: the probability that falls on valid targets; None where it is 1 by construction.
         deviations: the standard deviation of the Writer's number; None for labels or if not asked for.
         quantiles: of the Writer's number, at `NUM_QUANTILES` shares; None as `deviations`.
-        covered: the share of the probability that these were computed from, number by number.
+        covered: the share of the probability that the answers or their spread were computed from, number by number;
+            None where no distribution of numbers was used.
     """
 
     values: list[Any]
@@ -57,15 +58,17 @@ class Answers:
     quantiles: Float[Tensor, "row share"] | None = None
     covered: Float[Tensor, " row"] | None = None
 
-    def with_spread(self, distribution: NumberDistribution | None) -> "Answers":
-        """Returns the answers with the spread of the Writer's numbers, if there is one."""
+    def with_distribution(self, distribution: NumberDistribution | None, *, spread: bool) -> "Answers":
+        """Returns the answers with what the distribution that was used covers, and its spread if that is asked for."""
         if distribution is None:
             return self
+        answers = replace(self, covered=distribution.covered.cpu())
+        if not spread:
+            return answers
         return replace(
-            self,
+            answers,
             deviations=distribution.deviation().cpu(),
             quantiles=distribution.quantiles(NUM_QUANTILES).cpu(),
-            covered=distribution.covered.cpu(),
         )
 
 

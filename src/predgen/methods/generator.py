@@ -64,7 +64,7 @@ class Writer(Method):
         super().__init__(backbone, codec, scale)
         self.full_vocabulary = full_vocabulary
         self.token_loss = token_loss or TokenLoss()
-        self.trie = Trie(codec, full=full_vocabulary) if fits(codec) else None
+        self.trie = Trie(codec, full=full_vocabulary) if fits(codec.target) else None
         if decoding == "auto":
             cheap = self.trie is not None and self.trie.num_nodes <= NODES_PER_DECISION * codec.num_decisions
             decoding = "trie" if cheap else "greedy"
@@ -237,7 +237,7 @@ class Generator(Writer):
                 distribution = self.number_distribution(memory, scores)
             if distribution is not None and self.estimate != "text":
                 values = distribution.estimate(self.estimate).tolist()
-            return Answers(values, written).with_spread(distribution if probabilities else None)
+            return Answers(values, written).with_distribution(distribution, spread=probabilities)
         if not probabilities or scores is None:
             return Answers(values, written)
         scores = scores.double()

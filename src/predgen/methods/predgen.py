@@ -199,4 +199,4 @@ class PredGen(Writer):
                 own = distribution.estimate(self.estimate)
             predictions = self.mix.of(predictions, own)
         answers = self.answers_of(predictions, list(texts), probabilities=probabilities)
-        return answers.with_spread(distribution if probabilities else None)
+        return answers.with_distribution(distribution, spread=probabilities)
