@@ -127,8 +127,8 @@ class ModelSettings(_Settings):
     )
     decoding: Literal["auto", "greedy", "trie", "beam", "free"] = Field(
         "auto",
-        description="how the target is written: greedy, trie (the likeliest of all), beam, auto (trie or greedy, by "
-        "cost); generator also: free, as in the paper",
+        description="how the target is written: greedy, trie (the likeliest of all), beam, auto (greedy for predgen; "
+        "trie or greedy by cost for generator); generator also: free, as in the paper",
     )
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
     estimate: Estimate = Field(

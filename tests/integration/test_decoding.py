@@ -343,3 +343,20 @@ def test_free_decoding_stops() -> None:
     assert lengths[0].shape == (1, 6)
     limit = method.codec.max_length + FREE_MARGIN_TOKENS
     assert count_forwards(backbone.model, lambda: method.answer(*backbone.collate([[1]]))) == limit
+
+
+def test_auto_is_greedy_for_the_director_and_by_cost_for_the_generator() -> None:
+    backbone = backbone_of("llama")
+    ratings, prices = Number(0.0, 5.0, decimals=1), Number(0.0, 99.99, decimals=2)
+    chosen = {
+        (name, target.high): tiny_method(name, backbone, target).decoding  # type: ignore[union-attr]
+        for name in ("generator", "predgen")
+        for target in (ratings, prices)
+    }
+    assert chosen == {
+        ("generator", 5.0): "trie",
+        ("generator", 99.99): "greedy",
+        ("predgen", 5.0): "greedy",
+        ("predgen", 99.99): "greedy",
+    }
+    assert tiny_method("predgen", backbone, ratings, decoding="trie").decoding == "trie"

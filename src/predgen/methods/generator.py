@@ -44,10 +44,12 @@ class Writer(Method):
 
     Attributes:
         decoding: as above, `auto` decided.
+        reads_greedily: whether `auto` is greedy whatever the cost.
         trie: every target, to be scored in one write; None for a number with too many values.
     """
 
     writes = True
+    reads_greedily = False
 
     def __init__(
         self,
@@ -66,7 +68,11 @@ class Writer(Method):
         self.token_loss = token_loss or TokenLoss()
         self.trie = Trie(codec, full=full_vocabulary) if fits(codec.target) else None
         if decoding == "auto":
-            cheap = self.trie is not None and self.trie.num_nodes <= NODES_PER_DECISION * codec.num_decisions
+            cheap = (
+                not self.reads_greedily
+                and self.trie is not None
+                and self.trie.num_nodes <= NODES_PER_DECISION * codec.num_decisions
+            )
             decoding = "trie" if cheap else "greedy"
         self.decoding = decoding
         self.beam_width = beam_width
