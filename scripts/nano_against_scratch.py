@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import predgen
 from predgen.backbones.loading import find_source
-from predgen.metrics import HIGHER_IS_BETTER
+from predgen.metrics import higher_is_better
 
 TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"target": "label"},
@@ -64,7 +64,7 @@ def main() -> None:
             trials = run_cells([(task, start, rate, 0) for rate in options.rates], run, options.out, options.only)
             if len(trials) < len(options.rates):
                 continue  # --only left some out
-            best = max if HIGHER_IS_BETTER[trials[0]["metric"]] else min
+            best = max if higher_is_better(trials[0]["metric"]) else min
             rate = best(trials, key=lambda one: one["validation"])["learning_rate"]
             cells = [(task, start, rate, seed) for seed in range(options.seeds)]
             figures = [one["test"] for one in run_cells(cells, run, options.out, options.only)]

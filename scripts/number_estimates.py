@@ -43,7 +43,7 @@ def answers_of(model: predgen.Model, rows: pd.DataFrame) -> dict[str, list[float
     """Returns each estimate's answers for some rows."""
     found = {}
     for name, (decoding, estimate) in ESTIMATES.items():
-        model.method.decoding, model.method.estimate = decoding, estimate
+        model.method.decoding, model.method.estimates = decoding, [estimate]
         found[name] = [float(value) for value in model.answers(rows)[0].values]
     return found
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from predgen.fitting import fit
+    from predgen.label_sets import LabelSet
     from predgen.model import Evaluation, Model, load
+    from predgen.records import Record
     from predgen.results import Comparison
     from predgen.targets import Label, Number
 
@@ -44,10 +46,12 @@ __all__ = [
     "DivergenceError",
     "Evaluation",
     "Label",
+    "LabelSet",
     "Model",
     "Number",
     "OutputExistsError",
     "PredGenError",
+    "Record",
     "TargetError",
     "TemplateError",
     "TrainingError",
@@ -68,7 +72,9 @@ _HOMES = {
     "Model": "model",
     "Evaluation": "model",
     "Label": "targets",
+    "LabelSet": "label_sets",
     "Number": "targets",
+    "Record": "records",
 }
 
 

@@ -52,7 +52,7 @@ FOR_NUMBERS = ("writer_loss", "standardization")
 
 def ablate(
     data: TableLike,
-    target: str,
+    target: str | Sequence[str],
     *,
     parts: Sequence[str] | None = None,
     seeds: int = 1,
@@ -68,7 +68,7 @@ def ablate(
 
     Args:
         data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict.
+        target: the column to predict, or several as one record.
         parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
         seeds: how many training seeds, counted from the setting `seed`.
         runs: a folder that keeps what is finished, so that an interrupted ablation can go on.

@@ -13,11 +13,12 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -29,13 +30,14 @@ from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
 from predgen.files import folder_appears_whole
 from predgen.methods import Method, PredGen, Scale
-from predgen.mixing import Mix
-from predgen.targets import target_from_json, target_to_json
+from predgen.mixing import MIXES, Mix
+from predgen.records import ALONE, target_from_json, target_to_json
 from predgen.template import Template
 from predgen.training import load_trainable_weights, trainable_weights
 from predgen.version import __version__
 
-FORMAT = 1
+# 2: targets of several fields.
+FORMAT = 2
 DESCRIPTION_FILE = "predgen.json"
 WEIGHTS_FILE = "weights.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
@@ -53,7 +55,7 @@ class Contents:
         base_revision: its hub commit, if any.
         base_hash: SHA-256 of its files.
         record: the training record: what was read, how it went.
-        calibration: what calibration rows taught; None without them.
+        calibrations: what calibration rows taught, by the field's name; those without them, and sets, are missing.
     """
 
     config: RunConfig
@@ -62,7 +64,7 @@ class Contents:
     base_revision: str | None
     base_hash: str
     record: dict[str, Any]
-    calibration: Calibration | None = None
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -99,10 +101,12 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
             "sha256": contents.base_hash,
             "added_tokens": method.backbone.tokenizer.convert_ids_to_tokens(method.backbone.added_token_ids),
         },
-        "scale": asdict(method.scale),
-        "mix": asdict(method.mix) if isinstance(method, PredGen) else None,
+        # One entry for each field.
+        "scales": [asdict(one.scale) for one in method.fields],
+        "thresholds": [None if one is None else one.tolist() for one in method.thresholds],
+        "mixes": [asdict(mix) for mix in method.mixes] if isinstance(method, PredGen) else None,
         "config": contents.config.model_dump(mode="json"),
-        "calibration": _calibration_json(contents.calibration),
+        "calibrations": {name: _calibration_json(one) for name, one in contents.calibrations.items()},
         "record": contents.record,
     }
     with folder_appears_whole(path) as folder:
@@ -130,9 +134,9 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
             base["revision"],
             base["sha256"],
             description["record"],
-            _calibration_of(description.get("calibration")),
+            {name: _calibration_of(one) for name, one in description["calibrations"].items()},
         )
-        target, scale = target_from_json(description["target"]), Scale(**description["scale"])
+        target, scales = target_from_json(description["target"]), [Scale(**one) for one in description["scales"]]
     backbone = load_backbone(_find_base(path, contents), dtype=contents.config.model.dtype)
     with _damage_in(path / TOKENIZER_FOLDER):
         if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
@@ -140,27 +144,24 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
-    method = build_method(contents.config, backbone, Codec(target, backbone), scale)
+    method = build_method(contents.config, backbone, Codec(target, backbone), scales)
     with _damage_in(path / DESCRIPTION_FILE):
-        if isinstance(method, PredGen) and description.get("mix") is not None:  # of before 0.2.0 if there is none
-            method.mix = Mix(**description["mix"])
+        method.thresholds = [None if one is None else torch.tensor(one) for one in description["thresholds"]]
+        if isinstance(method, PredGen):
+            method.mixes = [Mix(**one) for one in description["mixes"]]
     with _damage_in(path / WEIGHTS_FILE):
         load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
     return method.eval(), contents
 
 
-def _calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+def _calibration_json(calibration: Calibration) -> dict[str, Any]:
     """Returns a calibration as JSON holds it; null is infinitely far off."""
-    if calibration is None:
-        return None
     scores = [score if math.isfinite(score) else None for score in calibration.scores]
     return {"temperature": calibration.temperature, "scores": scores}
 
 
-def _calibration_of(found: dict[str, Any] | None) -> Calibration | None:
-    """Returns the calibration that a description holds; artifacts before 0.2.0 have none."""
-    if found is None:
-        return None
+def _calibration_of(found: dict[str, Any]) -> Calibration:
+    """Returns the calibration that `_calibration_json` described."""
     scores = tuple(math.inf if score is None else float(score) for score in found["scores"])
     return Calibration(float(found["temperature"]), scores)
 
@@ -198,7 +199,20 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"Expected an artifact of format {FORMAT} or older, found format {found} in '{path}'. Update predgen: "
             f"pip install --upgrade predgen (this is {__version__})."
         )
-    return description
+    return description if found == FORMAT else _upgraded(description)
+
+
+def _upgraded(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns a description of format 1, whose targets had one field, in the present form."""
+    mix, calibration = description.get("mix"), description.get("calibration")
+    director = asdict(MIXES["director"])
+    return {
+        **description,
+        "scales": [description["scale"]],
+        "thresholds": [None],
+        "mixes": [mix or director] if description["config"]["model"]["method"] == "predgen" else None,
+        "calibrations": {} if calibration is None else {ALONE: calibration},
+    }
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The simple baselines that stand in every comparison, tuned on the validation part."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,8 +11,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 
-from predgen.metrics import SMALLEST_PROBABILITY
+from predgen.metrics import SMALLEST_PROBABILITY, per_row_losses
+from predgen.thresholds import HALF, fitted_thresholds
 
 # Strengths of regularization that are tried; both grids are wide enough that their ends are not chosen on text.
 RIDGE_ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -26,7 +29,7 @@ class BaselineResult:
     """A baseline's answers for the test rows.
 
     Attributes:
-        values: numbers, or label positions, shape (row,).
+        values: numbers, or label positions, shape (row,); or sets as `predgen.metrics.set_metrics` takes them.
         probabilities: of each label, shape (row, label); None for numbers.
         train_seconds: tuning included.
         predict_seconds: for all test rows.
@@ -43,13 +46,18 @@ class BaselineResult:
 def mean_or_majority(train: np.ndarray, *, num_rows: int, kind: str, num_labels: int) -> BaselineResult:
     """Returns the training mean for every row, or the most frequent label with the labels' shares as probabilities.
 
+    Of a set, the labels that most rows have.
+
     Args:
-        train: training numbers or label positions, shape (row,).
+        train: training numbers or label positions, shape (row,), or sets, shape (row, label + 1).
         num_rows: test rows.
-        kind: `number` or `label`.
+        kind: `number`, `label` or `set`.
         num_labels: how many labels.
     """
     start = time.perf_counter()
+    if kind == "set":
+        shares = (train[:, :-1].sum(axis=0) + 1) / (len(train) + 2)
+        return _sets(np.tile(shares, (num_rows, 1)), np.full(num_labels, HALF), start, start, "shares")
     mean = train.mean()
     # One imaginary row of each label, so that no label has probability 0.
     counts = np.bincount(train, minlength=num_labels) + 1.0 if kind == "label" else None
@@ -76,15 +84,16 @@ def tfidf_linear(
     """Returns the answers of a linear model on TF-IDF features: ridge for numbers, logistic regression for labels.
 
     Features (words, or words and pieces of words) and the strength of regularization are those with the least squared
-    error or log loss on the validation part.
+    error or log loss on the validation part. Of a set each label has a regression of its own, and a threshold tuned on
+    the validation part.
 
     Args:
         train_texts: the input columns' texts of each training row.
-        train: training numbers or label positions.
+        train: training numbers or label positions, or sets.
         validation_texts: of each validation row.
-        validation: validation numbers or label positions; −1 for a label that training lacks.
+        validation: validation numbers or label positions, or sets; −1 for a label that training lacks.
         test_texts: of each test row.
-        kind: `number` or `label`.
+        kind: `number`, `label` or `set`.
         num_labels: how many labels.
         seed: of the solver.
     """
@@ -104,20 +113,37 @@ def tfidf_linear(
                 if kind == "number"
                 else LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
             )
-            model.fit(rows, train)
+            if kind == "set":
+                model = OneVsRestClassifier(model)  # a label that all training rows have, or none, is constant
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
+                model.fit(rows, train[:, :-1].astype(int) if kind == "set" else train)
             loss = _loss(model, held_out, validation[known], kind, num_labels)
             if best is None or loss < best[0]:
                 best = (loss, f"{'words and pieces' if pieces else 'words'}, strength {strength:g}", features, model)
     if best is None:
         return mean_or_majority(train, num_rows=len(test_texts), kind=kind, num_labels=num_labels)
     _, chosen, features, model = best
+    thresholds = np.zeros(num_labels)
+    if kind == "set":
+        thresholds = fitted_thresholds(model.predict_proba(features.transform(validation_texts)), validation[:, :-1])
     trained = time.perf_counter()
     test_rows = features.transform(test_texts)
+    if kind == "set":
+        return _sets(model.predict_proba(test_rows), thresholds, start, trained, chosen)
     if kind == "number":
         values, probabilities = np.asarray(model.predict(test_rows), dtype=np.float64), None
     else:
         probabilities = _probabilities(model, test_rows, num_labels)
         values = probabilities.argmax(axis=1)
+    return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
+
+
+def _sets(
+    probabilities: np.ndarray, thresholds: np.ndarray, start: float, trained: float, chosen: str
+) -> BaselineResult:
+    """Returns the sets of labels whose probabilities reach their thresholds."""
+    values = np.column_stack([probabilities >= thresholds, np.zeros(len(probabilities))]).astype(np.float64)
     return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
 
 
@@ -170,5 +196,7 @@ def _loss(model: Any, rows: Any, truth: np.ndarray, kind: str, num_labels: int) 
         return 0.0
     if kind == "number":
         return float(np.mean((model.predict(rows) - truth) ** 2))
+    if kind == "set":
+        return float(per_row_losses(kind, truth, truth, model.predict_proba(rows))["label_log_loss"].mean())
     chosen = _probabilities(model, rows, num_labels)[np.arange(len(truth)), truth]
     return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1)).mean())

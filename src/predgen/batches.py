@@ -22,7 +22,7 @@ class Examples(Dataset[int]):
     Attributes:
         prompts: token ids of each prompt.
         values: the target's values.
-        truth: standardized numbers or label positions, shape (row,).
+        truth: what heads are trained on, as `predgen.methods.heads.truth_of` returns it.
     """
 
     prompts: list[list[int]]

@@ -1,5 +1,6 @@
 """From settings and parts to a method: the one place where a name becomes a class."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,14 +11,16 @@ from predgen.codec import Codec
 from predgen.config import RunConfig
 from predgen.distributions import ESTIMATE_OF_METRIC
 from predgen.errors import ConfigError
+from predgen.label_sets import LabelSet
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.mixing import MIXES
-from predgen.targets import Number, Target
-from predgen.trie import MAX_NUMBERS, fits
+from predgen.records import ALONE, Field, Record, Target, fields_of
+from predgen.targets import Number
+from predgen.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 
 
-def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Scale) -> Method:
+def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Sequence[Scale]) -> Method:
     """Returns the method that the settings name, its PEFT update and its heads new.
 
     The heads are drawn from the run's seed alone.
@@ -26,7 +29,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
         config: the run's settings.
         backbone: the language model, without PEFT.
         codec: the target automaton over its vocabulary.
-        scale: the standardization of numbers.
+        scales: what the training values say, for each field.
 
     Raises:
         ConfigError: as `check_method`.
@@ -37,22 +40,22 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scale: Sca
     torch.manual_seed(train.seed)
     apply_peft(backbone, model.peft, rank=model.lora_rank, writes=model.method != "predictor")
     if model.method == "predictor":
-        return Predictor(backbone, codec, scale, pooling=model.pooling)
+        return Predictor(backbone, codec, scales, pooling=model.pooling)
     writer: dict[str, Any] = {
         "full_vocabulary": full,
         "token_loss": TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation),
         "decoding": model.decoding,
         "beam_width": model.beam_width,
-        "estimate": estimate_of(config, codec.target),
+        "estimates": estimates_of(config, codec.target),
     }
     if model.method == "generator":
-        return Generator(backbone, codec, scale, **writer)
+        return Generator(backbone, codec, scales, **writer)
     return PredGen(
         backbone,
         codec,
-        scale,
+        scales,
         **writer,
-        mix=MIXES[model.predict_from],
+        mixes=[MIXES[model.predict_from]] * len(scales),
         director=model.director,
         loss=train.loss,
         sharpness=train.loss_sharpness,
@@ -71,12 +74,13 @@ def check_method(config: RunConfig, target: Target) -> None:
     model, train = config.model, config.train
     if model.method == "predictor":
         return
-    if not isinstance(target, Number):
-        if train.writer_loss != "cross_entropy":
-            raise ConfigError(
-                f"Expected a number to predict with writer_loss '{train.writer_loss}', found labels. Leave writer_loss "
-                "out."
-            )
+    if not isinstance(target, Number) and train.writer_loss != "cross_entropy":
+        found = {"label": "labels", "set": "sets of labels", "record": "a record"}[target.kind]
+        raise ConfigError(
+            f"Expected a number to predict with writer_loss '{train.writer_loss}', found {found}. Leave writer_loss "
+            "out."
+        )
+    if not any(isinstance(field, Number) for field in fields_of(target).values()) and model.decoding != "trie":
         return
     if model.decoding == "free" and model.estimate not in ("auto", "text"):
         raise ConfigError(
@@ -88,18 +92,43 @@ def check_method(config: RunConfig, target: Target) -> None:
         "decoding": (model.decoding, model.decoding == "trie"),
         "estimate": (model.estimate, model.estimate not in ("auto", "text", "mean")),
     }
-    for setting, (value, needed) in needs_all.items():
-        if needed and not fits(target):
+    for name, field in fields_of(target).items():
+        for setting, (value, needed) in needs_all.items():
+            if fits(field) or not needed or (setting == "estimate" and isinstance(field, LabelSet)):
+                continue
+            what = f"{MAX_NUMBERS:,} numbers" if isinstance(field, Number) else f"{MAX_SETS} sets of labels"
+            fix = (
+                "Declare fewer decimals (--set decimals=…) or a smaller range."
+                if isinstance(field, Number)
+                else "Use another decoding."
+            )
+            place = f" in the field '{name}'" if name != ALONE else ""
             raise ConfigError(
-                f"Expected at most {MAX_NUMBERS:,} numbers to predict with {setting} '{value}', found "
-                f"{target.num_values:,}. Declare fewer decimals (--set decimals=…) or a smaller range."
+                f"Expected at most {what} to predict with {setting} '{value}', found {num_values(field):,}{place}. "
+                f"{fix}"
             )
 
 
-def estimate_of(config: RunConfig, target: Target) -> str:
-    """Returns the point estimate that is meant; `auto` is the best for the metric where all numbers are scored."""
-    name = config.model.estimate
+def estimates_of(config: RunConfig, target: Target) -> list[str]:
+    """Returns the Writer's estimate of each field; `auto` is the best for the metric where all values are scored.
+
+    A record's metric names one of its fields, whose metric it is; the others have that of their kind.
+    """
+    metric = config.train.metric or target.default_metric
+    found = []
+    for name, field in fields_of(target).items():
+        own = metric if not isinstance(target, Record) else metric.removeprefix(f"{name}.")
+        found.append(_estimate(config.model.estimate, field, own))
+    return found
+
+
+def _estimate(name: str, field: Field, metric: str) -> str:
+    """Returns one field's estimate."""
+    if isinstance(field, LabelSet):
+        return "thresholds" if fits(field) and name != "text" else "text"
+    if not isinstance(field, Number):
+        return "text"
     if name != "auto":
         return name
-    metric = config.train.metric or target.default_metric
-    return ESTIMATE_OF_METRIC.get(metric, "text") if fits(target) else "text"
+    best = ESTIMATE_OF_METRIC.get(metric, ESTIMATE_OF_METRIC[field.default_metric])
+    return best if fits(field) else "text"

@@ -5,36 +5,24 @@ codec's own small alphabet (the tokens that some value needs, the end token last
 backbone's token ids. A label set is a trie; a number is a small automaton over digits, sign and point.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.errors import TargetError
-from predgen.targets import Label, Number, Target
+from predgen.label_sets import LabelSet
+from predgen.number_automaton import END, likeness, number_rows
+from predgen.records import SEMICOLON, Record, Target
+from predgen.targets import Label, Number, written_value
+from predgen.word_automaton import COMMA, TargetVocabulary, label_arcs, set_arcs
 
-END = "<end>"
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.
 MAX_TABLE_CELLS = 200_000_000
-
-
-@runtime_checkable
-class TargetVocabulary(Protocol):
-    """What a codec needs to know of a backbone's tokens."""
-
-    end_id: int
-
-    def symbol_id(self, character: str) -> int:
-        """Returns the one token of a digit, a sign or a point."""
-        ...
-
-    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        """Returns the tokens of each label's word, all in one manner (with or without a leading space)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,22 +50,49 @@ class Codec(nn.Module):
             start; the last state is the accepting one, where nothing is allowed any more.
         digits: the value of each symbol that is a digit, NaN for the others, shape (symbol,).
         rows: the same on the host: for each state, the state after each symbol that may follow.
-        label_paths: the path of each label, in the target's order; empty for a number.
+        label_paths: the path of each label, in the target's order; empty for other targets.
+        field_of_state: the place of the field whose symbols are chosen in each state; 0 for a target that is no record.
         max_length: tokens of the longest path, the end token included.
     """
 
     symbols: Int[Tensor, " symbol"]
     digits: Float[Tensor, " symbol"]
     transitions: Int[Tensor, "state symbol"]
+    field_of_state: Int[Tensor, " state"]
 
-    def __init__(self, target: Target, vocabulary: TargetVocabulary) -> None:
+    def __init__(self, target: Target, vocabulary: TargetVocabulary, *, end_id: int | None = None) -> None:
+        """Builds the automaton.
+
+        Args:
+            target: what is predicted.
+            vocabulary: the backbone's tokens.
+            end_id: the token that ends a path; the vocabulary's own if not given. A field of a record ends with the
+                semicolon, the last one with the end token.
+
+        Raises:
+            TargetError: the tokens of two labels cannot be told apart, or there are too many states.
+        """
         super().__init__()
         self.target = target
-        arcs, paths = (
-            _number_arcs(target, vocabulary) if isinstance(target, Number) else _label_arcs(target, vocabulary)
-        )
-        tokens = sorted({token for step in arcs for token in step if token != vocabulary.end_id})
-        tokens.append(vocabulary.end_id)
+        end_id = vocabulary.end_id if end_id is None else end_id
+        self._fields = nn.ModuleList()
+        arcs: list[dict[int, int]]
+        paths: list[list[int]] = []
+        fields: list[int] = []
+        if isinstance(target, Record):
+            ends = [vocabulary.symbol_id(SEMICOLON)] * (len(target.fields) - 1) + [end_id]
+            self._fields.extend(
+                Codec(field, vocabulary, end_id=end) for field, end in zip(target.fields.values(), ends, strict=True)
+            )
+            arcs, fields = _record_arcs(self.parts)
+        elif isinstance(target, Number):
+            arcs, _ = _number_arcs(target, vocabulary, end_id)
+        elif isinstance(target, LabelSet):
+            arcs, paths = set_arcs(target, vocabulary, end_id)
+        else:
+            arcs, paths = label_arcs(target, vocabulary, end_id)
+        tokens = sorted({token for step in arcs for token in step if token != end_id})
+        tokens.append(end_id)
         if len(arcs) * len(tokens) > MAX_TABLE_CELLS:
             raise TargetError(
                 f"Expected a target automaton of at most {MAX_TABLE_CELLS:,} cells, found {len(arcs)} states and "
@@ -92,11 +107,18 @@ class Codec(nn.Module):
         self.register_buffer("transitions", transitions, persistent=False)
         # Symbols are chosen on the device; paths are built and read back on the host.
         self.rows: list[dict[int, int]] = [{position[token]: after for token, after in step.items()} for step in arcs]
-        self.label_paths = [tuple(position[token] for token in path) for path in paths]
-        self._label_of_path = {path: index for index, path in enumerate(self.label_paths)}
+        # Of a set: its labels' words and the empty one, which are no paths.
+        words = [tuple(position[token] for token in path) for path in paths]
+        self._place_of_word = {path: place for place, path in enumerate(words)}
+        self._words = words
+        self._comma = position.get(vocabulary.symbol_id(COMMA), -1) if isinstance(target, LabelSet) else -1
+        self.label_paths = words if isinstance(target, Label) else []
+        self.register_buffer("field_of_state", torch.tensor(fields or [0] * len(arcs)), persistent=False)
+        own = self.parts if isinstance(target, Record) else []
+        self._own_symbols = [[position[token] for token in part.symbols.tolist()] for part in own]
         self._characters: dict[int, str] = {}
         if isinstance(target, Number):
-            for character in "0123456789.-":
+            for character in target.characters:
                 symbol = position.get(vocabulary.symbol_id(character))
                 if symbol is not None:
                     self._characters[symbol] = character
@@ -165,18 +187,30 @@ class Codec(nn.Module):
         """The state after the end symbol."""
         return self.num_states - 1
 
+    @property
+    def parts(self) -> "list[Codec]":
+        """The codec of each field, over its own symbols; itself for a target that is no record."""
+        return [part for part in self._fields if isinstance(part, Codec)] or [self]
+
     def path(self, value: Any) -> tuple[int, ...]:
         """Returns the one path of a value.
 
         Raises:
-            TargetError: the value is no label of the target.
+            TargetError: the value is no value of the target.
         """
-        if isinstance(self.target, Number):
-            text = self.target.to_text(value)
+        target = self.target
+        if isinstance(target, Record):
+            pairs = zip(target.fields, self.parts, self._own_symbols, strict=True)
+            return tuple(own[symbol] for name, part, own in pairs for symbol in part.path(value[name]))
+        if isinstance(target, Number):
+            text = target.to_text(value)
             return (*(self._symbol_of_character[character] for character in text), self.end_symbol)
-        index = self.target.index(value)
+        if isinstance(target, LabelSet):
+            words = [self._words[place] for place in target.positions(target.parse(value))] or [self._words[-1]]
+            return (*words[0], *(symbol for word in words[1:] for symbol in (self._comma, *word)), self.end_symbol)
+        index = target.index(value)
         if index is None:
-            self.target.parse(value)
+            target.parse(value)
             raise AssertionError("parse refuses every value that has no index")
         return self.label_paths[index]
 
@@ -193,19 +227,19 @@ class Codec(nn.Module):
     def range_of(self, prefix: Sequence[int]) -> tuple[float, float]:
         """Returns the smallest and the largest number that begin with a prefix."""
         start = "".join(self._characters[symbol] for symbol in prefix)
-        ends = [float(start + rest) for rest in self._extreme_rests[self.state_after(prefix)]]
+        ends = [written_value(start + rest) for rest in self._extreme_rests[self.state_after(prefix)]]
         return min(ends), max(ends)
 
     @cached_property
     def _extreme_rests(self) -> dict[int, list[str]]:
-        """The first and the last text of each length and sign that a number may go on with, for every state."""
+        """The texts that a number may go on with at least, for every state: the first and the last of those alike."""
         rests: dict[int, list[str]] = {self.accepting_state: [""]}
         for state in self._backwards:
-            alike: dict[tuple[int, bool], list[str]] = {}
+            alike: dict[Hashable, list[str]] = {}
             for symbol, after in self.rows[state].items():
                 for rest in rests[after]:
                     text = self._characters.get(symbol, "") + rest
-                    alike.setdefault((len(text), text.startswith("-")), []).append(text)
+                    alike.setdefault(likeness(text), []).append(text)
             rests[state] = [one for texts in alike.values() for one in {min(texts), max(texts)}]
         return rests
 
@@ -226,17 +260,77 @@ class Codec(nn.Module):
         """
         if self.state_after(path) != self.accepting_state:
             return None
-        if isinstance(self.target, Number):
+        target = self.target
+        if isinstance(target, Record):
+            found = [part.value_and_text(own) for part, own in zip(self.parts, self.spans(path), strict=True)]
+            values = {name: value for name, (value, _) in zip(target.fields, found, strict=True)}
+            return values, "; ".join(text for _, text in found)
+        if isinstance(target, Number):
             text = "".join(self._characters[symbol] for symbol in path[:-1])
-            return float(text), text
-        index = self._label_of_path[tuple(path)]
-        return self.target.values[index], self.target.words[index]
+            return written_value(text), text
+        if isinstance(target, LabelSet):
+            words: list[list[int]] = [[]]
+            for symbol in path[:-1]:
+                if symbol == self._comma:
+                    words.append([])
+                else:
+                    words[-1].append(symbol)
+            places = [self._place_of_word[tuple(word)] for word in words]
+            value = tuple(target.values[place] for place in places if place < len(target.values))
+            return value, target.to_text(value)
+        index = self._place_of_word[tuple(path)]
+        return target.values[index], target.words[index]
+
+    def spans(self, path: Sequence[int]) -> list[tuple[int, ...]]:
+        """Returns each field's own path, in its own symbols, from a record's path."""
+        found: list[list[int]] = [[] for _ in self.parts]
+        state = 0
+        fields = self._host_fields
+        for symbol in path:
+            found[fields[state]].append(symbol)
+            state = self.rows[state][symbol]
+        if not self._own_symbols:
+            return [tuple(found[0])]
+        return [tuple(own.index(symbol) for symbol in span) for own, span in zip(self._own_symbols, found, strict=True)]
+
+    @cached_property
+    def _host_fields(self) -> list[int]:
+        fields: list[int] = self.field_of_state.tolist()
+        return fields
+
+    def to_whole(self, place: int, symbols: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+        """Returns a field's own symbols as those of the whole target."""
+        if not self._own_symbols:
+            return symbols
+        return torch.tensor(self._own_symbols[place], device=symbols.device)[symbols]
+
+    def fields_along(
+        self, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
+    ) -> Int[Tensor, "batch target"]:
+        """Returns the place of the field that each symbol of some paths belongs to.
+
+        Args:
+            symbols: paths of values.
+            mask: which positions belong to them.
+        """
+        if not self._own_symbols:
+            return torch.zeros_like(symbols)
+        state = torch.zeros(len(symbols), dtype=torch.long, device=symbols.device)
+        columns = []
+        for step in range(symbols.shape[1]):
+            columns.append(self.field_of_state[state])
+            state = torch.where(mask[:, step], self.transitions[state, symbols[:, step]], state)
+        return torch.stack(columns, dim=1)
 
     def value_of(self, path: Sequence[int]) -> Any:
         """Returns the value of a path that is known to be one."""
+        return self.value_and_text(path)[0]
+
+    def value_and_text(self, path: Sequence[int]) -> tuple[Any, str]:
+        """Returns the value and the text of a path that is known to be one."""
         answer = self.read(path)
         assert answer is not None
-        return answer[0]
+        return answer
 
     def encode(self, values: Sequence[Any]) -> EncodedTargets:
         """Returns the paths of a batch of values, on the codec's device."""
@@ -258,15 +352,21 @@ class Codec(nn.Module):
         return self.transitions[states] >= 0
 
     def log_probabilities(
-        self, logits: Float[Tensor, "*batch vocab"], states: Int[Tensor, "*batch"], *, full: bool = False
+        self,
+        logits: Float[Tensor, "*batch kept"],
+        states: Int[Tensor, "*batch"],
+        *,
+        full: bool = False,
+        picked: bool = False,
     ) -> Float[Tensor, "*batch symbol"]:
         """Returns the Writer's log-probability of each symbol, −inf where it is not allowed.
 
         Args:
-            logits: the backbone's logits over its whole vocabulary.
+            logits: the backbone's logits over its whole vocabulary, or over this codec's symbols if they are picked.
             states: the automaton's state of each row.
             full: normalize over the whole vocabulary (the paper's form) instead of over the allowed symbols. Then
                 the probabilities of all targets sum to less than 1, by the mass that falls on other tokens.
+            picked: the logits are those of the symbols alone.
         """
         allowed = self.allowed(states)
         # An accepting state allows nothing: all of its row would be −inf, and its gradient NaN.
@@ -274,7 +374,8 @@ class Codec(nn.Module):
         if full:
             scores = torch.log_softmax(logits.float(), dim=-1)[..., self.symbols]
         else:
-            scores = logits[..., self.symbols].float().masked_fill(~(allowed | closed), float("-inf"))
+            own = logits if picked else logits[..., self.symbols]
+            scores = own.float().masked_fill(~(allowed | closed), float("-inf"))
             scores = torch.log_softmax(scores, dim=-1)
         return scores.masked_fill(~allowed & ~closed, float("-inf"))
 
@@ -283,116 +384,28 @@ class Codec(nn.Module):
         return self.allowed(states).sum(dim=-1) == 1
 
 
-def _label_arcs(target: Label, vocabulary: TargetVocabulary) -> tuple[list[dict[int, int]], list[list[int]]]:
-    """Returns the trie of the labels' tokens and each label's path, both in token ids."""
-    paths = [[*ids, vocabulary.end_id] for ids in vocabulary.word_ids(target.words)]
-    seen: dict[tuple[int, ...], int] = {}
-    for index, path in enumerate(paths):
-        other = seen.setdefault(tuple(path), index)
-        if other != index:
-            raise TargetError(
-                f"Expected different tokens for every label, found the same ones for '{target.words[other]}' and "
-                f"'{target.words[index]}' with this backbone's tokenizer. Give other words with --label-text, or "
-                "letter codes with --set label_codes=true."
-            )
-        if len(path) == 1:
-            raise TargetError(
-                f"Expected at least one token for the label word '{target.words[index]}', found none with this "
-                "backbone's tokenizer. Give another word with --label-text."
-            )
-    arcs: list[dict[int, int]] = [{}]
-    ends = []
-    for path in paths:
-        state = 0
-        for token in path[:-1]:
-            if token == vocabulary.end_id:
-                raise TargetError("Expected label words without the end token. Give other words with --label-text.")
-            if token not in arcs[state]:
-                arcs.append({})
-                arcs[state][token] = len(arcs) - 1
-            state = arcs[state][token]
-        ends.append(state)
-    arcs.append({})
-    for state in ends:
-        arcs[state][vocabulary.end_id] = len(arcs) - 1
-    return arcs, paths
+def _record_arcs(parts: Sequence[Codec]) -> tuple[list[dict[int, int]], list[int]]:
+    """Returns the automata of a record's fields one after the other, in token ids, and each state's field."""
+    arcs: list[dict[int, int]] = []
+    fields: list[int] = []
+    for place, part in enumerate(parts):
+        tokens = part.symbols.tolist()
+        # Where a field's automaton accepts, the next one's begins.
+        arcs += [{tokens[symbol]: after + len(fields) for symbol, after in row.items()} for row in part.rows[:-1]]
+        fields += [place] * (part.num_states - 1)
+    return [*arcs, {}], [*fields, len(parts) - 1]
 
 
-# One run of numbers that share the digits written so far: digits still to come, the smallest and the largest
-# remainder that stays in the range, and whether the point has been written.
-_Run = tuple[int, int, int, bool]
-
-
-def _number_arcs(target: Number, vocabulary: TargetVocabulary) -> tuple[list[dict[int, int]], list[list[int]]]:
+def _number_arcs(
+    target: Number, vocabulary: TargetVocabulary, end_id: int
+) -> tuple[list[dict[int, int]], list[list[int]]]:
     """Returns the digit automaton of a number in token ids; states that accept the same rest are one state."""
-    low, high, decimals = target.low_units, target.high_units, target.decimals
-
-    def start_runs(smallest: int, largest: int) -> frozenset[_Run]:
-        """Returns the runs of the magnitudes from smallest to largest, one for each number of digits."""
-        runs = set()
-        for digits in range(decimals + 1, len(str(largest)) + 1 if largest >= 10**decimals else decimals + 2):
-            # The shortest form may begin with 0 (0.25); longer ones may not (no leading zeros).
-            first = max(smallest, 0 if digits == decimals + 1 else 10 ** (digits - 1))
-            last = min(largest, 10**digits - 1)
-            if first <= last:
-                runs.add((digits, first, last, False))
-        return frozenset(runs)
-
-    def follow(runs: frozenset[_Run]) -> dict[str, frozenset[_Run]]:
-        """Returns the runs after each character that may come next."""
-        after: dict[str, set[_Run]] = {}
-        for digits, first, last, pointed in runs:
-            if digits == 0:
-                after.setdefault(END, set())
-            elif digits == decimals and not pointed:
-                after.setdefault(".", set()).add((digits, first, last, True))
-            else:
-                unit = 10 ** (digits - 1)
-                for digit in range(first // unit, last // unit + 1):
-                    rest = (max(first - digit * unit, 0), min(last - digit * unit, unit - 1))
-                    after.setdefault(str(digit), set()).add((digits - 1, *rest, pointed))
-        return {character: frozenset(rest) for character, rest in after.items()}
-
-    def step(key: Hashable) -> dict[str, Hashable]:
-        if key != "start":
-            return dict(follow(key))  # type: ignore[arg-type]
-        first: dict[str, Hashable] = dict(follow(start_runs(max(low, 0), high))) if high >= 0 else {}
-        if low < 0:  # magnitudes from 1: there is no −0
-            first["-"] = start_runs(max(1, -high), -low)
-        return first
-
-    characters = _explore("start", step)
+    characters = number_rows(target)
     arcs = [
-        {
-            (vocabulary.end_id if character == END else vocabulary.symbol_id(character)): after
-            for character, after in one.items()
-        }
+        {(end_id if character == END else vocabulary.symbol_id(character)): after for character, after in one.items()}
         for one in characters
     ]
     return arcs, []
-
-
-def _explore(start: Hashable, step: Callable[[Any], dict[str, Hashable]]) -> list[dict[str, int]]:
-    """Returns the automaton reachable from `start`, its accepting state last."""
-    number = {start: 0}
-    queue: list[Hashable] = [start]
-    rows: list[dict[str, int]] = []
-    while len(rows) < len(queue):
-        row: dict[str, int] = {}
-        for character, key in step(queue[len(rows)]).items():
-            if character == END:
-                row[END] = -1
-                continue
-            if key not in number:
-                number[key] = len(queue)
-                queue.append(key)
-            row[character] = number[key]
-        rows.append(row)
-    accepting = len(rows)
-    for row in rows:
-        if END in row:
-            row[END] = accepting
-    return [*rows, {}]
 
 
 def _backwards(rows: list[dict[int, int]]) -> list[int]:

@@ -19,12 +19,12 @@ LEAK_CONTAINED = 0.9
 LEAK_MIN_ROWS = 20
 
 
-def infer_inputs(table: pd.DataFrame, target: str) -> list[str]:
+def infer_inputs(table: pd.DataFrame, targets: Sequence[str]) -> list[str]:
     """Returns the free-text columns.
 
-    A column is free text if it is not the target, its cells that are not empty are text and mostly no numbers, with 3
-    words or more on average, and its different values are at least a fifth of them (sentences that recur in several
-    pairs are free text, a few fixed phrases are not).
+    A column is free text if it is none of the targets, its cells that are not empty are text and mostly no numbers,
+    with 3 words or more on average, and its different values are at least a fifth of them (sentences that recur in
+    several pairs are free text, a few fixed phrases are not).
 
     Raises:
         DataError: there is none.
@@ -32,7 +32,7 @@ def infer_inputs(table: pd.DataFrame, target: str) -> list[str]:
     chosen = []
     for name in table.columns:
         cells = [cell for cell in table[name] if not is_missing(cell)]
-        if name == target or not cells or not all(isinstance(cell, str) for cell in cells):
+        if name in targets or not cells or not all(isinstance(cell, str) for cell in cells):
             continue
         if sum(parse_number(cell) is not None for cell in cells) > len(cells) / 2:
             continue
@@ -40,7 +40,7 @@ def infer_inputs(table: pd.DataFrame, target: str) -> list[str]:
         if words >= MIN_MEAN_WORDS and len(set(cells)) >= MIN_DIFFERENT_FRACTION * len(cells):
             chosen.append(str(name))
     if not chosen:
-        others = ", ".join(str(name) for name in table.columns if name != target) or "none but the target"
+        others = ", ".join(str(name) for name in table.columns if name not in targets) or "none but the target"
         raise DataError(
             explain(
                 expected="a column of free text (3 words or more on average)",

@@ -13,13 +13,15 @@ from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, warn_if_for_trying
-from predgen.metrics import check_metric, json_number
-from predgen.model import Model, Scored, score
+from predgen.metrics import check_metric
+from predgen.model import Model
 from predgen.preparing import Prepared, log_unseen, prepare, values_of
+from predgen.records import Record, field_values, fields_of, kinds_of, metric_kind
 from predgen.results import Comparison, MethodResult
 from predgen.runs import Finished, begin, check_rows, check_settings
+from predgen.scored import Scored, ScoredRecord, encoded, score, scored_from_json
 from predgen.tables import TableLike
-from predgen.targets import Label
+from predgen.targets import Number, learned, unlearned
 from predgen.tuning import tune
 
 log = logging.getLogger("predgen")
@@ -27,7 +29,7 @@ log = logging.getLogger("predgen")
 
 def compare(
     data: TableLike,
-    target: str,
+    target: str | Sequence[str],
     *,
     methods: Sequence[str] = METHODS,
     seeds: int = 1,
@@ -44,7 +46,7 @@ def compare(
 
     Args:
         data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict.
+        target: the column to predict, or several as one record.
         methods: some of predictor, generator, predgen.
         seeds: how many training seeds, counted from the setting `seed`.
         trials: how many settings each method is tried with on the validation part, the defaults being the first.
@@ -77,7 +79,7 @@ def compare(
     return Comparison(results, bench.part, config, tuned=tuned)
 
 
-def settings_of(data: TableLike, target: str, settings: Mapping[str, Any]) -> RunConfig:
+def settings_of(data: TableLike, target: str | Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
     """Returns the checked settings of a run on some data."""
     source = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
     return build_config(settings, {"data.data": source, "data.target": target})
@@ -129,16 +131,16 @@ class Bench:
         if not quiet:
             warn_if_for_trying(config.model.backbone)
         prepared = prepare(config.data, data, config.train.seed)
-        check_metric(prepared.target.kind, config.train.metric or prepared.target.default_metric)
+        check_metric(kinds_of(prepared.target), config.train.metric or prepared.target.default_metric)
         table, part = prepared.splits.test, "test"
         if table is None:
             table, part = prepared.splits.validation, "validation"
             log.warning(
                 "There is no test part: the figures are of the validation part, which also chose the checkpoints."
             )
-        truth = values_of(prepared.target, table, prepared.column)
+        truth = values_of(prepared.target, table, prepared.columns)
         if part == "test":
-            log_unseen(prepared.target, truth, table, prepared.column)
+            log_unseen(prepared.target, truth, table, prepared.columns)
         if folder is not None:
             if resume:
                 check_rows(folder, prepared.fingerprint())
@@ -159,7 +161,7 @@ class Bench:
             own = build_config(config.model_dump(mode="json"), {"train.seed": seed})
             found.append(self.finished.figures(f"{name}-seed{seed}", self._fit(name, own)))
         return MethodResult(
-            [self._scored(one) for one in found],
+            [scored_from_json(self.prepared.target, self.truth, one) for one in found],
             float(np.mean([one["train_seconds"] for one in found])),
             float(np.median([one["rows_per_second"] for one in found])),
         )
@@ -171,8 +173,7 @@ class Bench:
             answers, seconds = model.answers(self.table)
             scored = score(self.prepared.target, self.truth, answers)
             return {
-                "predicted": [json_number(float(value)) for value in scored.predicted],
-                "probabilities": None if scored.probabilities is None else scored.probabilities.tolist(),
+                **scored.to_json(),
                 "train_seconds": model.record["train_seconds"],
                 "rows_per_second": len(self.table) / seconds,
                 "validation": model.record["best_metric"],
@@ -182,52 +183,43 @@ class Bench:
 
         return figures
 
-    def _scored(self, figures: Mapping[str, Any]) -> Scored:
-        """Returns what stands in a file of figures as answers and truth."""
-        labels = isinstance(self.prepared.target, Label)
-        predicted = [np.nan if value is None else value for value in figures["predicted"]]
-        probabilities = figures["probabilities"]
-        return Scored(
-            self.prepared.target.kind,
-            self._encode(self.truth),
-            np.array(predicted, dtype=np.int64 if labels else np.float64),
-            None if probabilities is None else np.array(probabilities, dtype=np.float64),
-        )
-
-    def _encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Returns numbers as they are, and labels as their positions, −1 for one never seen."""
-        target = self.prepared.target
-        if not isinstance(target, Label):
-            return np.array(values, dtype=np.float64)
-        return np.array([-1 if value is None else target.index(value) for value in values], dtype=np.int64)
-
     def baselines(self) -> dict[str, MethodResult]:
-        """Returns the results of the simple baselines, tuned on the validation part."""
+        """Returns the results of the simple baselines, tuned on the validation part, a record's fields one by one."""
         prepared, target = self.prepared, self.prepared.target
-        num_labels = len(target.values) if isinstance(target, Label) else 0
-
-        def texts(part: Any) -> list[tuple[str, ...]]:
-            columns = list(prepared.template.fields)
-            return [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
-
-        train, validation = self._encode(prepared.train_values), self._encode(prepared.validation_values)
-        simple = mean_or_majority(train, num_rows=len(self.table), kind=target.kind, num_labels=num_labels)
-        linear = tfidf_linear(
-            texts(prepared.splits.train),
-            train,
-            texts(prepared.splits.validation),
-            validation,
-            texts(self.table),
-            kind=target.kind,
-            num_labels=num_labels,
-            seed=self.seed,
-        )
-
-        def result(baseline: BaselineResult) -> MethodResult:
-            scored = Scored(target.kind, self._encode(self.truth), baseline.values, baseline.probabilities)
-            return MethodResult([scored], baseline.train_seconds, len(self.table) / max(baseline.predict_seconds, 1e-9))
-
-        return {"mean_or_majority": result(simple), "tfidf_linear": result(linear)}
+        columns = list(prepared.template.fields)
+        texts = [
+            [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
+            for part in (prepared.splits.train, prepared.splits.validation, self.table)
+        ]
+        found: dict[str, dict[str, tuple[Scored, BaselineResult]]] = {"mean_or_majority": {}, "tfidf_linear": {}}
+        for name, field in fields_of(target).items():
+            train, validation, truth = (
+                encoded(field, field_values(target, values, name))
+                for values in (prepared.train_values, prepared.validation_values, self.truth)
+            )
+            kind, num_labels = field.kind, 0 if isinstance(field, Number) else len(field.values)
+            if isinstance(field, Number):
+                train, validation = learned(field, train), learned(field, validation)
+            simple = mean_or_majority(train, num_rows=len(self.table), kind=kind, num_labels=num_labels)
+            linear = tfidf_linear(
+                texts[0], train, texts[1], validation, texts[2], kind=kind, num_labels=num_labels, seed=self.seed
+            )
+            for baseline, result in (("mean_or_majority", simple), ("tfidf_linear", linear)):
+                values = unlearned(field, result.values) if isinstance(field, Number) else result.values
+                scored = Scored(metric_kind(field), truth, values, result.probabilities)
+                found[baseline][name] = (scored, result)
+        return {
+            baseline: MethodResult(
+                [
+                    ScoredRecord({name: scored for name, (scored, _) in fields.items()})
+                    if isinstance(target, Record)
+                    else next(iter(fields.values()))[0]
+                ],
+                sum(result.train_seconds for _, result in fields.values()),
+                len(self.table) / max(sum(result.predict_seconds for _, result in fields.values()), 1e-9),
+            )
+            for baseline, fields in found.items()
+        }
 
 
 def _short(logged: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from predgen.errors import ConfigError, unknown_name
 
 MethodName = Literal["predictor", "generator", "predgen"]
-ESTIMATES = ("auto", "text", "mode", "mean", "median")
+ESTIMATES = ("auto", "text", "mode", "mean", "geometric_mean", "median")
 METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
 
 
 def split_names(value: Any) -> Any:
     """Returns the names that a text lists with commas; anything else as it is."""
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+def join_names(value: Any) -> Any:
+    """Returns a list of names as one text with commas; anything else as it is."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def text_keys(value: Any) -> Any:
@@ -78,21 +83,37 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class DataSettings(_Settings):
-    """Which table, which columns, which split."""
+class FieldSettings(_Settings):
+    """What is declared of a column to predict."""
 
-    data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
-    target: str = Field(description="the column to predict")
-    inputs: Names | None = Field(None, description="input columns A,B; the free-text columns if not given")
-    template: str | None = Field(None, description="the prompt, with {column} fields, instead of inputs")
-    kind: Literal["number", "label"] | None = Field(
-        None, description="number or label; inferred, and said, if not given"
+    kind: Literal["number", "label", "set"] | None = Field(
+        None, description="number, label, or set (several labels or none); inferred, and said, if not given"
     )
     label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
     label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
     low: float | None = Field(None, description="declared low end of a number; values outside are refused")
     high: float | None = Field(None, description="declared high end of a number")
-    decimals: int | None = Field(None, ge=0, le=12, description="declared digits after the point")
+    decimals: int | None = Field(None, ge=0, le=14, description="declared digits after the point, or of a mantissa")
+    number_form: Literal["fixed", "scientific"] | None = Field(
+        None, description="how a number is written: fixed, or scientific with its exponent first; inferred if not given"
+    )
+    logarithmic: bool | None = Field(
+        None, description="learn the logarithm of a number, whose values are above 0; inferred if not given"
+    )
+
+
+class DataSettings(FieldSettings):
+    """Which table, which columns, which split."""
+
+    data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
+    target: Annotated[str, BeforeValidator(join_names)] = Field(
+        description="the column to predict, or several A,B as one record"
+    )
+    fields: dict[str, FieldSettings] = Field(
+        default_factory=dict, description="what is declared of a record's columns: {A: {low: 0, high: 1}}"
+    )
+    inputs: Names | None = Field(None, description="input columns A,B; the free-text columns if not given")
+    template: str | None = Field(None, description="the prompt, with {column} fields, instead of inputs")
     validation: str | None = Field(None, description="a table to choose on")
     test: str | None = Field(None, description="a table to report on")
     calibration: Annotated[float | str | None, BeforeValidator(table_or_share)] = Field(

@@ -45,7 +45,7 @@ def load_splits(
     source: TableLike,
     *,
     target: str,
-    stratify: Callable[[pd.DataFrame], bool],
+    stratify: Callable[[pd.DataFrame], str | None],
     validation: TableLike | None,
     test: TableLike | None,
     split: tuple[float, float, float],
@@ -62,8 +62,8 @@ def load_splits(
     Args:
         source: a file, a folder with train, validation and test files, a saved `datasets` folder, a hub id, or a
             table in memory.
-        target: the target's column.
-        stratify: whether a table's target is a label.
+        target: the target's column, or several with commas between them.
+        stratify: the column of labels whose shares a table's parts keep; None for none.
         validation: a table to take as validation part.
         test: a table to take as test part.
         split: shares of train, validation and test.
@@ -82,19 +82,18 @@ def load_splits(
         if given is not None and not isinstance(given, float):
             parts[name] = read_table(given)
     for name, table in parts.items():
-        require_columns(table, [target] if group is None else [target, group], f"{name} rows")
+        columns = [target] if target in table.columns else [one.strip() for one in target.split(",")]
+        require_columns(table, columns if group is None else [*columns, group], f"{name} rows")
     train, left = _with_row_numbers(parts["train"]), float(sum(split))
     notes = []
     for name, share in (("test", split[2]), ("validation", split[1])):
         if name in parts or (name == "test" and (not single or share == 0)):
             continue
-        train, parts[name], note = _cut(train, name, share / left, target, stratify(train), group, seed)
+        train, parts[name], note = _cut(train, name, share / left, stratify(train), group, seed)
         left -= share
         notes.append(note)
     if isinstance(calibration, float):
-        train, parts["calibration"], note = _cut(
-            train, "calibration", calibration, target, stratify(train), group, seed
-        )
+        train, parts["calibration"], note = _cut(train, "calibration", calibration, stratify(train), group, seed)
         notes.append(note)
     held_out = [
         (name, _with_row_numbers(parts[name])) for name in ("validation", "test", "calibration") if name in parts
@@ -111,7 +110,7 @@ def _with_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cut(
-    table: pd.DataFrame, name: str, share: float, target: str, stratified: bool, group: str | None, seed: int
+    table: pd.DataFrame, name: str, share: float, labels: str | None, group: str | None, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Returns the rest, the part that was cut from it, and how."""
     num_cut = max(1, round(share * len(table)))
@@ -126,8 +125,8 @@ def _cut(
     if group is not None:
         return _cut_groups(table, name, share, group, seed)
     rows, strata, note = np.arange(len(table)), None, "split at random"
-    if stratified:
-        rows, strata, note = _strata(table[target], num_cut)
+    if labels is not None:
+        rows, strata, note = _strata(table[labels], num_cut)
     _, cut = train_test_split(rows, test_size=num_cut, random_state=seed, stratify=strata)
     rest = np.setdiff1d(np.arange(len(table)), cut)
     return table.iloc[rest], table.iloc[np.sort(cut)], note

@@ -9,6 +9,9 @@ from torch import Tensor
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec
 
+# Rows that are drawn in one write.
+SAMPLED_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -156,3 +159,50 @@ def write_paths(
     """Returns paths that were chosen as written targets, with their states if asked for."""
     states = backbone.write(memory, codec.symbols[symbols], mask).states[:, 1:] if with_states else None
     return Decoded(symbols, mask, states)
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone, memory: Memory, codec: Codec, *, number: int, full: bool = False, seed: int = 0
+) -> list[list[tuple[int, ...]]]:
+    """Returns targets that are drawn from the Writer's distribution along the automaton, some for each row.
+
+    Args:
+        backbone: the model.
+        memory: what it has read.
+        codec: the target automaton.
+        number: how many for each row.
+        full: as in `Codec.log_probabilities`; tokens that are not allowed are never drawn.
+        seed: of the draws; equal calls draw alike.
+    """
+    device = memory.state.device
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[list[tuple[int, ...]]] = []
+    # As many rows at a time as fit into one write.
+    for part in torch.split(torch.arange(len(memory.state), device=device), max(1, SAMPLED_ROWS // number)):
+        now = backbone.take(memory, part.repeat_interleave(number))
+        state = torch.zeros(len(now.state), dtype=torch.long, device=device)
+        columns: list[Tensor] = []
+        active = state != codec.accepting_state
+        while bool(active.any()):
+            scores = codec.log_probabilities(now.logits, state, full=full)
+            uniform = torch.rand(scores.shape, generator=generator).clamp(min=torch.finfo().tiny).to(device)
+            # The largest of log-probability plus Gumbel noise is a draw from the softmax.
+            symbol = (scores.float() - (-uniform.log()).log()).argmax(dim=-1)
+            columns.append(symbol.masked_fill(~active, -1))
+            state = torch.where(active, codec.transitions[state, symbol], state)
+            mask, active = active, state != codec.accepting_state
+            if bool(active.any()):
+                tokens = codec.symbols[symbol.masked_fill(~mask, 0)]
+                now = backbone.write(now, tokens.unsqueeze(1), mask.unsqueeze(1)).memory
+        paths = [tuple(symbol for symbol in path if symbol >= 0) for path in torch.stack(columns, dim=1).tolist()]
+        rows += [paths[start : start + number] for start in range(0, len(paths), number)]
+    return rows
+
+
+def compact(
+    symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
+) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
+    """Returns the symbols that the mask keeps, in their order, padded on the right."""
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)[:, : int(mask.sum(dim=1).max())]
+    return symbols.gather(1, order), mask.gather(1, order)

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from predgen.records import Field
+from predgen.targets import Label, Number
 
 # The best answer to each metric of numbers (Lukasik et al., arXiv 2403.04182): the mean has the least squared error and
 # the median the least absolute one. Neither is the likeliest text.
@@ -16,6 +20,7 @@ ESTIMATE_OF_METRIC = {
     "pearson": "mean",
     "spearman": "mean",
     "mae": "median",
+    "mse_log10": "geometric_mean",
 }
 # What rounding may take from a sum of probabilities.
 ROUNDING = 1e-9
@@ -62,6 +67,10 @@ class NumberDistribution:
         """Returns the expected value."""
         return (self.probabilities * self.numbers).sum(dim=1)
 
+    def geometric_mean(self) -> Float[Tensor, " row"]:
+        """Returns 10 to the expected decimal logarithm, the best answer to its squared error; of numbers above 0."""
+        return torch.pow(10.0, (self.probabilities * self.numbers.log10()).sum(dim=1))
+
     def deviation(self) -> Float[Tensor, " row"]:
         """Returns the standard deviation, in the target's unit."""
         squares = (self.numbers - self.mean().unsqueeze(1)) ** 2
@@ -88,12 +97,64 @@ class NumberDistribution:
         return self.numbers.gather(1, reached.clamp(max=self.numbers.shape[1] - 1))
 
     def estimate(self, name: str) -> Float[Tensor, " row"]:
-        """Returns the point estimate of a name: mode, mean, median, or a quantile such as 0.9."""
+        """Returns the point estimate of a name: mode, mean, geometric_mean, median, or a quantile such as 0.9."""
         if name == "mean":
             return self.mean()
+        if name == "geometric_mean":
+            return self.geometric_mean()
         if name == "mode":
             return self.mode()
         return self.quantile(0.5 if name == "median" else float(name))
 
     def _at(self, positions: Tensor) -> Float[Tensor, " row"]:
         return self.numbers.gather(1, positions.unsqueeze(1)).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The Writer's probabilities of one field.
+
+    Attributes:
+        distribution: of a number; None for labels.
+        probabilities: of each label, or of each label's being in the set; None for a number.
+    """
+
+    distribution: NumberDistribution | None
+    probabilities: Float[Tensor, "row label"] | None = None
+
+
+def belief_of_values(field: Field, values: Sequence[Any], probabilities: Float[Tensor, "row value"]) -> Belief:
+    """Returns what probabilities of values say of a field; a value may stand there several times.
+
+    Args:
+        field: what the values are.
+        values: the same for every row.
+        probabilities: of each of them.
+    """
+    device = probabilities.device
+    if isinstance(field, Number):
+        numbers = sorted(set(values))
+        table = _indicators([numbers.index(value) for value in values], len(numbers)).to(device)
+        summed = probabilities @ table
+        found = torch.tensor(numbers, dtype=torch.float64, device=device).expand_as(summed)
+        return Belief(NumberDistribution(found, summed, torch.ones_like(summed[:, 0])))
+    if isinstance(field, Label):
+        places = {value: place for place, value in enumerate(field.values)}
+        return Belief(None, probabilities @ _indicators([places[one] for one in values], len(places)).to(device))
+    members = torch.zeros(len(values), len(field.values), dtype=torch.float64)
+    for row, value in enumerate(values):
+        members[row, field.positions(value)] = 1.0
+    return Belief(None, probabilities @ members.to(device))
+
+
+def belief_of_samples(field: Field, rows: Sequence[Sequence[Any]], device: torch.device) -> Belief:
+    """Returns what values that were drawn, equally many for each row, say of a field."""
+    found = [belief_of_values(field, row, torch.full((1, len(row)), 1 / len(row)).double().to(device)) for row in rows]
+    distributions = [one.distribution for one in found if one.distribution is not None]
+    if distributions:
+        return Belief(NumberDistribution.joined(distributions))
+    return Belief(None, torch.cat([one.probabilities for one in found if one.probabilities is not None]))
+
+
+def _indicators(places: Sequence[int], number: int) -> Float[Tensor, "value place"]:
+    return torch.nn.functional.one_hot(torch.tensor(places), number).double()

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,22 @@ from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings, build_config
 from predgen.files import write_text
-from predgen.methods import Method, PredGen, Scale, Writer
+from predgen.label_sets import LabelSet
+from predgen.methods import Generator, Method, PredGen, Scale, Writer
 from predgen.methods.exposure import exposure
+from predgen.methods.heads import truth_of
 from predgen.methods.predicting import answer_all
-from predgen.metrics import HIGHER_IS_BETTER, PROBABILITY_METRICS, check_metric
+from predgen.metrics import check_metric, higher_is_better, needs_probabilities
 from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
-from predgen.model import Model, encode_prompts, score
+from predgen.model import Model, encode_prompts
 from predgen.preparing import Prepared, prepare
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
+from predgen.records import field_values, fields_of, kinds_of
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
+from predgen.scored import Scored, score
 from predgen.tables import TableLike
-from predgen.targets import Label, Number
+from predgen.thresholds import fitted_thresholds
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 
 log = logging.getLogger("predgen")
@@ -49,7 +53,7 @@ FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 def fit(
     data: TableLike,
-    target: str,
+    target: str | Sequence[str],
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -63,7 +67,7 @@ def fit(
 
     Args:
         data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict.
+        target: the column to predict, or several as one record.
         out: the artifact's directory; None keeps the model in memory.
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
@@ -129,7 +133,7 @@ def fit_prepared(
         quiet: show no progress.
     """
     metric = config.train.metric or prepared.target.default_metric
-    check_metric(prepared.target.kind, metric)
+    check_metric(kinds_of(prepared.target), metric)
     source = find_source(config.model.backbone, config.model.revision)
     contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), {})
     with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
@@ -147,7 +151,8 @@ def fit_prepared(
             settings = _after_lack_of_memory(folder, settings)
         wait_for_all()  # the folder goes when the first process leaves it
     if isinstance(method, PredGen) and config.model.predict_from == "stack":
-        method.mix = fitted_mix(method, contents, prepared, settings.eval_batch_size)
+        method.mixes = fitted_mixes(method, contents, prepared, settings.eval_batch_size)
+    tune_thresholds(method, contents, prepared, settings.eval_batch_size)
     contents.record.update(record)
     model = Model(method.eval(), contents)
     if prepared.splits.calibration is not None:
@@ -155,21 +160,60 @@ def fit_prepared(
     return model
 
 
-def fitted_mix(method: PredGen, contents: Contents, prepared: Prepared, batch_size: int) -> Mix:
-    """Returns the shares of Director and Writer that answer the validation rows best."""
-    prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
-    target, truth = prepared.target, prepared.validation_values
-    found = []
-    for source in ("director", "writer"):
-        method.mix = MIXES[source]
-        answers = answer_all(method, prompts, batch_size=batch_size, probabilities=isinstance(target, Label))
-        found.append(score(target, truth, answers))
-    director, writer = found
-    if isinstance(target, Number):
+def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, batch_size: int) -> list[Mix]:
+    """Returns the shares of Director and Writer that answer the validation rows best, for each field."""
+    director, writer = (
+        _validation_fields(method, contents, prepared, batch_size, [MIXES[source]] * len(method.fields))
+        for source in ("director", "writer")
+    )
+    return [_stack(one, other) for one, other in zip(director, writer, strict=True)]
+
+
+def _stack(director: Scored, writer: Scored) -> Mix:
+    """Returns the shares of two answers that answer best."""
+    if director.kind == "number":
         return stack_numbers(director.predicted, writer.predicted, director.truth)
+    if director.kind == "logarithmic":
+        return stack_numbers(*(np.log10(one) for one in (director.predicted, writer.predicted, director.truth)))
     assert director.probabilities is not None
     assert writer.probabilities is not None
-    return stack_labels(director.probabilities, writer.probabilities, director.truth)
+    if director.kind == "label":
+        return stack_labels(director.probabilities, writer.probabilities, director.truth)
+    # Each label of a set is a label of its own: it is there, or it is not.
+    held = director.truth[:, :-1].ravel().astype(int)
+    one, other = (
+        np.column_stack([1 - part.ravel(), part.ravel()]) for part in (director.probabilities, writer.probabilities)
+    )
+    return stack_labels(one, other, held)
+
+
+def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, batch_size: int) -> None:
+    """Sets the probability from which on each label is in a set: the one with the best F1 on the validation part.
+
+    A generator whose sets are what it wrote needs none.
+    """
+    tuned = [
+        isinstance(one.field, LabelSet) and not (isinstance(method, Generator) and method.estimates[place] == "text")
+        for place, one in enumerate(method.fields)
+    ]
+    if not any(tuned):
+        return
+    for place, scored in enumerate(_validation_fields(method, contents, prepared, batch_size)):
+        if tuned[place]:
+            assert scored.probabilities is not None
+            method.thresholds[place] = torch.from_numpy(fitted_thresholds(scored.probabilities, scored.truth[:, :-1]))
+
+
+def _validation_fields(
+    method: Method, contents: Contents, prepared: Prepared, batch_size: int, mixes: list[Mix] | None = None
+) -> list[Scored]:
+    """Returns the method's answers for the validation part, field by field, with the probabilities of labels."""
+    prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
+    if isinstance(method, PredGen) and mixes is not None:
+        method.mixes = mixes
+    answers = answer_all(method, prompts, batch_size=batch_size, probabilities=True)
+    found = score(prepared.target, prepared.validation_values, answers)
+    return [found] if isinstance(found, Scored) else list(found.fields.values())
 
 
 def _after_lack_of_memory(folder: Path, settings: TrainSettings) -> TrainSettings:
@@ -205,9 +249,13 @@ def new_method(config: RunConfig, prepared: Prepared, source: Source) -> Method:
     """Returns the method before training, its heads drawn from the seed."""
     backbone = load_backbone(source, dtype=config.model.dtype)
     codec = Codec(prepared.target, backbone)
-    raw = isinstance(prepared.target, Label) or not config.train.standardize
-    scale = Scale() if raw else Scale.of(prepared.train_values)
-    return build_method(config, backbone, codec, scale)
+    scales = [
+        Scale.of(
+            field, field_values(prepared.target, prepared.train_values, name), standardize=config.train.standardize
+        )
+        for name, field in fields_of(prepared.target).items()
+    ]
+    return build_method(config, backbone, codec, scales)
 
 
 def train(
@@ -225,7 +273,9 @@ def train(
     prompts, num_cut = encode_prompts(method, contents, prepared.splits.train)
     if num_cut:
         log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))
-    examples = Examples(prompts, prepared.train_values, _truth(method, prepared.train_values))
+    scales = [one.scale for one in method.fields]
+    truth = truth_of(method.target, prepared.train_values, scales)
+    examples = Examples(prompts, prepared.train_values, truth)
     folder = folder / CHECKPOINTS
     arguments = training_arguments(
         settings,
@@ -234,7 +284,7 @@ def train(
         peft=contents.config.model.peft,
         hidden_size=method.backbone.hidden_size,
         metric=metric,
-        higher=HIGHER_IS_BETTER[metric],
+        higher=higher_is_better(metric),
     )
     collator = Collator(examples, method.backbone, method.codec)
     trainer = PredGenTrainer(
@@ -281,15 +331,6 @@ def _course(trainer: PredGenTrainer) -> dict[str, Any]:
     }
 
 
-def _truth(method: Method, values: list[Any]) -> torch.Tensor:
-    """Returns what a head is trained on: standardized numbers, or label positions."""
-    target = method.target
-    if isinstance(target, Label):
-        return torch.tensor([target.index(value) for value in values], dtype=torch.long)
-    column = torch.tensor(values, dtype=torch.float64)
-    return ((column - method.scale.mean) / method.scale.deviation).float()
-
-
 def _validator(
     method: Method, contents: Contents, prepared: Prepared, metric: str, settings: TrainSettings
 ) -> Callable[[Method], dict[str, float]]:
@@ -301,13 +342,13 @@ def _validator(
 
     def validate(trained: Method) -> dict[str, float]:
         answers = answer_all(
-            trained, prompts, batch_size=settings.eval_batch_size, probabilities=metric in PROBABILITY_METRICS
+            trained, prompts, batch_size=settings.eval_batch_size, probabilities=needs_probabilities(metric)
         )
         scored = score(prepared.target, prepared.validation_values, answers)
         metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
         if not np.isfinite(metrics[metric]):
             # Every answer was invalid, or all were equal: the worst value there is.
-            metrics[metric] = float("-inf") if HIGHER_IS_BETTER[metric] else float("inf")
+            metrics[metric] = float("-inf") if higher_is_better(metric) else float("inf")
         if looked_at is not None and isinstance(trained, Writer):
             metrics |= exposure(trained, looked_at, batch_size=settings.eval_batch_size)
         return metrics
@@ -320,14 +361,20 @@ def _exposure_rows(method: Method, prompts: list[list[int]], values: list[Any]) 
 
     Rows whose label was never seen have no gold tokens.
     """
-    known = [row for row, value in enumerate(values) if value is not None]
+    known = [row for row, value in enumerate(values) if _is_known(value)]
     if not isinstance(method, Writer) or not known:
         return None
     rows = [known[position] for position in np.linspace(0, len(known) - 1, min(len(known), EXPOSURE_ROWS), dtype=int)]
     chosen = [values[row] for row in rows]
-    return Collator(
-        Examples([prompts[row] for row in rows], chosen, _truth(method, chosen)), method.backbone, method.codec
-    )
+    truth = truth_of(method.target, chosen, [one.scale for one in method.fields])
+    return Collator(Examples([prompts[row] for row in rows], chosen, truth), method.backbone, method.codec)
+
+
+def _is_known(value: Any) -> bool:
+    """Returns whether a value of a target has a path: no label of it is one that training never saw."""
+    if isinstance(value, dict):
+        return all(map(_is_known, value.values()))
+    return value is not None and not (isinstance(value, tuple) and None in value)
 
 
 def _finite(value: Any) -> Any:

@@ -179,6 +179,11 @@ def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"
     return functional.cross_entropy(logits, truth)
 
 
+def set_loss(logits: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]) -> Float[Tensor, ""]:
+    """Returns the mean binary cross-entropy of sets of labels, in nats per label."""
+    return functional.binary_cross_entropy_with_logits(logits, truth)
+
+
 def wdal(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Returns the paper's Writer-Director alignment loss.
 

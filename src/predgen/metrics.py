@@ -1,7 +1,8 @@
-"""The metrics of numbers and labels, and the losses of single rows that paired tests take."""
+"""The metrics of numbers, labels and sets of labels, and the losses of single rows that paired tests take."""
 
 import math
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import stats
@@ -11,29 +12,82 @@ from predgen.errors import unknown_name
 
 NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman")
 LABEL_METRICS = ("accuracy", "macro_f1", "log_loss", "ece")
+SET_METRICS = ("micro_f1", "macro_f1", "jaccard", "exact_match", "hamming_loss", "label_log_loss")
+LOG_METRICS = ("mse_log10", *NUMBER_METRICS)
+METRICS = {"number": NUMBER_METRICS, "logarithmic": LOG_METRICS, "label": LABEL_METRICS, "set": SET_METRICS}
 # Those that need the probabilities of the labels.
-PROBABILITY_METRICS = ("log_loss", "ece")
-HIGHER_IS_BETTER = {
-    **dict.fromkeys(("mse", "rmse", "mae", "log_loss", "ece"), False),
-    **dict.fromkeys(("r2", "pearson", "spearman", "accuracy", "macro_f1"), True),
-}
+PROBABILITY_METRICS = ("log_loss", "ece", "label_log_loss")
+# The mean over a record's fields of how far each lies from the best constant answer.
+RELATIVE_ERROR = "relative_error"
+LOWER_IS_BETTER = (
+    *(
+        "mse",
+        "rmse",
+        "mae",
+        "mse_log10",
+        "log_loss",
+        "ece",
+        "hamming_loss",
+        "label_log_loss",
+        "crps",
+        "width",
+        "set_size",
+    ),
+    RELATIVE_ERROR,
+)
 SMALLEST_PROBABILITY = 1e-15
 CALIBRATION_BINS = 15
 
 
-def metric_names(kind: str) -> tuple[str, ...]:
-    """Returns the names of a target kind's metrics."""
-    return NUMBER_METRICS if kind == "number" else LABEL_METRICS
+def metric_of(field: str, name: str) -> str:
+    """Returns a metric's name; that of a record's field stands before it."""
+    return f"{field}.{name}" if field else name
 
 
-def check_metric(kind: str, name: str) -> None:
-    """Refuses a metric that a target kind does not have.
+def higher_is_better(name: str) -> bool:
+    """Returns whether more of a metric is better; of a record's field it stands after the field's name and a point.
+
+    Example:
+        >>> higher_is_better("accuracy"), higher_is_better("mood.log_loss")
+        (True, False)
+    """
+    return name.rpartition(".")[2] not in LOWER_IS_BETTER
+
+
+def needs_probabilities(name: str) -> bool:
+    """Returns whether a metric is one of the probabilities of labels."""
+    return name.rpartition(".")[2] in PROBABILITY_METRICS
+
+
+def metric_names(kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the names of a target's metrics.
+
+    Args:
+        kinds: the kind of each field by its name; the only field of a target that is no record has an empty one.
+
+    Example:
+        >>> metric_names({"mood": "label", "stars": "number"})[:2]
+        ('relative_error', 'mood.accuracy')
+    """
+    if len(kinds) == 1:
+        return METRICS[next(iter(kinds.values()))]
+    return (RELATIVE_ERROR, *(metric_of(name, metric) for name, kind in kinds.items() for metric in METRICS[kind]))
+
+
+def check_metric(kinds: Mapping[str, str], name: str) -> None:
+    """Refuses a metric that a target does not have.
+
+    Args:
+        kinds: as in `metric_names`.
+        name: the metric's.
 
     Raises:
         UnknownNameError: with the names that it has.
     """
-    if name not in metric_names(kind):
-        raise unknown_name(f"metric of a {kind}", name, metric_names(kind))
+    known = metric_names(kinds)
+    if name not in known:
+        what = f"a {next(iter(kinds.values()))}" if len(kinds) == 1 else "the record"
+        raise unknown_name(f"metric of {what}", name, known)
 
 
 def json_number(value: float) -> float | None:
@@ -68,6 +122,17 @@ def number_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]
             "pearson": float(stats.pearsonr(truth, predicted).statistic) if both_vary else math.nan,
             "spearman": float(stats.spearmanr(truth, predicted).statistic) if both_vary else math.nan,
         }
+
+
+def log_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Returns the metrics of numbers above 0, and first `mse_log10`, the squared error of their decimal logarithms.
+
+    Args:
+        truth: as in `number_metrics`.
+        predicted: as in `number_metrics`.
+    """
+    errors = (np.log10(truth) - np.log10(predicted))[np.isfinite(predicted)] ** 2
+    return {"mse_log10": float(errors.mean()) if len(errors) else math.nan, **number_metrics(truth, predicted)}
 
 
 def label_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, float]:
@@ -139,6 +204,91 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBR
     ]
 
 
+def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, float]:
+    """Returns the metrics of sets of labels.
+
+    `micro_f1` and `macro_f1` over the labels that occur (Tsoumakas et al. 2010); `jaccard`, the mean over the rows of
+    |truth ∩ predicted| / |truth ∪ predicted|, 1 where both are empty; `exact_match`; `hamming_loss`, the share of
+    labels that are wrong; `label_log_loss`, the mean binary cross-entropy in nats per label, left out without
+    probabilities.
+
+    Args:
+        truth: 1 for each label of the row's set, one column more than there are labels: whether it has labels never
+            seen in training, shape (row, label + 1).
+        predicted: the same for the answers; the last column is 1 where the answer was invalid, so that it is wrong.
+        probabilities: of each label's being in the set, shape (row, label), or None.
+    """
+    if not len(truth):
+        return dict.fromkeys(SET_METRICS if probabilities is not None else SET_METRICS[:-1], math.nan)
+    both, either = (truth * predicted)[:, :-1], np.maximum(truth, predicted)
+    # The last columns mean two things: neither can be right.
+    wrong_at_last = truth[:, -1] + predicted[:, -1]
+    hits = both.sum(axis=0)
+    false = (either[:, :-1] - both).sum(axis=0)
+    f1 = 2 * hits / np.maximum(2 * hits + false, 1)
+    occurs = hits + false > 0
+    last = wrong_at_last.sum()
+    per_label = [*f1[occurs], *([0.0] if last else [])]
+    losses = _set_losses(truth, predicted)
+    total = 2 * hits.sum() + false.sum() + last
+    found = {
+        "micro_f1": float(2 * hits.sum() / total) if total else 1.0,
+        "macro_f1": float(np.mean(per_label)) if per_label else 1.0,
+        "jaccard": float(1 - losses["jaccard_error"].mean()),
+        "exact_match": float(np.mean((truth == predicted).all(axis=1) & (wrong_at_last == 0))),
+        "hamming_loss": float(losses["hamming"].mean()),
+    }
+    if probabilities is not None:
+        found["label_log_loss"] = float(_label_log_losses(truth, probabilities).mean())
+    return found
+
+
+def _set_losses(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns 1 − Jaccard and the share of wrong labels of each row."""
+    at_last = truth[:, -1] + predicted[:, -1]
+    both = (truth * predicted)[:, :-1].sum(axis=1)
+    either = np.maximum(truth, predicted)[:, :-1].sum(axis=1) + at_last
+    different = either - both
+    return {
+        "jaccard_error": np.where(either > 0, 1 - both / np.maximum(either, 1), 0.0),
+        "hamming": different / (truth.shape[1] - 1),
+    }
+
+
+def _label_log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    known = truth[:, :-1]
+    return np.asarray(-(known * np.log(clipped) + (1 - known) * np.log(1 - clipped)).mean(axis=1))
+
+
+def relative_error(kind: str, truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Returns how far answers lie from the truth, as a share of what the best constant answer to these rows has.
+
+    Squared error of a number (1 − R²) or of its logarithm, error of a label, Hamming loss of a set. Invalid answers of
+    a number are left out. NaN where the truth is constant.
+
+    Args:
+        kind: `number`, `logarithmic`, `label` or `set`.
+        truth: as in the metrics.
+        predicted: as in the metrics.
+    """
+    if not len(truth):
+        return math.nan
+    if kind == "logarithmic":
+        return relative_error("number", np.log10(truth), np.log10(predicted))
+    if kind == "number":
+        valid = np.isfinite(predicted)
+        error, constant = float(np.mean((truth - predicted)[valid] ** 2)) if valid.any() else math.nan, truth.var()
+    elif kind == "label":
+        error = float(np.mean((truth != predicted) | (truth < 0)))
+        constant = 1 - np.bincount(truth[truth >= 0], minlength=1).max() / len(truth)
+    else:
+        error = float(_set_losses(truth, predicted)["hamming"].mean())
+        shares = truth[:, :-1].mean(axis=0)
+        constant = float(np.minimum(shares, 1 - shares).mean())
+    return error / float(constant) if constant > 0 else math.nan
+
+
 def crps(truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """Returns the continuous ranked probability score of each row, in the target's unit; lower is better.
 
@@ -160,15 +310,25 @@ def per_row_losses(
     """Returns the losses of each row whose means are metrics: what paired tests compare.
 
     Args:
-        kind: `number` or `label`.
+        kind: `number`, `logarithmic`, `label` or `set`.
         truth: as in the metrics.
         predicted: as in the metrics.
         probabilities: as in the metrics.
 
     Returns:
-        `squared_error` and `absolute_error`, NaN where the answer was invalid; or `error` (0 or 1) and, with
-        probabilities, `log_loss` in nats, NaN where the label was never seen in training.
+        `squared_error` and `absolute_error`, NaN where the answer was invalid, for a logarithmic number also
+        `squared_log_error`; or `error` (0 or 1) and, with
+        probabilities, `log_loss` in nats, NaN where the label was never seen in training; or `jaccard_error` and
+        `hamming` and, with probabilities, `label_log_loss` in nats per label.
     """
+    if kind == "set":
+        found = _set_losses(truth, predicted)
+        if probabilities is not None:
+            found["label_log_loss"] = _label_log_losses(truth, probabilities)
+        return found
+    if kind == "logarithmic":
+        log_errors = {"squared_log_error": (np.log10(truth) - np.log10(predicted)) ** 2}
+        return log_errors | per_row_losses("number", truth, predicted, None)
     if kind == "number":
         return {"squared_error": (truth - predicted) ** 2, "absolute_error": np.abs(truth - predicted)}
     losses = {"error": ((truth != predicted) | (truth < 0)).astype(np.float64)}

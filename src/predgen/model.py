@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,31 +11,29 @@ import pandas as pd
 import torch
 
 from predgen.artifact import Contents, load_artifact, save_artifact
-from predgen.calibration import calibrate_labels, calibrate_numbers, set_texts
+from predgen.calibration import calibrate_labels, calibrate_numbers
 from predgen.columns import check_inputs
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, explain, unknown_name
-from predgen.methods import Answers, Method, PredGen
+from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.predicting import answer_all
-from predgen.metrics import crps, json_number, label_metrics, number_metrics, reliability
+from predgen.methods.writer import NUM_SAMPLES
+from predgen.metrics import crps, json_number, metric_of, reliability
 from predgen.mixing import MIXES
+from predgen.outputs import interval_of, output_names, with_answers
 from predgen.preparing import unseen_labels, values_of
+from predgen.records import ALONE, Field, Record, Target, fields_of
+from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.statistics import bootstrap_interval
 from predgen.tables import TableLike, read_table, require_columns, row_numbers
-from predgen.targets import Label, Number, Target
+from predgen.targets import Label, Number, learned
 from predgen.trie import fits
 
 log = logging.getLogger("predgen")
 
-OUTPUT_COLUMNS = ("prediction", "written", "invalid")
-STD_COLUMN = "std"
-INTERVAL_COLUMNS = ("low", "high")
-SET_COLUMN = "set"
-PROBABILITY_PREFIX = "probability_"
 # Below this share of the Writer's probability, a warning says that what was computed from it is coarse.
 COARSE_BELOW = 0.99
 InvalidPolicy = Literal["nan", "warn", "raise"]
-BOOTSTRAP_SEED = 0
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -51,7 +48,7 @@ class Evaluation:
         invalid_fraction: the share of answers that are no value of the target.
         examples_per_second: rows answered per second, tokenization included.
         warnings: what a reader of the figures must know.
-        reliability: of labels, as `predgen.metrics.reliability` returns it; empty for numbers.
+        reliability: of labels, as `predgen.metrics.reliability` returns it, with a record's `field`; empty for numbers.
     """
 
     metrics: dict[str, float]
@@ -60,7 +57,7 @@ class Evaluation:
     invalid_fraction: float
     examples_per_second: float
     warnings: tuple[str, ...] = ()
-    reliability: tuple[dict[str, float], ...] = ()
+    reliability: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; a metric that is not defined is null."""
@@ -73,60 +70,6 @@ class Evaluation:
             "warnings": list(self.warnings),
             "reliability": list(self.reliability),
         }
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model's answers as arrays beside the truth, as metrics and tests take them.
-
-    Attributes:
-        truth: numbers, or label positions with −1 for a label never seen in training; shape (row,).
-        predicted: numbers with NaN, or label positions with −1, for an invalid answer; shape (row,).
-        probabilities: of each label, shape (row, label), or None.
-    """
-
-    kind: Literal["number", "label"]
-    truth: np.ndarray
-    predicted: np.ndarray
-    probabilities: np.ndarray | None
-
-    def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Returns the metrics, of some rows or of all."""
-        part = slice(None) if rows is None else rows
-        if self.kind == "number":
-            return number_metrics(self.truth[part], self.predicted[part])
-        probabilities = None if self.probabilities is None else self.probabilities[part]
-        return label_metrics(self.truth[part], self.predicted[part], probabilities)
-
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the 95 % interval of each metric, from a bootstrap over the rows."""
-        return bootstrap_interval(self.metrics, len(self.truth), seed=BOOTSTRAP_SEED)
-
-    @property
-    def invalid_fraction(self) -> float:
-        """The share of invalid answers."""
-        invalid = np.isnan(self.predicted) if self.kind == "number" else self.predicted < 0
-        return float(invalid.mean())
-
-
-def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored:
-    """Returns answers and truth as arrays.
-
-    Args:
-        target: what is predicted.
-        truth: the true values; None for a label never seen in training.
-        answers: the answers, in the order of the truth.
-    """
-    if isinstance(target, Number):
-        predicted = np.array([np.nan if value is None else value for value in answers.values], dtype=np.float64)
-        return Scored("number", np.array(truth, dtype=np.float64), predicted, None)
-
-    def positions(values: Sequence[Any]) -> np.ndarray:
-        found = [None if value is None else target.index(value) for value in values]
-        return np.array([-1 if position is None else position for position in found], dtype=np.int64)
-
-    probabilities = None if answers.probabilities is None else answers.probabilities.numpy()
-    return Scored("label", positions(truth), positions(answers.values), probabilities)
 
 
 class Model:
@@ -171,30 +114,36 @@ class Model:
         probabilities: bool = False,
         std: bool = False,
         interval: float | None = None,
+        marginal: bool = False,
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
+
+        A record has a column `prediction_<field>` for each field, and the field's name in the other columns too, such
+        as `std_<field>` or `probability_<field>_<label>`. A set is text, with its delimiter between the labels.
 
         Args:
             rows: a table, a path, or a list of rows, with the input columns.
             invalid: what to do where the written text is no value of the target (free decoding only): leave the
                 prediction empty (`nan`), also warn of it (`warn`), or raise.
-            probabilities: also a column `probability_<label>` for each label.
+            probabilities: also a column `probability_<label>` for each label; of a set, that it is in it.
             std: also a column `std`, the standard deviation of the Writer's distribution, in the target's unit.
             interval: also columns `low` and `high` that hold a number with this probability, such as 0.9 (empty where
                 an end is open), or a column `set` of labels that holds the label, with | between them; of a calibrated
                 model.
+            marginal: let the answers for a record's fields hold whatever the fields before them say. Otherwise they
+                hold after what was written for these. Exact where the record's tree has at most 1,000 nodes,
+                else from 256 draws for each row: the standard error of a probability is at most 0.03.
 
         Raises:
-            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write, or an
-                interval of a model that was not calibrated, or not on enough rows.
+            ConfigError: a spread that this model does not have; see `check_spread`.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        self.check_spread(probabilities=probabilities, std=std, interval=interval)
+        self.check_spread(probabilities=probabilities, std=std, interval=interval, marginal=marginal)
         table = read_table(rows)
-        names = [f"{PROBABILITY_PREFIX}{value}" for value in self._labels] if probabilities else []
-        ends = [] if interval is None else [SET_COLUMN] if self._labels else list(INTERVAL_COLUMNS)
-        added = (*OUTPUT_COLUMNS, *([STD_COLUMN] if std else []), *names, *ends)
+        asked = {"probabilities": probabilities, "std": std}
+        calibrations = self.contents.calibrations
+        added = output_names(self.target, calibrations, **asked, interval=interval is not None)
         taken = [name for name in added if name in table.columns]
         if taken:
             raise DataError(
@@ -204,8 +153,15 @@ class Model:
                     fix="Rename that column.",
                 )
             )
-        sets = interval is not None and bool(self._labels)
-        answers = self._answer(table, probabilities=probabilities or std or sets)
+        sets = interval is not None and any(isinstance(field, Label) for field in self._fields.values())
+        answers = self._answer(table, probabilities=probabilities or std or sets, marginal=marginal)
+        if marginal and isinstance(self.method, Writer) and not self.method.marginals_are_exact:
+            log.info(
+                "The marginal answers come from %d draws for each row: the standard error of a probability is at most "
+                "%.2f.",
+                NUM_SAMPLES,
+                0.5 / NUM_SAMPLES**0.5,
+            )
         wrong = [value is None for value in answers.values]
         if any(wrong) and invalid != "nan":
             first = wrong.index(True)
@@ -218,91 +174,100 @@ class Model:
             if invalid == "raise":
                 raise DataError(message)
             log.warning(message)
-        output = table.copy()
-        values = [np.nan if value is None else value for value in answers.values]
-        output["prediction"] = (
-            values if isinstance(self.target, Number) else pd.Series(answers.values, index=table.index, dtype=object)
-        )
-        output["written"] = pd.Series(answers.written, index=table.index, dtype=object)
-        output["invalid"] = wrong
-        if probabilities and answers.probabilities is not None:
-            output[names] = answers.probabilities.double().numpy()
-        if std and answers.deviations is not None:
-            output[STD_COLUMN] = answers.deviations.numpy()
-        if interval is not None and self.contents.calibration is not None:
-            calibration = self.contents.calibration
-            if self._labels:
-                assert answers.probabilities is not None  # asked for above
-                chosen = calibration.sets(answers.probabilities.double().numpy(), interval)
-                output[SET_COLUMN] = pd.Series(set_texts(self._labels, chosen), index=table.index, dtype=object)
-            else:
-                low, high = self._interval(np.array(values, dtype=np.float64), interval)
-                # Where invalid calibration answers leave an end open, the cell is empty: files hold no infinity.
-                output[ends] = np.column_stack([np.where(np.isfinite(end), end, np.nan) for end in (low, high)])
-        return output
-
-    def _interval(self, predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ends of each answer's interval, inside a declared range."""
-        assert self.contents.calibration is not None
-        low, high = self.contents.calibration.interval(predicted, level)
-        target = self.target
-        if isinstance(target, Number) and target.declared:  # an inferred range promises nothing
-            low, high = np.clip(low, target.low, None), np.clip(high, None, target.high)
-        return low, high
+        return with_answers(table, self.target, answers, calibrations, **asked, interval=interval)
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
+
+        A set of labels learns nothing: its thresholds were tuned on the validation part.
 
         Raises:
             DataError: an input or an answer is missing, or there are too few rows.
         """
         table = read_table(rows)
-        column = self.config.data.target
-        require_columns(table, [column])
-        truth = values_of(self.target, table, column)
+        truth = values_of(self.target, table, self._columns(table))
         # Without the old temperature in them; and what was there stays if these rows cannot be taken.
-        scored = score(self.target, truth, self._untempered(table, probabilities=bool(self._labels)))
-        if scored.probabilities is None:
-            calibration = calibrate_numbers(scored.predicted, scored.truth)
-        else:
-            calibration = calibrate_labels(scored.probabilities.astype(np.float64), scored.truth)
-        self.contents = replace(self.contents, calibration=calibration)
+        labels = any(isinstance(field, Label) for field in self._fields.values())
+        scored = score(self.target, truth, self._untempered(table, probabilities=labels))
+        found = {}
+        for name, one in fields_scored(scored).items():
+            field = self._fields[name]
+            if isinstance(field, Number):
+                found[name] = calibrate_numbers(learned(field, one.predicted), learned(field, one.truth))
+            elif one.kind == "label":
+                assert one.probabilities is not None  # asked for above
+                found[name] = calibrate_labels(one.probabilities, one.truth)
+        if not found:
+            raise ConfigError(
+                "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
+                "the validation part. Leave the calibration out."
+            )
+        self.contents = replace(self.contents, calibrations=found)
 
-    def check_spread(self, *, probabilities: bool = False, std: bool = False, interval: float | None = None) -> None:
+    def check_spread(
+        self,
+        *,
+        probabilities: bool = False,
+        std: bool = False,
+        interval: float | None = None,
+        marginal: bool = False,
+    ) -> None:
         """Refuses to predict a spread that this model does not have.
 
         Raises:
-            ConfigError: probabilities of a number, or the spread of labels or of a method that does not write, or an
-                interval of a model that was not calibrated, or not on enough rows.
+            ConfigError: probabilities of numbers alone, or the spread of labels alone or of a method that does not
+                write, or an interval of a model that was not calibrated, or not on enough rows, or marginals of
+                something that is no record or is not the Writer's.
         """
+        numbers = [field for field in self._fields.values() if isinstance(field, Number)]
         if interval is not None:
-            if self.contents.calibration is None:
+            if not self.contents.calibrations:
                 raise ConfigError(
                     "Expected a calibrated model for an interval, found one without calibration. Run predgen calibrate "
                     "on rows that nothing was chosen on, or fit with --calibration."
                 )
-            self.contents.calibration.check(interval)
-        if probabilities and not self._labels:
+            for calibration in self.contents.calibrations.values():
+                calibration.check(interval)
+        if probabilities and len(numbers) == len(self._fields):
             raise ConfigError(
                 "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
             )
-        if std and (self._labels or not self.method.writes):
-            found = "one of labels" if self._labels else "the predictor, which writes none"
+        if std and (not numbers or not self.method.writes):
+            found = "the predictor, which writes none" if numbers else "one of labels"
             raise ConfigError(
                 f"Expected a model that writes numbers for their standard deviation, found {found}. "
-                + ("Ask for probabilities instead." if self._labels else "Fit the generator or predgen.")
+                + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
+            )
+        if marginal and len(self._fields) == 1:
+            raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
+        if marginal and isinstance(self.method, PredGen) and any(mix.director != 0 for mix in self.method.mixes):
+            raise ConfigError(
+                "Expected answers from the Writer for marginal ones, found the Director's, which reads what was "
+                "written. Add --predict-from writer."
             )
 
     @property
-    def _labels(self) -> tuple[Any, ...]:
-        """The labels; none for a number."""
-        return self.target.values if isinstance(self.target, Label) else ()
+    def _fields(self) -> dict[str, Field]:
+        return fields_of(self.target)
+
+    def _columns(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Returns the target's columns in a table.
+
+        Raises:
+            UnknownNameError: one is missing.
+        """
+        if isinstance(self.target, Record):
+            names = tuple(self.target.fields)
+            require_columns(table, names)
+            return names
+        require_columns(table, [self.config.data.target])
+        return (self.config.data.target,)
 
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
         A number that was written has `crps` beside them, the score of the Writer's whole distribution, where it has at
-        most 10,000 values.
+        most 10,000 values. A record's metrics stand after the field's name and a point.
 
         Args:
             rows: as `predict` takes them, with the target's column.
@@ -315,23 +280,17 @@ class Model:
         """
         self.check_spread(interval=interval)
         table = read_table(rows)
-        column = self.config.data.target
-        require_columns(table, [column])
-        truth = values_of(self.target, table, column)
-        unseen = unseen_labels(self.target, truth, table, column)
+        columns = self._columns(table)
+        truth = values_of(self.target, table, columns)
+        unseen = unseen_labels(self.target, truth, table, columns)
         if unseen:
             log.warning(unseen)
         answers, seconds = self.answers(table)
         scored = score(self.target, truth, answers)
-        metrics = scored.metrics()
+        metrics, ci95 = scored.metrics(), intervals(scored)
         if answers.valid_mass is not None:
             metrics["valid_mass"] = float(answers.valid_mass.mean())
-        ci95 = scored.intervals()
-        by_row = {} if interval is None else self._covered(scored, interval)
-        if isinstance(self.target, Number) and self.method.writes and fits(self.target):
-            quantiles = self._answer(table, probabilities=True).quantiles
-            assert quantiles is not None  # a method that writes numbers has their distribution
-            by_row["crps"] = crps(scored.truth, quantiles.numpy())
+        by_row = self._spread_by_row(table, scored, interval)
         if by_row:
             metrics |= {name: float(values.mean()) for name, values in by_row.items()}
             ci95 |= bootstrap_interval(
@@ -346,18 +305,45 @@ class Model:
             invalid_fraction=scored.invalid_fraction,
             examples_per_second=len(table) / seconds,
             warnings=(unseen,) if unseen else (),
-            reliability=(
-                () if scored.probabilities is None else tuple(reliability(scored.truth, scored.probabilities))
+            reliability=tuple(
+                {**({"field": name} if name != ALONE else {}), **line}
+                for name, one in fields_scored(scored).items()
+                if one.kind == "label" and one.probabilities is not None
+                for line in reliability(one.truth, one.probabilities)
             ),
         )
 
-    def _covered(self, scored: Scored, level: float) -> dict[str, np.ndarray]:
+    def _spread_by_row(
+        self, table: pd.DataFrame, scored: Scored | ScoredRecord, interval: float | None
+    ) -> dict[str, np.ndarray]:
+        """Returns what a row's interval, set or distribution is worth, by the metric's name."""
+        found: dict[str, np.ndarray] = {}
+        every = fields_scored(scored)
+        for name, one in every.items() if interval is not None else ():
+            if name in self.contents.calibrations:
+                assert interval is not None
+                found |= {metric_of(name, metric): rows for metric, rows in self._covered(name, one, interval).items()}
+        written = [
+            (place, name)
+            for place, (name, field) in enumerate(self._fields.items())
+            if isinstance(field, Number) and self.method.writes and fits(field)
+        ]
+        if written:
+            answers = self._answer(table, probabilities=True)
+            for place, name in written:
+                quantiles = (answers.fields or (answers,))[place].quantiles
+                assert quantiles is not None  # a method that writes numbers has their distribution
+                found[metric_of(name, "crps")] = crps(every[name].truth, quantiles.numpy())
+        return found
+
+    def _covered(self, name: str, scored: Scored, level: float) -> dict[str, np.ndarray]:
         """Returns for each row whether its interval or set holds the truth, and how large it is."""
-        assert self.contents.calibration is not None
-        if scored.probabilities is None:
-            low, high = self._interval(scored.predicted, level)
+        calibration, field = self.contents.calibrations[name], self._fields[name]
+        if isinstance(field, Number):
+            low, high = interval_of(field, calibration, scored.predicted, level)
             return {"coverage": (low <= scored.truth) & (scored.truth <= high), "width": high - low}
-        chosen = self.contents.calibration.sets(scored.probabilities.astype(np.float64), level)
+        assert scored.probabilities is not None  # labels are answered with them
+        chosen = calibration.sets(scored.probabilities, level)
         held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
         return {"coverage": held, "set_size": chosen.sum(axis=1)}
 
@@ -366,7 +352,7 @@ class Model:
 
         Probabilities that cost more than the answers themselves are not in the seconds.
         """
-        labels = isinstance(self.target, Label)
+        labels = not all(isinstance(field, Number) for field in self._fields.values())
         free = self.method.free_probabilities
         start = time.perf_counter()
         answers = self._answer(table, probabilities=labels and free)
@@ -381,28 +367,41 @@ class Model:
         """
         save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
 
-    def _answer(self, table: pd.DataFrame, *, probabilities: bool) -> Answers:
+    def _answer(self, table: pd.DataFrame, *, probabilities: bool, marginal: bool = False) -> Answers:
         """Returns the method's answers for the rows of a table, label probabilities tempered."""
-        answers = self._untempered(table, probabilities=probabilities)
-        calibration = self.contents.calibration
+        answers = self._untempered(table, probabilities=probabilities, marginal=marginal)
+        parts = [
+            self._tempered(name, one) for name, one in zip(self._fields, answers.fields or (answers,), strict=True)
+        ]
+        return replace(answers, fields=tuple(parts)) if answers.fields else parts[0]
+
+    def _tempered(self, name: str, answers: Answers) -> Answers:
+        calibration = self.contents.calibrations.get(name)
         if calibration is None or answers.probabilities is None:
             return answers
         return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
 
-    def _untempered(self, table: pd.DataFrame, *, probabilities: bool) -> Answers:
+    def _untempered(self, table: pd.DataFrame, *, probabilities: bool, marginal: bool = False) -> Answers:
         require_columns(table, self.inputs)
         check_inputs(table, self.inputs)
         prompts, num_cut = encode_prompts(self.method, self.contents, table)
         if num_cut:
             log.warning("%d of %d prompts were cut inside their longest field to fit the model.", num_cut, len(prompts))
-        batch_size = self.config.train.eval_batch_size
-        answers = answer_all(self.method, prompts, batch_size=batch_size, probabilities=probabilities)
-        if answers.covered is not None and float(answers.covered.mean()) < COARSE_BELOW:
-            log.warning(
-                "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers alone: "
-                "means and standard deviations are coarse. Fewer decimals or a smaller range make them exact.",
-                100 * float(answers.covered.mean()),
-            )
+        answers = answer_all(
+            self.method,
+            prompts,
+            batch_size=self.config.train.eval_batch_size,
+            probabilities=probabilities,
+            marginal=marginal,
+        )
+        for one in answers.fields or (answers,):
+            if one.covered is not None and float(one.covered.mean()) < COARSE_BELOW:
+                log.warning(
+                    "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers "
+                    "alone: means and standard deviations are coarse. Fewer decimals or a smaller range make them "
+                    "exact.",
+                    100 * float(one.covered.mean()),
+                )
         return answers
 
 
@@ -463,9 +462,9 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
                     f"Expected a model whose stack was fitted, found '{path}', fitted without one. Fit it with "
                     "--predict-from stack."
                 )
-            method.mix = MIXES[predict_from]
+            method.mixes = [MIXES[predict_from]] * len(method.fields)
             # From here on it is a model that answers from there; what was promised was of the other answers.
             config = contents.config
             model = config.model.model_copy(update={"predict_from": predict_from})
-            contents = replace(contents, config=config.model_copy(update={"model": model}), calibration=None)
+            contents = replace(contents, config=config.model_copy(update={"model": model}), calibrations={})
     return Model(method.to(where), contents)

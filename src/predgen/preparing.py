@@ -9,21 +9,14 @@ from typing import Any
 import pandas as pd
 
 from predgen.columns import check_inputs, infer_inputs, leak_warnings
-from predgen.config import DataSettings
+from predgen.config import DataSettings, FieldSettings
 from predgen.data import Splits, load_splits
-from predgen.errors import ConfigError, DataError, explain
+from predgen.errors import ConfigError, explain, unknown_name
+from predgen.label_sets import LabelSet
+from predgen.records import Field, Record, Target, field_values, fields_of, joined_values, parse_cells, refuse_missing
 from predgen.tables import TableLike, require_columns, row_numbers
-from predgen.target_rules import infer_kind, infer_label, infer_number
-from predgen.targets import (
-    Cell,
-    Kind,
-    Label,
-    Number,
-    Target,
-    is_missing,
-    label_key,
-    parse_cells,
-)
+from predgen.target_rules import infer_kind, infer_label, infer_number, infer_set
+from predgen.targets import Cell, Kind, Label, Number, is_missing, label_key
 from predgen.template import Template
 
 log = logging.getLogger("predgen")
@@ -35,7 +28,7 @@ class Prepared:
 
     Attributes:
         splits: the rows of each part.
-        column: the target's column.
+        columns: the target's columns, one for each of its fields.
         target: what is predicted, inferred from the training part or declared.
         template: how a row becomes a prompt; its fields are the input columns.
         train_values: the training values.
@@ -43,7 +36,7 @@ class Prepared:
     """
 
     splits: Splits
-    column: str
+    columns: tuple[str, ...]
     target: Target
     template: Template
     train_values: list[Any]
@@ -51,7 +44,7 @@ class Prepared:
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 over what a run trains and chooses on: target, template, and the rows of both parts."""
-        columns = [*self.template.fields, self.column]
+        columns = [*self.template.fields, *self.columns]
         digest = hashlib.sha256(repr((self.target, self.template.text)).encode())
         for part in (self.splits.train, self.splits.validation):
             for row in part.loc[:, columns].itertuples(index=False, name=None):
@@ -70,11 +63,10 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
     Raises:
         DataError: a cell, a row or a column is not what it must be.
     """
-    column = settings.target
     splits = load_splits(
         source,
-        target=column,
-        stratify=lambda table: _kind(settings, table[column].tolist())[0] == "label",
+        target=settings.target,
+        stratify=lambda table: _strata(settings, table),
         validation=settings.validation,
         test=settings.test,
         split=settings.split,
@@ -85,44 +77,97 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
     all_rows = splits.train
     splits = _capped(splits, settings.max_train_rows, settings.max_eval_rows)
     log.info("Rows: %s", splits.how)
-    target, train_values = prepare_target(settings, splits.train, column)
-    if isinstance(target, Label) and len(all_rows) > len(splits.train):
-        _warn_of_lost_labels(target, all_rows[column].tolist(), len(splits.train))
+    columns = target_columns(settings.target, splits.train)
+    target, train_values = prepare_target(settings, splits.train, columns)
+    if len(all_rows) > len(splits.train):
+        for field, column in zip(fields_of(target).values(), columns, strict=True):
+            if isinstance(field, Label):
+                _warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
     inputs = settings.inputs
     if settings.template is not None:
         if inputs is not None:
             raise ConfigError("Expected --inputs or --template, found both. The template's fields are the inputs.")
-        template = Template.parse(settings.template, [name for name in splits.train.columns if name != column])
+        template = Template.parse(settings.template, [name for name in splits.train.columns if name not in columns])
     else:
         if inputs is None:
-            inputs = tuple(infer_inputs(splits.train, column))
+            inputs = tuple(infer_inputs(splits.train, columns))
             log.info("Inputs: %s (the free-text columns; name others with --inputs)", ", ".join(inputs))
         require_columns(splits.train, inputs)
         if len(set(inputs)) < len(inputs):
             raise ConfigError(f"Expected every input column once, found {', '.join(inputs)}. Leave the double one out.")
-        if column in inputs:
-            raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
-        template = Template.default(inputs, column)
+        for column in columns:
+            if column in inputs:
+                raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
+        template = Template.default(inputs, "; ".join(columns))
     for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
             require_columns(part, template.fields)
             check_inputs(part, template.fields)
-    for warning in leak_warnings(splits.train, list(template.fields), column):
-        log.warning(warning)
-    validation_values = values_of(target, splits.validation, column)
-    log_unseen(target, validation_values, splits.validation, column)
+    for column in columns:
+        for warning in leak_warnings(splits.train, list(template.fields), column):
+            log.warning(warning)
+    validation_values = values_of(target, splits.validation, columns)
+    log_unseen(target, validation_values, splits.validation, columns)
     for part in (splits.test, splits.calibration):
         if part is not None:
-            values_of(target, part, column)  # a bad cell is better found now than after training
-    return Prepared(splits, column, target, template, train_values, validation_values)
+            values_of(target, part, columns)  # a bad cell is better found now than after training
+    return Prepared(splits, columns, target, template, train_values, validation_values)
 
 
-def prepare_target(settings: DataSettings, train: pd.DataFrame, column: str) -> tuple[Target, list[Any]]:
-    """Returns the target that the training rows have or that was declared, and their values."""
+def target_columns(name: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the columns that a target's name stands for: one, or several with commas between them.
+
+    Raises:
+        ConfigError: a column is named twice.
+        UnknownNameError: a column is not in the table.
+    """
+    names = (name,) if name in table.columns else tuple(one.strip() for one in name.split(",") if one.strip())
+    require_columns(table, names or (name,))
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Expected every column of the target once, found {name}. Leave the double one out.")
+    return names
+
+
+def prepare_target(settings: DataSettings, train: pd.DataFrame, columns: Sequence[str]) -> tuple[Target, list[Any]]:
+    """Returns the target that the training rows have or that was declared, and their values.
+
+    Raises:
+        ConfigError: what was declared does not fit the columns.
+        DataError: a cell is no value of its column's target.
+    """
+    if len(columns) == 1:
+        unknown = set(settings.fields) - set(columns)
+        if unknown:
+            raise unknown_name("column of the target", min(unknown), columns)
+        found = _field(settings.fields.get(columns[0], settings), train, columns[0])
+        return found
+    declared = [
+        name
+        for name, one in FieldSettings.model_fields.items()
+        if getattr(settings, name) != one.get_default(call_default_factory=True)
+    ]
+    if declared:
+        raise ConfigError(
+            f"Expected what is declared of a record's columns in the setting fields, found {declared[0]} outside it. "
+            f"Use --set 'fields={{{columns[0]}: {{{declared[0]}: …}}}}'."
+        )
+    for name in settings.fields:
+        if name not in columns:
+            raise unknown_name("column of the target", name, columns)
+    fields: dict[str, Field] = {}
+    values: dict[str, list[Any]] = {}
+    for column in columns:
+        fields[column], values[column] = _field(settings.fields.get(column, FieldSettings()), train, column)
+    record = Record(fields)
+    return record, joined_values(record, values)
+
+
+def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[Field, list[Any]]:
+    """Returns the target of one column, and its values."""
     cells: list[Cell] = train[column].tolist()
     kind, reason = _kind(settings, cells)
     rows = row_numbers(train)
-    target: Target
+    field: Field
     if kind == "number":
         if settings.label_text or settings.label_codes:
             raise ConfigError(
@@ -134,68 +179,99 @@ def prepare_target(settings: DataSettings, train: pd.DataFrame, column: str) -> 
             )
         anything = Number(-1e15, 1e15, 0)  # to refuse text and empty cells before a range can be inferred
         values = parse_cells(anything, cells, column, rows)
-        target = infer_number(values, low=settings.low, high=settings.high, decimals=settings.decimals)
-        values = parse_cells(target, cells, column, rows)
+        field = infer_number(
+            values,
+            low=settings.low,
+            high=settings.high,
+            decimals=settings.decimals,
+            form=settings.number_form,
+            logarithmic=settings.logarithmic,
+        )
     else:
-        if settings.low is not None or settings.high is not None or settings.decimals is not None:
+        if _declares_number(settings):
             raise ConfigError(
                 explain(
                     expected="a range and decimals for a column of numbers",
                     found=f"the label column '{column}' ({reason})",
-                    fix="Declare --kind number, or leave --low, --high and --decimals out.",
+                    fix="Declare --kind number, or leave --low, --high, --decimals, number_form and logarithmic out.",
                 )
             )
         for row, cell in zip(rows, cells, strict=True):
-            if is_missing(cell):
-                raise _missing_cell(row, column, "label")
-        target = infer_label(cells, settings.label_text, codes=settings.label_codes)
-        values = parse_cells(target, cells, column, rows)
-    log.info("Target: '%s', %s — %s", column, target.describe(), reason)
-    return target, values
+            refuse_missing(kind, cell, row, column)
+        infer = infer_set if kind == "set" else infer_label
+        field = infer(cells, settings.label_text, codes=settings.label_codes)
+    values = parse_cells(field, cells, column, rows)
+    log.info("Target: '%s', %s — %s", column, field.describe(), reason)
+    return field, values
 
 
-def values_of(target: Target, table: pd.DataFrame, column: str) -> list[Any]:
-    """Returns a held-out column's values; None for a label that was never seen in training.
+def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> list[Any]:
+    """Returns a held-out part's values; None for a label, and in a set, that was never seen in training.
 
     Raises:
         DataError: a cell is missing, or is no number, or lies outside a declared range.
     """
-    cells: list[Cell] = table[column].tolist()
-    if isinstance(target, Number):
-        return parse_cells(target, cells, column, row_numbers(table))
-    values: list[Any] = []
-    for row, cell in zip(row_numbers(table), cells, strict=True):
-        if is_missing(cell):
-            raise _missing_cell(row, column, "label")
-        position = target.index(cell)
-        values.append(None if position is None else target.values[position])
-    return values
+    found: dict[str, list[Any]] = {}
+    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
+        cells: list[Cell] = table[column].tolist()
+        if isinstance(field, Number):
+            found[name] = parse_cells(field, cells, column, row_numbers(table))
+            continue
+        found[name] = []
+        for row, cell in zip(row_numbers(table), cells, strict=True):
+            refuse_missing(field.kind, cell, row, column)
+            found[name].append(_known(field, cell))
+    return joined_values(target, found)
 
 
-def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, column: str) -> str | None:
+def _known(field: Label | LabelSet, cell: Cell) -> Any:
+    """Returns a cell's label or set, with None for a label that was never seen in training."""
+    if isinstance(field, LabelSet):
+        return field.members(cell)
+    position = field.index(cell)
+    return None if position is None else field.values[position]
+
+
+def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> str | None:
     """Returns a sentence about labels that training never saw, or None if there are none."""
-    if not isinstance(target, Label):
-        return None
-    unseen = [cell for cell, value in zip(table[column].tolist(), values, strict=True) if value is None]
+    unseen = []
+    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
+        own = field_values(target, values, name)
+        if not isinstance(field, Number):
+            pairs = zip(table[column].tolist(), own, strict=True)
+            unseen += [cell for cell, value in pairs if value is None or (isinstance(value, tuple) and None in value)]
     if not unseen:
         return None
     names = ", ".join(sorted({f"'{cell}'" for cell in unseen})[:5])
     return f"{len(unseen)} rows have labels that were never seen in training ({names}); they count as wrong."
 
 
-def log_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, column: str) -> None:
+def log_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Warns of labels that training never saw."""
-    warning = unseen_labels(target, values, table, column)
+    warning = unseen_labels(target, values, table, columns)
     if warning:
         log.warning(warning)
 
 
-def _kind(settings: DataSettings, cells: list[Cell]) -> tuple[Kind, str]:
+def _strata(settings: DataSettings, table: pd.DataFrame) -> str | None:
+    """Returns the first column of the target that holds labels, which a split keeps in their shares."""
+    for column in target_columns(settings.target, table):
+        if _kind(settings.fields.get(column, settings), table[column].tolist())[0] == "label":
+            return column
+    return None
+
+
+def _declares_number(settings: FieldSettings) -> bool:
+    given = (settings.low, settings.high, settings.decimals, settings.number_form, settings.logarithmic)
+    return any(one is not None for one in given)
+
+
+def _kind(settings: FieldSettings, cells: list[Cell]) -> tuple[Kind, str]:
     if settings.kind is not None:
         return settings.kind, "declared"
     if settings.label_text or settings.label_codes:
         return "label", "label texts were given"
-    if settings.low is not None or settings.high is not None or settings.decimals is not None:
+    if _declares_number(settings):
         return "number", "a range or decimals were given"
     return infer_kind(cells)
 
@@ -222,15 +298,3 @@ def _warn_of_lost_labels(target: Label, cells: Sequence[Cell], num_rows: int) ->
             num_rows,
             ", ".join(lost[:5]),
         )
-
-
-def _missing_cell(row: int, column: str, what: str) -> DataError:
-    return DataError(
-        explain(
-            expected=f"a {what}",
-            found="an empty cell",
-            fix="Fill the cell or remove the row.",
-            row=row,
-            column=column,
-        )
-    )

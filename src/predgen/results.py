@@ -1,6 +1,7 @@
 """What a comparison found: metrics with intervals, the spread over seeds, paired tests of every pair."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from predgen.config import RunConfig
-from predgen.metrics import json_number, per_row_losses
-from predgen.model import BOOTSTRAP_SEED, Scored
+from predgen.metrics import json_number
+from predgen.scored import BOOTSTRAP_SEED, AnyScored
 from predgen.statistics import (
     bootstrap,
     bootstrap_p_value,
@@ -18,14 +19,6 @@ from predgen.statistics import (
     paired_permutation,
     percentile_interval,
 )
-
-# The metrics that are no means over rows: tested by a paired bootstrap.
-CORRELATIONS = ("pearson", "spearman")
-# The metrics that are means of per-row losses, the loss of each, and the sign that turns the loss into the metric.
-TESTED: dict[str, dict[str, tuple[str, int]]] = {
-    "number": {"mse": ("squared_error", 1), "mae": ("absolute_error", 1)},
-    "label": {"accuracy": ("error", -1), "log_loss": ("log_loss", 1)},
-}
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class MethodResult:
         predict_examples_per_second: median over the seeds.
     """
 
-    scored: list[Scored]
+    scored: Sequence[AnyScored]
     train_seconds: float
     predict_examples_per_second: float
 
@@ -49,13 +42,13 @@ class MethodResult:
 
     def losses(self) -> dict[str, np.ndarray]:
         """Returns the losses of each row, averaged over the seeds: rows, not seeds, are the unit of the tests."""
-        each = [per_row_losses(one.kind, one.truth, one.predicted, one.probabilities) for one in self.scored]
+        each = [one.losses() for one in self.scored]
         return {name: np.mean([losses[name] for losses in each], axis=0) for name in each[0]}
 
     @cached_property
     def resampled(self) -> dict[str, np.ndarray]:
         """The metrics over resamples of the rows, the same draws for all methods of a comparison."""
-        return bootstrap(self.metrics, len(self.scored[0].truth), seed=BOOTSTRAP_SEED)
+        return bootstrap(self.metrics, self.scored[0].num_rows, seed=BOOTSTRAP_SEED)
 
     @property
     def invalid_fraction(self) -> float:
@@ -98,7 +91,7 @@ class Comparison:
             "tests": _corrected(
                 [test for a, b in self.pairs for test in _tests(a, self.methods[a], b, self.methods[b])]
             ),
-            "rows": len(next(iter(self.methods.values())).scored[0].truth),
+            "rows": next(iter(self.methods.values())).scored[0].num_rows,
             "part": self.part,
             "config": self.config.model_dump(mode="json", exclude={"model": {"method"}}),
         }
@@ -139,7 +132,7 @@ def _tests(a: str, first: MethodResult, b: str, second: MethodResult) -> list[di
     """Returns the paired tests of two methods over the rows that both answered validly."""
     losses_a, losses_b = first.losses(), second.losses()
     tests = []
-    for metric, (loss, sign) in TESTED[first.scored[0].kind].items():
+    for metric, (loss, sign) in first.scored[0].tested.items():
         if loss not in losses_a or loss not in losses_b:
             continue
         both = np.isfinite(losses_a[loss]) & np.isfinite(losses_b[loss])
@@ -157,10 +150,10 @@ def _tests(a: str, first: MethodResult, b: str, second: MethodResult) -> list[di
                 "p_value": paired_permutation(one, other, seed=BOOTSTRAP_SEED),
             }
         )
-    if first.scored[0].kind == "number":
-        tests += [
-            test for metric in CORRELATIONS if (test := _correlation_test(a, first, b, second, metric)) is not None
-        ]
+    for metric in first.scored[0].correlations:
+        test = _correlation_test(a, first, b, second, metric)
+        if test is not None:
+            tests.append(test)
     return tests
 
 

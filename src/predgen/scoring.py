@@ -31,14 +31,18 @@ def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "
     batch, num_vocab = memory.logits.shape
     if trie.num_nodes == 0:  # one symbol decides
         return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0])
-    tokens = trie.codec.symbols[trie.symbols]
-    cells = trie.num_nodes * (num_vocab + memory.tokens.shape[1] + trie.num_nodes)
+    symbols = trie.codec.symbols
+    tokens = symbols[trie.symbols]
+    wanted = None if trie.full else symbols
+    kept = num_vocab if wanted is None else len(wanted)
+    cells = trie.num_nodes * (kept + memory.tokens.shape[1] + trie.num_nodes)
     parts = []
     for rows in torch.split(torch.arange(batch, device=tokens.device), max(1, TREE_CELLS // cells)):
         part = memory if len(rows) == batch else backbone.take(memory, rows)
-        tree = (one.expand(len(rows), *one.shape) for one in (tokens, trie.depths, trie.ancestors))
-        written = backbone.write_tree(part, *tree)
-        parts.append(trie.log_probabilities(part.logits, written.logits))
+        nodes, depths, ancestors = (one.expand(len(rows), *one.shape) for one in (tokens, trie.depths, trie.ancestors))
+        written = backbone.write_tree(part, nodes, depths, ancestors, wanted)
+        root = part.logits if wanted is None else part.logits[:, wanted]
+        parts.append(trie.log_probabilities(root, written.logits, picked=wanted is not None))
     return torch.cat(parts)
 
 
@@ -143,10 +147,11 @@ def best_first(
                 expanded.append((index, -negative, prefix, row.grow(prefix, nodes)))
         if not expanded:
             return _distribution(codec, rows, device)
-        logits = backbone.write_tree(memory, *_tensors(codec, rows, device)).logits
-        picked = torch.stack([logits[index, nodes[-1]] for index, _, _, nodes in expanded])
+        wanted = None if full else codec.symbols
+        logits = backbone.write_tree(memory, *_tensors(codec, rows, device), vocabulary=wanted).logits
+        after = torch.stack([logits[index, nodes[-1]] for index, _, _, nodes in expanded])
         states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=device)
-        table = codec.log_probabilities(picked, states, full=full).tolist()
+        table = codec.log_probabilities(after, states, full=full, picked=not full).tolist()
         for (index, log_mass, prefix, nodes), scores in zip(expanded, table, strict=True):
             rows[index].add(codec, prefix, nodes, scores, log_mass)
 

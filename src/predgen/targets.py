@@ -7,52 +7,72 @@ tokens (`codec.py`), of models, or of tables' files.
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from predgen.errors import ConfigError, DataError, TargetError, explain
+from predgen import scientific
+from predgen.errors import ConfigError, TargetError, explain
 
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 
-Kind = Literal["number", "label"]
-Cell = str | int | float | bool | None
+Kind = Literal["number", "label", "set"]
+Form = Literal["fixed", "scientific"]
+Cell = str | int | float | bool | list[Any] | tuple[Any, ...] | None
 LabelValue = str | int | bool
 
 # Beyond this many units a float no longer holds every one of them.
 MAX_UNITS = 10**15
 MAX_DECIMALS = 12
+# The first digit of a mantissa stands before its point.
+MAX_MANTISSA_DECIMALS = scientific.MAX_DIGITS - 1
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number written in decimal digits, such as `3.80`.
+    """A number written in decimal digits, such as `3.80`, or in scientific form, such as `e-5*3.80`.
 
     Attributes:
         low: the smallest value that can be written.
         high: the largest value that can be written.
-        decimals: digits after the point; 0 for integers.
+        decimals: digits after the point, in scientific form those of the mantissa; 0 for integers.
         declared: whether the user gave the range. A declared range refuses values outside it; an inferred one
             writes its nearest value instead.
+        form: `fixed`, or `scientific` for a range of many orders of magnitude: then the exponent is written first.
+        logarithmic: whether heads learn the number's logarithm; all of its values are above 0 then.
+        smallest: the least magnitude but zero that is written in scientific form where the range reaches zero.
     """
 
     low: float
     high: float
     decimals: int
     declared: bool = False
+    form: Form = "fixed"
+    logarithmic: bool = False
+    smallest: float = 0.0
 
     kind: ClassVar[Kind] = "number"
-    default_metric: ClassVar[str] = "mse"
+
+    @property
+    def default_metric(self) -> str:
+        """The metric that chooses the checkpoint unless one is declared."""
+        return "mse_log10" if self.logarithmic else "mse"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decimals <= MAX_DECIMALS:
+        if self.form not in ("fixed", "scientific"):
+            raise ConfigError(
+                explain(expected="the form fixed or scientific", found=f"'{self.form}'", fix="Correct the form.")
+            )
+        most = MAX_DECIMALS if self.form == "fixed" else MAX_MANTISSA_DECIMALS
+        if not 0 <= self.decimals <= most:
             raise ConfigError(
                 explain(
-                    expected=f"between 0 and {MAX_DECIMALS} decimals",
+                    expected=f"between 0 and {most} decimals",
                     found=str(self.decimals),
                     fix="Give another number of decimals.",
                 )
@@ -65,7 +85,17 @@ class Number:
                     fix="Give another range.",
                 )
             )
-        if self.low_units > self.high_units or max(-self.low_units, self.high_units) > MAX_UNITS:
+        if self.logarithmic and self.low <= 0:
+            raise ConfigError(
+                explain(
+                    expected="a range above 0 for a logarithmic number",
+                    found=f"{self.low} … {self.high}",
+                    fix="Give another range, or leave logarithmic out.",
+                )
+            )
+        if self.form == "scientific":
+            self._check_scientific()
+        elif self.low_units > self.high_units or max(-self.low_units, self.high_units) > MAX_UNITS:
             raise ConfigError(
                 explain(
                     expected=f"a range that holds a number of {self.decimals} decimals and at most 15 digits",
@@ -74,26 +104,75 @@ class Number:
                 )
             )
 
+    def _check_scientific(self) -> None:
+        reaches_zero, largest = self.low <= 0 <= self.high, max(-self.low, self.high)
+        if reaches_zero and not 0 < self.smallest <= largest:
+            raise ConfigError(
+                explain(
+                    expected=f"a least magnitude above 0 and up to {largest} where a scientific range reaches zero",
+                    found=str(self.smallest),
+                    fix="Give another `smallest`, or a range that does not reach zero.",
+                )
+            )
+        least = self.smallest if reaches_zero else min(abs(self.low), abs(self.high))
+        limit = scientific.MAX_EXPONENT
+        if _exact(least).adjusted() < -limit or _exact(largest).adjusted() > limit:
+            raise ConfigError(
+                explain(
+                    expected=f"magnitudes whose exponents lie between -{limit} and {limit}",
+                    found=f"{least} … {largest}",
+                    fix="Give another range.",
+                )
+            )
+        if not (self._scientific.positive or self._scientific.negative):
+            raise ConfigError(
+                explain(
+                    expected=f"a range that holds a mantissa of {self.decimals} decimals",
+                    found=f"{self.low} … {self.high}",
+                    fix="Give more decimals or a larger range.",
+                )
+            )
+
+    @cached_property
+    def _scientific(self) -> scientific.Scientific:
+        return scientific.Scientific(_exact(self.low), _exact(self.high), self.decimals, _exact(self.smallest))
+
     @property
     def low_units(self) -> int:
-        """The smallest value that can be written, in units of the last digit."""
-        return int((Decimal(repr(float(self.low))) * 10**self.decimals).to_integral_value(ROUND_CEILING))
+        """The smallest value that can be written in fixed form, in units of the last digit."""
+        return int((_exact(self.low) * 10**self.decimals).to_integral_value(ROUND_CEILING))
 
     @property
     def high_units(self) -> int:
-        """The largest value that can be written, in units of the last digit."""
-        return int((Decimal(repr(float(self.high))) * 10**self.decimals).to_integral_value(ROUND_FLOOR))
+        """The largest value that can be written in fixed form, in units of the last digit."""
+        return int((_exact(self.high) * 10**self.decimals).to_integral_value(ROUND_FLOOR))
+
+    @property
+    def positive_mantissas(self) -> list[tuple[int, int, int]]:
+        """Each exponent of the positive numbers in scientific form, its first and its last mantissa in units."""
+        return scientific.mantissas(self._scientific.positive, self.decimals)
+
+    @property
+    def negative_mantissas(self) -> list[tuple[int, int, int]]:
+        """The same of the negative numbers' magnitudes."""
+        return scientific.mantissas(self._scientific.negative, self.decimals)
+
+    @property
+    def characters(self) -> str:
+        """The characters that texts of the number's form are made of."""
+        return "0123456789.-" if self.form == "fixed" else "0123456789.-e*"
 
     @property
     def num_values(self) -> int:
         """How many different values can be written."""
-        return self.high_units - self.low_units + 1
+        return self._scientific.num_values if self.form == "scientific" else self.high_units - self.low_units + 1
 
     def parse(self, cell: Cell) -> float:
         """Returns the cell's value.
 
         Raises:
-            TargetError: the cell is not a finite number, or lies outside a declared range.
+            TargetError: the cell is not a finite number, lies outside a declared range, or has no logarithm where the
+                number is logarithmic.
         """
         value = parse_number(cell)
         if value is None:
@@ -112,11 +191,19 @@ class Number:
                     fix="Correct or remove the row, or declare a wider range.",
                 )
             )
+        if self.logarithmic and value <= 0:
+            raise TargetError(
+                explain(
+                    expected="a number above 0, for its logarithm is learned",
+                    found=f"{value:.15g}",
+                    fix="Correct or remove the row, or set logarithmic=false.",
+                )
+            )
         return value
 
     def to_units(self, value: float) -> int:
-        """Returns the nearest value that can be written, in units of the last digit (ties to even)."""
-        units = (Decimal(repr(float(value))) * 10**self.decimals).to_integral_value(ROUND_HALF_EVEN)
+        """Returns the nearest value that can be written in fixed form, in units of the last digit (ties to even)."""
+        units = (_exact(value) * 10**self.decimals).to_integral_value(ROUND_HALF_EVEN)
         return min(max(int(units), self.low_units), self.high_units)
 
     def to_text(self, value: float) -> str:
@@ -125,23 +212,50 @@ class Number:
         Example:
             >>> Number(0.0, 5.0, decimals=2).to_text(3.8)
             '3.80'
+            >>> Number(1e-9, 1e12, decimals=2, form="scientific").to_text(0.000038)
+            'e-5*3.80'
         """
+        if self.form == "scientific":
+            return self._scientific.to_text(_exact(value))
         return units_to_text(self.to_units(value), self.decimals)
 
     def from_text(self, text: str) -> float | None:
         """Returns the number that a freely written text holds, or None if it holds none in the range."""
-        value = parse_number(text)
+        value = scientific.value_of(text.strip()) if self.form == "scientific" else None
+        if value is None:
+            value = parse_number(text)
         return value if value is not None and self.low <= value <= self.high else None
 
     def clip(self, value: float) -> float:
         """Returns the nearest value inside the range."""
         return min(max(float(value), self.low), self.high)
 
+    def learned(self, value: float) -> float:
+        """Returns the quantity that heads learn: the value, or its decimal logarithm where the number is logarithmic.
+
+        Args:
+            value: above 0 where the number is logarithmic.
+        """
+        return math.log10(value) if self.logarithmic else float(value)
+
+    def unlearned(self, quantity: float) -> float:
+        """Returns the value of a quantity that heads learn, not clipped to the range; infinity beyond all floats."""
+        if not self.logarithmic:
+            return float(quantity)
+        try:
+            return math.pow(10.0, quantity)
+        except OverflowError:
+            return math.inf
+
     def describe(self) -> str:
         """Returns one line for people."""
         source = "declared" if self.declared else "inferred"
         decimals = f"{self.decimals} decimal{'' if self.decimals == 1 else 's'}"
-        return f"number {self.low:.15g} … {self.high:.15g} with {decimals} ({source})"
+        form = "in scientific form " if self.form == "scientific" else ""
+        more = ", logarithmic" if self.logarithmic else ""
+        if self.form == "scientific" and self._scientific.has_zero:
+            more += f", least magnitude {self.smallest:.15g}"
+        return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
 
 
 @dataclass(frozen=True)
@@ -168,25 +282,7 @@ class Label:
                     fix="Check the target column and the rows that were read.",
                 )
             )
-        if len(self.values) != len(self.words):
-            raise ConfigError("Expected one word for each label.")
-        for what, keys in (
-            ("label", [label_key(value) for value in self.values]),
-            ("word", [word.strip() for word in self.words]),
-        ):
-            twice = [key for key, count in Counter(keys).items() if count > 1]
-            if twice:
-                raise ConfigError(
-                    explain(
-                        expected=f"every {what} once",
-                        found=f"'{twice[0]}' twice",
-                        fix="Give different words.",
-                    )
-                )
-        if any(not word.strip() for word in self.words):
-            raise ConfigError(
-                explain(expected="a word to write for each label", found="an empty one", fix="Give it a word.")
-            )
+        check_words(self.values, self.words)
 
     def index(self, cell: Cell) -> int | None:
         """Returns the label's position in `values`, or None for a label that is not known."""
@@ -236,7 +332,58 @@ class Label:
         return f"{len(pairs)} labels: {shown}"
 
 
-Target = Number | Label
+def learned(number: Number, values: np.ndarray) -> np.ndarray:
+    """Returns the quantities that stand for values, as `Number.learned`, of any shape; NaN stays NaN."""
+    return np.log10(values) if number.logarithmic else values
+
+
+def unlearned(number: Number, quantities: np.ndarray) -> np.ndarray:
+    """Returns the values that quantities stand for, as `Number.unlearned`, of any shape."""
+    with np.errstate(over="ignore"):
+        return np.power(10.0, quantities) if number.logarithmic else quantities
+
+
+def check_words(values: Sequence[LabelValue], words: Sequence[str]) -> None:
+    """Refuses labels that do not each have a value and a word of their own.
+
+    Raises:
+        ConfigError: a label or a word stands there twice, is empty, or is missing.
+    """
+    if len(values) != len(words):
+        raise ConfigError("Expected one word for each label.")
+    for what, keys in (
+        ("label", [label_key(value) for value in values]),
+        ("word", [word.strip() for word in words]),
+    ):
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise ConfigError(
+                explain(
+                    expected=f"every {what} once",
+                    found=f"'{twice[0]}' twice",
+                    fix="Give different words.",
+                )
+            )
+    if any(not word.strip() for word in words):
+        raise ConfigError(
+            explain(expected="a word to write for each label", found="an empty one", fix="Give it a word.")
+        )
+
+
+def _exact(value: float) -> Decimal:
+    """Returns the decimal number that a float is written as."""
+    return Decimal(repr(float(value)))
+
+
+def written_value(text: str) -> float:
+    """Returns the float nearest to a number's text, in either form.
+
+    Example:
+        >>> written_value("3.80"), written_value("-e-5*3.80")
+        (3.8, -3.8e-05)
+    """
+    value = scientific.value_of(text)
+    return float(text) if value is None else value
 
 
 def units_to_text(units: int, decimals: int) -> str:
@@ -299,54 +446,3 @@ def describe(cell: object) -> str:
         return "an empty cell" if not isinstance(cell, float) else "NaN"
     text = str(cell)
     return f"'{text if len(text) <= 60 else text[:57] + '…'}'"
-
-
-def parse_cells(target: Target, cells: Sequence[Cell], column: str, rows: Sequence[int]) -> list[Any]:
-    """Returns the values of a column.
-
-    Args:
-        target: what the cells must be.
-        cells: the cells.
-        column: the column's name, for messages.
-        rows: each cell's row in its source, counted from 1 without the header.
-
-    Raises:
-        DataError: a cell is missing or is no value of the target; the message names its row.
-    """
-    values = []
-    for row, cell in zip(rows, cells, strict=True):
-        if is_missing(cell):
-            raise DataError(
-                explain(
-                    expected=f"a {target.kind}",
-                    found=describe(cell),
-                    fix="Fill the cell or remove the row.",
-                    row=row,
-                    column=column,
-                )
-            )
-        try:
-            values.append(target.parse(cell))
-        except TargetError as error:
-            raise DataError(f"Row {row}, column '{column}': {error}") from error
-    return values
-
-
-def target_to_json(target: Target) -> dict[str, Any]:
-    """Returns the target as plain JSON values."""
-    if isinstance(target, Number):
-        return {
-            "kind": "number",
-            "low": target.low,
-            "high": target.high,
-            "decimals": target.decimals,
-            "declared": target.declared,
-        }
-    return {"kind": "label", "values": list(target.values), "words": list(target.words)}
-
-
-def target_from_json(data: Mapping[str, Any]) -> Target:
-    """Returns the target that `target_to_json` described."""
-    if data["kind"] == "number":
-        return Number(data["low"], data["high"], data["decimals"], data["declared"])
-    return Label(tuple(data["values"]), tuple(data["words"]))

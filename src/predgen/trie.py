@@ -5,6 +5,7 @@ the root, where the first symbol is decided. A *leaf* is a target: a place, and 
 it; the forced rest of its path decides nothing.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -12,10 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.codec import Codec
-from predgen.targets import Number, Target
+from predgen.label_sets import LabelSet
+from predgen.records import Record, Target
+from predgen.targets import Label, Number
 
-# Numbers with more values than this are not unrolled.
+# Numbers and records with more values than this are not unrolled; nor are more sets of labels, whose trees are larger.
 MAX_NUMBERS = 10_000
+MAX_SETS = 256
 
 
 class Trie(nn.Module):
@@ -23,11 +27,12 @@ class Trie(nn.Module):
 
     Attributes:
         codec: the target automaton.
-        values: the targets, numbers ascending, labels in the target's order.
+        values: the targets, numbers ascending, labels in the target's order, others in that of the tree.
         symbols: the symbol that is written at each node, shape (node,).
         depths: how many symbols stand before the root's end at each node, 1 for the root's children, shape (node,).
         ancestors: which nodes each node sees, itself included, shape (node, node).
-        numbers: the leaves' values if they are numbers, shape (leaf,); empty for labels.
+        numbers: the leaves' values if they are numbers, shape (leaf,); empty for others.
+        members: which labels each leaf's set holds, shape (leaf, label); empty for others.
         paths: each leaf's path, the end symbol included, 0 after it, shape (leaf, target).
         path_mask: which positions belong to the path, shape (leaf, target).
     """
@@ -37,6 +42,7 @@ class Trie(nn.Module):
     depths: Int[Tensor, " node"]
     ancestors: Bool[Tensor, "node node"]
     numbers: Float[Tensor, " leaf"]
+    members: Float[Tensor, "leaf label"]
     paths: Int[Tensor, "leaf target"]
     path_mask: Bool[Tensor, "leaf target"]
     _parents: Int[Tensor, " node"]
@@ -56,7 +62,7 @@ class Trie(nn.Module):
         """
         super().__init__()
         if not fits(codec.target):
-            raise ValueError(f"expected at most {MAX_NUMBERS} numbers, found {codec.num_targets}")
+            raise ValueError(f"expected at most {MAX_NUMBERS} numbers or {MAX_SETS} sets, found {codec.num_targets}")
         self.codec = codec
         self.full = full
         decides = codec.states_that_decide(full=full)
@@ -76,13 +82,19 @@ class Trie(nn.Module):
                 else:
                     leaves.append((codec.settle(prefix), place, symbol))
             place += 1
-        if isinstance(codec.target, Number):
+        target = codec.target
+        if isinstance(target, Number):
             rank: dict[tuple[int, ...], Any] = {path: codec.value_of(path) for path, _, _ in leaves}
-        else:
+            leaves.sort(key=lambda leaf: rank[leaf[0]])
+        elif isinstance(target, Label):
             rank = {path: position for position, path in enumerate(codec.label_paths)}
-        leaves.sort(key=lambda leaf: rank[leaf[0]])
-        numbers = [rank[path] for path, _, _ in leaves] if isinstance(codec.target, Number) else []
+            leaves.sort(key=lambda leaf: rank[leaf[0]])
         self.values: tuple[Any, ...] = tuple(codec.value_of(path) for path, _, _ in leaves)
+        numbers = self.values if isinstance(target, Number) else ()
+        members = torch.zeros(len(leaves), len(target.values) if isinstance(target, LabelSet) else 0)
+        if isinstance(target, LabelSet):
+            for leaf, value in enumerate(self.values):
+                members[leaf, target.positions(value)] = 1.0
         ancestors = torch.eye(len(parents), dtype=torch.bool)
         for node, parent in enumerate(parents):
             if parent:
@@ -96,6 +108,7 @@ class Trie(nn.Module):
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,
             "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "members": members.double(),
             "_parents": torch.tensor(parents, dtype=torch.long),
             "_states": torch.tensor(states, dtype=torch.long),
             "_leaf_places": torch.tensor([place for _, place, _ in leaves], dtype=torch.long),
@@ -109,16 +122,22 @@ class Trie(nn.Module):
         return len(self.symbols)
 
     def log_probabilities(
-        self, root: Float[Tensor, "batch vocab"], nodes: Float[Tensor, "batch node vocab"]
+        self,
+        root: Float[Tensor, "batch kept"],
+        nodes: Float[Tensor, "batch node kept"],
+        *,
+        picked: bool = False,
     ) -> Float[Tensor, "batch leaf"]:
         """Returns log P(target | prompt) in nats of every target, in the order of `values`.
 
         Args:
             root: the logits after the prompt.
             nodes: the logits after each node.
+            picked: as in `Codec.log_probabilities`.
         """
         logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
-        scores = self.codec.log_probabilities(logits, self._states.expand(len(logits), -1), full=self.full)
+        states = self._states.expand(len(logits), -1)
+        scores = self.codec.log_probabilities(logits, states, full=self.full, picked=picked)
         into = scores[:, self._parents, self.symbols]
         with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
             before = into @ self.ancestors.to(into.dtype).T
@@ -128,4 +147,15 @@ class Trie(nn.Module):
 
 def fits(target: Target) -> bool:
     """Returns whether a target's values are few enough to be scored one and all; labels always are."""
-    return not isinstance(target, Number) or target.num_values <= MAX_NUMBERS
+    if isinstance(target, Record):
+        return all(map(fits, target.fields.values())) and num_values(target) <= MAX_NUMBERS
+    if isinstance(target, Label):
+        return True
+    return target.num_values <= (MAX_NUMBERS if isinstance(target, Number) else MAX_SETS)
+
+
+def num_values(target: Target) -> int:
+    """Returns how many values a target has."""
+    if isinstance(target, Record):
+        return math.prod(map(num_values, target.fields.values()))
+    return len(target.values) if isinstance(target, Label) else target.num_values

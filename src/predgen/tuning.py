@@ -10,7 +10,7 @@ from predgen.backbones import find_source, width_of
 from predgen.config import RunConfig, build_config
 from predgen.errors import DivergenceError, TrainingError
 from predgen.fitting import fit_prepared
-from predgen.metrics import HIGHER_IS_BETTER
+from predgen.metrics import higher_is_better
 from predgen.preparing import Prepared
 from predgen.runs import Finished
 
@@ -44,7 +44,7 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     metric = config.train.metric or prepared.target.default_metric
-    higher = HIGHER_IS_BETTER[metric]
+    higher = higher_is_better(metric)
     defaults = _defaults(config)
     space: dict[str, optuna.distributions.BaseDistribution] = {
         key: optuna.distributions.FloatDistribution(value / SPAN, value * SPAN, log=True)

@@ -18,7 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
-from predgen.targets import Label, Number, Target
+from predgen.methods.heads import truth_of
+from predgen.records import Target, fields_of
+from predgen.targets import Label, Number
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 ROADS = [pytest.param(False, id="cached"), pytest.param(True, id="plain")]
@@ -133,8 +135,8 @@ def tiny_method(name: str, backbone: DecoderOnlyBackbone, target: Target, *, see
     """Returns a method over a backbone, with heads that the seed decides."""
     torch.manual_seed(seed)
     made = {"predictor": Predictor, "generator": Generator, "predgen": PredGen}[name]
-    scale = Scale(2.0, 3.0) if isinstance(target, Number) else Scale()
-    method: Method = made(backbone, Codec(target, backbone), scale, **settings)
+    scales = [Scale(2.0, 3.0) if isinstance(field, Number) else Scale() for field in fields_of(target).values()]
+    method: Method = made(backbone, Codec(target, backbone), scales, **settings)
     return method
 
 
@@ -151,18 +153,13 @@ def batch_for(method: Method, prompts: Sequence[list[int]], values: Sequence[Any
     """Returns the keyword arguments of a method's `forward`."""
     tokens, mask = method.backbone.collate(prompts)
     gold = method.codec.encode(values)
-    target = method.target
-    if isinstance(target, Label):
-        truth = torch.tensor([target.values.index(value) for value in values])
-    else:
-        truth = torch.tensor([(value - method.scale.mean) / method.scale.deviation for value in values])
     return {
         "prompt": tokens,
         "prompt_mask": mask,
         "symbols": gold.symbols,
         "symbol_mask": gold.mask,
         "states": gold.states,
-        "truth": truth,
+        "truth": truth_of(method.target, values, [one.scale for one in method.fields]),
     }
 
 

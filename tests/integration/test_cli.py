@@ -547,7 +547,7 @@ def _truncate(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_edit(format=99), "Expected an artifact of format 1 or older, found format 99 in 'model'. Update predgen"),
+        (_edit(format=99), "Expected an artifact of format 2 or older, found format 99 in 'model'. Update predgen"),
         (_edit(format=None), "found damage in 'model/predgen.json'"),
         (_edit(base={}), "found damage in 'model/predgen.json' (KeyError: 'name')"),
         (_edit(config={"train": {"epochs": -1}}), "found damage in 'model/predgen.json'"),

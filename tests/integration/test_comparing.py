@@ -13,8 +13,8 @@ import pytest
 import predgen
 from predgen import comparing, results
 from predgen.config import build_config
-from predgen.model import Scored
 from predgen.results import Comparison, MethodResult
+from predgen.scored import Scored
 from predgen.statistics import bootstrap, holm
 from predgen.training import PredGenTrainer
 

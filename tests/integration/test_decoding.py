@@ -16,8 +16,9 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.decoding import beam, greedy, greedy_free
 from predgen.methods.generator import FREE_MARGIN_TOKENS
+from predgen.records import Target
 from predgen.scoring import score_all
-from predgen.targets import Label, Number, Target
+from predgen.targets import Label, Number
 from predgen.trie import Trie, fits
 
 from .shapes import (
@@ -157,7 +158,8 @@ def test_the_director_says_the_same_in_training_and_in_decoding(family: str) -> 
         method = tiny_method("predgen", backbone_of(family), target, decoding=how)
         prompts = ragged_prompts(250, seed=2)
         memory = read(method.backbone, prompts)
-        decoded, values, _ = method.write_target(memory, with_states=True)
+        written = method.write_target(memory, with_states=True)
+        decoded, values = written.decoded, written.values
         gold = method.codec.encode(values)
         written = method.backbone.write(memory, method.codec.symbols[gold.symbols], gold.mask)
         assert decoded.states is not None

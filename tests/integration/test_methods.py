@@ -131,7 +131,7 @@ def test_the_expected_value_loss_equals_every_number_written_alone(name: str) ->
             scores.append(score)
         numbers = torch.tensor(list(paths.values()))
         mean = (torch.stack(scores).exp() * numbers).sum()
-        errors.append(((mean - method.scale.mean) / method.scale.deviation - truth) ** 2)
+        errors.append(((mean - method.fields[0].scale.mean) / method.fields[0].scale.deviation - truth) ** 2)
     expected = torch.stack(errors).mean()
     losses = method(**batch)
     assert float(losses["writer_loss"].detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
@@ -286,5 +286,5 @@ def test_the_director_answers_from_the_states_of_the_written_text() -> None:
     for prompt, text, value in zip(prompts, answers.written, answers.values, strict=True):
         states, _ = run_alone(method.backbone.model, prompt, path_of(paths, float(text or "nan")))
         output = method.director(states[1:].unsqueeze(0), torch.ones(1, len(states) - 1, dtype=torch.bool))
-        expected = NUMBER.clip(float(output.detach()) * method.scale.deviation + method.scale.mean)
+        expected = NUMBER.clip(float(output.detach()) * method.fields[0].scale.deviation + method.fields[0].scale.mean)
         assert value == pytest.approx(expected, abs=1e-4)

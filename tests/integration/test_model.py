@@ -155,7 +155,7 @@ def test_a_calibrated_number_has_an_interval(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.iloc[:, :-2], again.predict(rows), check_exact=True)
     width = found["high"] - found["low"]
     assert float(width.std()) == pytest.approx(0, abs=1e-9)
-    scores = json.loads((tmp_path / "model" / "predgen.json").read_text())["calibration"]["scores"]
+    scores = json.loads((tmp_path / "model" / "predgen.json").read_text())["calibrations"][""]["scores"]
     assert float(width.iloc[0]) / 2 in [pytest.approx(score) for score in scores]
     evaluation = again.evaluate(rows, interval=0.8)
     held = (found["low"] <= rows["stars"]) & (rows["stars"] <= found["high"])
@@ -179,15 +179,14 @@ def test_a_calibrated_label_has_tempered_probabilities_and_sets(tmp_path: Path) 
     with pytest.raises(predgen.ConfigError, match="found one without calibration"):
         model.predict(rows, interval=0.9)
     model.calibrate(own)
-    first = model.contents.calibration
+    first = model.contents.calibrations
     model.calibrate(own)
-    assert model.contents.calibration == first  # the old temperature is not in the new scores
-    assert first is not None
-    assert first.temperature != 1
+    assert model.contents.calibrations == first  # the old temperature is not in the new scores
+    assert first[""].temperature != 1
     after = model.predict(rows, probabilities=True, interval=0.9)
     assert list(after["prediction"]) == list(before["prediction"])
     columns = ["probability_bad", "probability_good"]
-    np.testing.assert_allclose(after[columns], first.tempered(before[columns].to_numpy()), atol=1e-6)
+    np.testing.assert_allclose(after[columns], first[""].tempered(before[columns].to_numpy()), atol=1e-6)
     assert set(after["set"]) <= {"", "bad", "good", "bad|good"}
     evaluation = model.evaluate(rows, interval=0.9)
     held = [truth in text.split("|") for truth, text in zip(rows["mood"], after["set"], strict=True)]
@@ -214,7 +213,7 @@ def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target:
         assert one.evaluate(rows).rows == 25
     assert np.abs(found["director"] - found["writer"]).max() > 1e-3
     np.testing.assert_allclose(found["mean"], (found["director"] + found["writer"]) / 2, atol=1e-6)
-    mix = json.loads((tmp_path / "model" / "predgen.json").read_text())["mix"]
+    mix = json.loads((tmp_path / "model" / "predgen.json").read_text())["mixes"][0]
     stacked = mix["director"] * found["director"] + mix["writer"] * found["writer"] + mix["intercept"]
     if not labels:
         stacked = stacked.clip(model.target.low, model.target.high)  # type: ignore[union-attr]
@@ -242,16 +241,16 @@ def test_another_source_is_kept_by_a_save_and_not_promised_for(tmp_path: Path) -
 def test_a_calibration_that_cannot_be_had_leaves_the_one_before(fitted: tuple[predgen.Model, Path]) -> None:
     model = predgen.load(fitted[1], device="cpu")
     model.calibrate(reviews(40, seed=7))
-    before = model.contents.calibration
+    before = model.contents.calibrations
     with pytest.raises(predgen.DataError, match="at least 2 rows"):
         model.calibrate(reviews(1))
-    assert model.contents.calibration is before is not None
+    assert model.contents.calibrations is before is not None
 
 
 def test_an_open_end_is_an_empty_cell(tmp_path: Path) -> None:
     predgen.fit(reviews(60), "stars", out=tmp_path / "model", **SMALL)
     description = json.loads((tmp_path / "model" / "predgen.json").read_text())
-    description["calibration"] = {"temperature": 1.0, "scores": [1.0, 2.0, None, None]}
+    description["calibrations"] = {"": {"temperature": 1.0, "scores": [1.0, 2.0, None, None]}}
     (tmp_path / "model" / "predgen.json").write_text(json.dumps(description))
     model = predgen.load(tmp_path / "model", device="cpu")
     assert model.predict(reviews(5), interval=0.75)[["low", "high"]].isna().all(axis=None)

@@ -275,7 +275,7 @@ def test_the_director_reads_its_own_writing_or_gold(kind: str) -> None:
     with torch.no_grad():
         usual = method(**batch)
         memory = method.backbone.read(batch["prompt"], batch["prompt_mask"])
-        decoded, _, _ = method.write_target(memory, with_states=True)
+        decoded = method.write_target(memory, with_states=True).decoded
         assert decoded.states is not None
         own = method.director(decoded.states, decoded.mask)  # the states that `answer` reads
         states = method.backbone.write(memory, method.codec.symbols[batch["symbols"]], batch["symbol_mask"]).states

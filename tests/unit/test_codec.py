@@ -1,8 +1,10 @@
 """The target automaton: every value has exactly one path, and nothing else has one."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +15,16 @@ from torch import Tensor
 from predgen import codec as codec_module
 from predgen.codec import Codec
 from predgen.errors import TargetError
-from predgen.targets import Label, LabelValue, Number, Target
+from predgen.label_sets import LabelSet
+from predgen.records import Record, Target
+from predgen.targets import Label, LabelValue, Number
+
+from .test_targets import exact, listed_of, small_scientific, wide_scientific
 
 PROPERTY = settings(max_examples=60)
 VOCAB_SIZE = 160
 CANONICAL = re.compile(r"(?!-0(\.0*)?$)-?(0|[1-9]\d*)(\.\d+)?")
+SCIENTIFIC = re.compile(r"0|(-?)e(0|-?[1-9]\d*)\*([1-9](?:\.\d+)?)")
 
 
 class Vocabulary:
@@ -55,7 +62,9 @@ CHARACTER = {Vocabulary().symbol_id(chr(code)): chr(code) for code in range(128)
 
 @st.composite
 def small_numbers(draw: st.DrawFn) -> Number:
-    """Returns numbers of few enough values to list: negative, positive, or on both sides of zero."""
+    """Returns numbers of few enough values to list, of either form: negative, positive, or on both sides of zero."""
+    if draw(st.booleans()):
+        return draw(small_scientific(max_values=150))
     decimals = draw(st.integers(0, 4))
     start = draw(
         st.sampled_from([0, -1, 1, -50, 9, 95, -105, 995, -1005, 9990, 12345, -99999]) | st.integers(-300, 300)
@@ -81,10 +90,53 @@ def labels(draw: st.DrawFn) -> Label:
     return Label(tuple(values), tuple(words))
 
 
-def values_of(target: Target) -> list[tuple[float | LabelValue, str]]:
+@st.composite
+def label_sets(draw: st.DrawFn) -> LabelSet:
+    """Returns sets of up to four labels that share beginnings, with each other and with the word of the empty set."""
+    words = draw(st.lists(st.text("abn", min_size=1, max_size=4), min_size=1, max_size=4, unique=True))
+    empty = draw(st.sampled_from(["none", "n", "a"]))
+    assume(empty not in words)
+    return LabelSet(tuple(words), tuple(words), empty=empty)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """Returns records of two or three fields with few values each."""
+    few = labels().filter(lambda label: len(label.values) <= 4) | label_sets().filter(lambda one: len(one.values) <= 2)
+    fields = draw(st.lists(few | small_scientific(max_values=6), min_size=2, max_size=3))
+    return Record({f"field {place}": field for place, field in enumerate(fields)})
+
+
+def targets() -> st.SearchStrategy[Target]:
+    return small_numbers() | labels() | label_sets() | records()
+
+
+def written(text: str) -> str:
+    """Returns what is written for a text that people read: no spaces between labels or fields."""
+    return text.replace(", ", ",").replace("; ", ";")
+
+
+def values_of(target: Target) -> list[tuple[Any, str]]:
     """Returns every value and its text, without the target's own help."""
+    if isinstance(target, Record):
+        rows = itertools.product(*(values_of(field) for field in target.fields.values()))
+        return [
+            (
+                {name: value for name, (value, _) in zip(target.fields, row, strict=True)},
+                "; ".join(one for _, one in row),
+            )
+            for row in rows
+        ]
+    if isinstance(target, LabelSet):
+        pairs = list(zip(target.values, target.words, strict=True))
+        chosen = [one for size in range(len(pairs) + 1) for one in itertools.combinations(pairs, size)]
+        return [
+            (tuple(value for value, _ in one), ", ".join(word for _, word in one) or target.empty) for one in chosen
+        ]
     if isinstance(target, Label):
         return list(zip(target.values, target.words, strict=True))
+    if target.form == "scientific":
+        return [(float(value), text) for value, text in listed_of(target)]
     unit = Decimal(1).scaleb(-target.decimals)
     first, last = (int(Decimal(repr(end)) / unit) for end in (target.low, target.high))
     texts = [f"{units * unit:.{target.decimals}f}" for units in range(first, last + 1)]
@@ -127,17 +179,19 @@ def logits_of_prefixes(codec: Codec, paths: Sequence[tuple[int, ...]], seed: int
 
 
 @PROPERTY
-@given(small_numbers() | labels())
+@given(targets())
 def test_the_paths_are_the_values(target: Target) -> None:
     codec = Codec(target, Vocabulary())
     paths, values = walk(codec), values_of(target)
     # As lists: a second path of one value would show.
-    assert sorted(text_of(codec, path) for path in paths) == sorted(text for _, text in values)
+    assert sorted(text_of(codec, path) for path in paths) == sorted(written(text) for _, text in values)
     assert codec.max_length == max(map(len, paths))
     for value, text in values:
         path = codec.path(value)
-        assert text_of(codec, path) == text
+        assert text_of(codec, path) == written(text)
         assert codec.read(path) == (value, text)
+        assert target.from_text(text) == value
+        assert target.to_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -150,6 +204,13 @@ def test_the_paths_are_the_values(target: Target) -> None:
         (Number(0.5, 1.4, 0), ["1"]),
         (Number(-0.4, 0.4, 0), ["0"]),
         (Number(0.0, 0.02, 2), ["0.00", "0.01", "0.02"]),
+        (Number(8.0, 20.0, 0, form="scientific"), ["e0*8", "e0*9", "e1*1", "e1*2"]),
+        (Number(0.98, 1.1, 1, form="scientific"), ["e-1*9.8", "e-1*9.9", "e0*1.0", "e0*1.1"]),
+        (
+            Number(-0.8, 9.0, 0, form="scientific", smallest=0.7),
+            ["-e-1*7", "-e-1*8", "0", "e-1*7", "e-1*8", "e-1*9"] + [f"e0*{digit}" for digit in range(1, 10)],
+        ),
+        (Number(-2e-9, 0.0, 0, form="scientific", smallest=1e-9), ["-e-9*1", "-e-9*2", "0"]),
     ],
 )
 def test_known_numbers(number: Number, texts: list[str]) -> None:
@@ -177,6 +238,77 @@ def test_wide_numbers_keep_to_their_range_and_form(number: Number, seed: int) ->
 
 
 @PROPERTY
+@given(number=wide_scientific(), seed=st.integers(0, 10**6))
+def test_wide_scientific_numbers_keep_to_their_range_and_form(number: Number, seed: int) -> None:
+    codec = Codec(number, Vocabulary())
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(5):
+        state, written = 0, []
+        while state != codec.accepting_state:
+            choices = (codec.transitions[state] >= 0).nonzero().flatten()
+            written.append(int(choices[torch.randint(len(choices), (1,), generator=generator)]))
+            state = int(codec.transitions[state, written[-1]])
+        text = text_of(codec, written)
+        found = SCIENTIFIC.fullmatch(text)
+        assert found
+        sign, exponent, mantissa = found.groups()
+        value = Decimal(0) if exponent is None else Decimal(f"{sign}{mantissa}e{exponent}")
+        assert exact(number.low) <= value <= exact(number.high)
+        assert value == 0 or abs(value) >= exact(number.smallest)
+        assert value == 0 or len(mantissa.partition(".")[2]) == number.decimals
+        assert codec.read(written) == (float(value), text)
+        assert codec.path(float(value)) == tuple(written)
+
+
+@PROPERTY
+@given(number=wide_scientific(), share=st.floats(0, 1))
+def test_every_value_of_a_wide_scientific_number_has_its_path(number: Number, share: float) -> None:
+    codec = Codec(number, Vocabulary())
+    for value in (number.low + share * (number.high - number.low), number.low, number.high, number.smallest):
+        text = number.to_text(value)
+        path = codec.path(value)
+        assert text_of(codec, path) == text
+        read = codec.read(path)
+        assert read is not None
+        assert read[1] == text
+        assert codec.path(read[0]) == path
+    assert codec.num_targets == number.num_values
+    assert codec.num_states <= 250
+
+
+@PROPERTY
+@given(small_numbers())
+def test_the_range_of_a_prefix_is_that_of_the_numbers_that_begin_with_it(number: Number) -> None:
+    codec = Codec(number, Vocabulary())
+    beginning: dict[tuple[int, ...], list[float]] = {}
+    for path in walk(codec):
+        for length in range(len(path)):
+            beginning.setdefault(path[:length], []).append(codec.value_of(path))
+    for prefix, values in beginning.items():
+        assert codec.range_of(prefix) == (min(values), max(values))
+
+
+def test_the_range_of_a_prefix_whose_exponent_is_open() -> None:
+    codec = Codec(Number(-1e12, 1e12, 1, form="scientific", smallest=1e-9), Vocabulary())
+
+    def range_of(text: str) -> tuple[float, float]:
+        return codec.range_of([codec.symbols.tolist().index(Vocabulary().symbol_id(one)) for one in text])
+
+    assert range_of("") == (-1e12, 1e12)
+    assert range_of("-") == (-1e12, -1e-9)
+    assert range_of("e") == (1e-9, 1e12)
+    assert range_of("e-") == (1e-9, 0.99)
+    assert range_of("-e-") == (-0.99, -1e-9)
+    assert range_of("e-9") == (1e-9, 9.9e-9)
+    assert range_of("e1") == (10.0, 1e12)
+    assert range_of("e12") == (1e12, 1e12)
+    assert range_of("e0*") == (1.0, 9.9)
+    assert range_of("-e1*3") == (-39.0, -30.0)
+    assert range_of("-e1*3.4") == (-34.0, -34.0)
+    assert range_of("0") == (0.0, 0.0)
+
+
+@PROPERTY
 @given(number=wide_numbers(), share=st.floats(0, 1))
 def test_every_value_of_a_wide_number_has_its_path(number: Number, share: float) -> None:
     codec = Codec(number, Vocabulary())
@@ -194,10 +326,32 @@ def test_every_value_of_a_wide_number_has_its_path(number: Number, share: float)
 def test_a_wide_number_needs_few_states() -> None:
     assert Codec(Number(0.0, 1e12, 2), Vocabulary()).num_states == 32
     assert Codec(Number(-1e12, 1e12, 2), Vocabulary()).num_states == 36
+    assert Codec(Number(1e-9, 1e12, 14, form="scientific"), Vocabulary()).num_states == 40
+    both = Number(-1e12, 1e12, 14, form="scientific", smallest=1e-9)
+    assert Codec(both, Vocabulary()).num_states == 41
+    odd = Number(-3.14159265358979e12, 2.71828182845904e12, 14, form="scientific", smallest=1.23456789012345e-9)
+    assert Codec(odd, Vocabulary()).num_states == 76
+    most = Number(-9e300, 9e300, 14, form="scientific", smallest=1e-300)
+    assert Codec(most, Vocabulary()).num_states == 46
+
+
+def test_only_the_scientific_form_has_its_characters() -> None:
+    asked: set[str] = set()
+
+    class Asking(Vocabulary):
+        def symbol_id(self, character: str) -> int:
+            asked.add(character)
+            return super().symbol_id(character)
+
+    Codec(Number(0.0, 9.0, 1), Asking())
+    assert asked <= set("0123456789.-")
+    codec = Codec(Number(1.0, 9e5, 1, form="scientific"), Asking())
+    assert asked == set("0123456789.-e*")
+    assert {CHARACTER[token] for token in codec.symbols[:-1].tolist()} == set("0123456789.e*")
 
 
 @PROPERTY
-@given(target=small_numbers() | labels(), data=st.data())
+@given(target=targets(), data=st.data())
 def test_what_is_no_path_has_no_value(target: Target, data: st.DataObject) -> None:
     codec = Codec(target, Vocabulary())
     paths = set(walk(codec))
@@ -219,7 +373,7 @@ def test_an_unknown_label_has_no_path() -> None:
 
 
 @PROPERTY
-@given(small_numbers() | labels())
+@given(targets())
 def test_encoded_targets_follow_the_transitions(target: Target) -> None:
     codec = Codec(target, Vocabulary())
     values = [value for value, _ in values_of(target)]
@@ -239,7 +393,7 @@ def test_encoded_targets_follow_the_transitions(target: Target) -> None:
 
 
 @PROPERTY
-@given(small_numbers() | labels())
+@given(targets())
 def test_every_state_leads_on_and_the_last_one_nowhere(target: Target) -> None:
     codec = Codec(target, Vocabulary())
     states = torch.arange(codec.num_states)
@@ -263,7 +417,7 @@ def test_shapes_of_batches_are_kept() -> None:
 def test_tables_are_no_weights() -> None:
     codec = Codec(Number(0.0, 9.0, 0), Vocabulary())
     assert not codec.state_dict()
-    assert dict(codec.named_buffers()).keys() == {"symbols", "transitions", "digits"}
+    assert dict(codec.named_buffers()).keys() == {"symbols", "transitions", "digits", "field_of_state"}
     for digit in range(10):
         assert codec.symbols[codec.digits == digit].tolist() == [Vocabulary().symbol_id(str(digit))]
     assert bool(codec.digits[-1].isnan())  # the end token
@@ -275,7 +429,7 @@ def test_tables_are_no_weights() -> None:
 
 
 @settings(max_examples=30)
-@given(target=small_numbers() | labels(), seed=st.integers(0, 10**6))
+@given(target=targets(), seed=st.integers(0, 10**6))
 def test_the_probabilities_of_all_targets_sum_to_one(target: Target, seed: int) -> None:
     codec = Codec(target, Vocabulary())
     values = [value for value, _ in values_of(target)]
@@ -343,7 +497,11 @@ def test_half_precision_is_normalized_in_float32() -> None:
         (Uncased(), ("Yes", "no", "yes"), r"different tokens for every label, found the same ones for 'Yes' and 'yes'"),
         (Uncased(), ("Yes", "yes"), r"letter codes with --set label_codes=true"),
         (Uncased(), ("yes", "да"), r"at least one token for the label word 'да', found none"),
-        (Ending(), ("yes", "n$o"), r"label words without the end token\. Give other words with --label-text"),
+        (
+            Ending(),
+            ("yes", "n$o"),
+            r"label words without the tokens that end them .* with --label-text",
+        ),
     ],
 )
 def test_words_that_the_tokenizer_cannot_tell_apart(

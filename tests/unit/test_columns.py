@@ -28,12 +28,12 @@ def test_free_text_columns_are_found() -> None:
             "y": [sentence(draw) for _ in range(100)],
         }
     ).astype(object)
-    assert infer_inputs(rows, "y") == ["pair", "text"]
+    assert infer_inputs(rows, ["y"]) == ["pair", "text"]
 
 
 def test_no_free_text_column() -> None:
     with pytest.raises(DataError, match=r"none among the columns: a, b\. Name the input columns with --inputs"):
-        infer_inputs(pd.DataFrame({"a": ["x"], "b": ["y"], "y": ["a few words more"]}), "y")
+        infer_inputs(pd.DataFrame({"a": ["x"], "b": ["y"], "y": ["a few words more"]}), ["y"])
 
 
 @pytest.mark.parametrize(("cell", "found"), [(None, "an empty cell"), ("  ", "an empty cell"), (float("nan"), "NaN")])

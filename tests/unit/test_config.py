@@ -42,7 +42,7 @@ def test_names_are_unique_and_each_is_explained() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sead", r"Unknown setting 'sead'\. Did you mean 'seed'\? Known: data, target,"),
+        ("sead", r"Unknown setting 'sead'\. Did you mean 'seed'\? Known: kind, label_text,"),
         ("learning_rat", r"Did you mean 'learning_rate'\?"),
         ("model.seed", r"Unknown setting 'model\.seed'\."),
         ("nowhere.seed", r"Unknown setting 'nowhere\.seed'\."),
@@ -155,7 +155,7 @@ def test_all_faults_are_told_at_once() -> None:
     "wrong",
     [
         {"epochs": 0}, {"seed": -1}, {"sampling_end": 1.1}, {"sampling_start": -0.1}, {"sampling_fraction": 0},
-        {"passes": -1}, {"warmup_fraction": 1}, {"decimals": 13}, {"max_train_rows": 0}, {"lora_rank": 0},
+        {"passes": -1}, {"warmup_fraction": 1}, {"decimals": 15}, {"max_train_rows": 0}, {"lora_rank": 0},
         {"max_prompt_tokens": 7}, {"learning_rate": 0}, {"loss": "wdal_rough"}, {"kind": "text"},
         {"schedule": "sine"}, {"max_grad_norm": 0}, {"patience": 0}, {"weight_decay": -0.1},
     ],

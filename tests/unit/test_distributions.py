@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predgen.config import build_config
-from predgen.distributions import ESTIMATE_OF_METRIC, NumberDistribution
+from predgen.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
 from predgen.errors import ConfigError
-from predgen.metrics import HIGHER_IS_BETTER
+from predgen.label_sets import LabelSet
+from predgen.targets import Label, Number
 
 
 def distribution(*rows: dict[float, float]) -> NumberDistribution:
@@ -66,11 +67,28 @@ def test_the_quantiles_are_those_of_each_share(scores: list[float], number: int)
     torch.testing.assert_close(found.quantiles(number), expected)
 
 
-def test_every_metric_of_numbers_has_its_estimate() -> None:
-    from predgen.metrics import number_metrics
+def test_the_geometric_mean_and_samples() -> None:
+    found = NumberDistribution.of_all(
+        torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([1.0, 100.0, 10000.0]).double()
+    )
+    assert found.estimate("geometric_mean").tolist() == [pytest.approx(10 ** (0.25 * 2 + 0.25 * 4))]
+    rows = [[3.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 5.0]]
+    drawn = belief_of_samples(Number(0.0, 5.0, 0), rows, torch.device("cpu")).distribution
+    assert drawn is not None
+    assert drawn.mode().tolist() == [3.0, 1.0]
+    assert drawn.mean().tolist() == [2.25, 2.0]
+    labels = belief_of_samples(Label(("a", "b"), ("a", "b")), [["a", "b", "a", "a"]], torch.device("cpu"))
+    assert labels.probabilities is not None
+    assert labels.probabilities.tolist() == [[0.75, 0.25]]
+    sets = belief_of_samples(LabelSet(("a", "b"), ("a", "b")), [[("a",), ("a", "b"), (), ("a",)]], torch.device("cpu"))
+    assert sets.probabilities is not None
+    assert sets.probabilities.tolist() == [[0.75, 0.25]]
 
-    assert set(ESTIMATE_OF_METRIC) == set(number_metrics(np.array([1.0, 2.0]), np.array([1.0, 2.5])))
-    assert set(ESTIMATE_OF_METRIC) <= set(HIGHER_IS_BETTER)
+
+def test_every_metric_of_numbers_has_its_estimate() -> None:
+    from predgen.metrics import log_metrics
+
+    assert set(ESTIMATE_OF_METRIC) == set(log_metrics(np.array([1.0, 2.0]), np.array([1.0, 2.5])))
 
 
 @pytest.mark.parametrize(("given", "kept"), [("mean", "mean"), (0.9, "0.9"), ("0.25", "0.25"), ("text", "text")])

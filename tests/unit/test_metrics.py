@@ -11,18 +11,19 @@ from sklearn import metrics as sk
 
 from predgen.errors import UnknownNameError
 from predgen.metrics import (
-    HIGHER_IS_BETTER,
-    LABEL_METRICS,
     NUMBER_METRICS,
     calibration_error,
     check_metric,
     crps,
+    higher_is_better,
     json_number,
     label_metrics,
     metric_names,
     number_metrics,
     per_row_losses,
+    relative_error,
     reliability,
+    set_metrics,
 )
 
 PROPERTY = settings(max_examples=60)
@@ -223,21 +224,20 @@ def test_the_means_of_the_rows_losses_are_the_metrics_of_numbers() -> None:
 
 
 def test_every_metric_says_which_way_is_better() -> None:
-    assert set(HIGHER_IS_BETTER) == {*NUMBER_METRICS, *LABEL_METRICS}
     truth, near, far = np.array([1.0, 2.0, 3.0, 5.0]), np.array([1.1, 2.0, 3.0, 4.5]), np.array([5.0, 1.0, 2.0, 2.0])
     sure, unsure = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.3, 0.7], [0.6, 0.4]])
     labels = np.array([0, 1])
     better = number_metrics(truth, near) | label_metrics(labels, sure.argmax(1), sure)
     worse = number_metrics(truth, far) | label_metrics(labels, unsure.argmax(1), unsure)
-    assert {name: better[name] > worse[name] for name in better} == HIGHER_IS_BETTER
+    assert {name: better[name] > worse[name] for name in better} == {name: higher_is_better(name) for name in better}
 
 
 def test_names_are_those_that_come_back() -> None:
-    assert metric_names("number") == tuple(number_metrics(np.zeros(2), np.ones(2)))
-    assert metric_names("label") == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
+    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2)))
+    assert metric_names({"": "label"}) == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
     for kind in ("number", "label"):
-        for name in metric_names(kind):
-            check_metric(kind, name)
+        for name in metric_names({"": kind}):
+            check_metric({"": kind}, name)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_names_are_those_that_come_back() -> None:
 )
 def test_a_metric_of_the_other_kind(kind: str, name: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
-        check_metric(kind, name)
+        check_metric({"": kind}, name)
 
 
 def test_json_holds_finite_numbers_alone() -> None:
@@ -275,3 +275,68 @@ def test_reliability_says_for_each_bin_how_sure_and_how_right() -> None:
     assert [(one["low"], one["high"], one["rows"]) for one in found] == [(0.5, 0.6, 1), (0.6, 0.7, 1), (0.9, 1.0, 3)]
     assert [one["accuracy"] for one in found] == pytest.approx([1.0, 0.0, 2 / 3])
     assert [one["confidence"] for one in found] == pytest.approx([0.55, 0.6, 2.86 / 3])
+
+
+# ── Sets and records ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 20))
+def test_the_metrics_of_sets_are_scikit_learns(seed: int, rows: int) -> None:
+    draw = np.random.default_rng(seed)
+    truth, predicted = (np.column_stack([draw.random((rows, 4)) < 0.4, np.zeros(rows)]).astype(float) for _ in "ab")
+    probabilities = draw.random((rows, 4)).clip(0.01, 0.99)
+    found = set_metrics(truth, predicted, probabilities)
+    a, b = truth[:, :-1].astype(int), predicted[:, :-1].astype(int)
+    assert found["micro_f1"] == pytest.approx(sk.f1_score(a, b, average="micro", zero_division=1.0))
+    occurs = (a + b).any(axis=0)
+    expected = sk.f1_score(a, b, average=None, zero_division=0.0)[occurs].mean() if occurs.any() else 1.0
+    assert found["macro_f1"] == pytest.approx(expected)
+    assert found["jaccard"] == pytest.approx(sk.jaccard_score(a, b, average="samples", zero_division=1.0))
+    assert found["exact_match"] == pytest.approx(sk.accuracy_score(a, b))
+    assert found["hamming_loss"] == pytest.approx(sk.hamming_loss(a, b))
+    losses = [sk.log_loss(a[:, one], probabilities[:, one], labels=[0, 1]) for one in range(4)]
+    assert found["label_log_loss"] == pytest.approx(np.mean(losses))
+    per_row = per_row_losses("set", truth, predicted, probabilities)
+    assert 1 - per_row["jaccard_error"].mean() == pytest.approx(found["jaccard"])
+    assert per_row["hamming"].mean() == pytest.approx(found["hamming_loss"])
+
+
+def test_unseen_labels_and_invalid_sets_count_as_wrong() -> None:
+    right = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert set_metrics(right, right, None) == dict.fromkeys(("micro_f1", "macro_f1", "jaccard", "exact_match"), 1.0) | {
+        "hamming_loss": 0.0
+    }
+    unseen = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    found = set_metrics(unseen, right, None)
+    assert found["exact_match"] == 0.5
+    assert found["jaccard"] == 0.75
+    assert found["micro_f1"] == pytest.approx(2 / 3)
+    # An invalid answer is not right about labels that were never seen.
+    assert set_metrics(unseen, np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), None)["jaccard"] == 0.5
+
+
+def test_the_relative_error_is_one_for_the_best_constant() -> None:
+    numbers = np.array([1.0, 2.0, 6.0])
+    assert relative_error("number", numbers, np.full(3, 3.0)) == pytest.approx(1)
+    assert relative_error("number", numbers, np.array([1.0, np.nan, 6.0])) == 0
+    powers = 10.0**numbers
+    assert relative_error("logarithmic", powers, np.full(3, 1000.0)) == pytest.approx(1)
+    labels = np.array([0, 0, 1, -1])
+    assert relative_error("label", labels, np.zeros(4, dtype=np.int64)) == pytest.approx(1)
+    sets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert relative_error("set", sets, np.tile([1.0, 0.0, 0.0], (3, 1))) == pytest.approx(1)
+    assert math.isnan(relative_error("number", np.ones(3), np.ones(3)))
+
+
+def test_a_records_metrics_stand_after_its_fields() -> None:
+    kinds = {"mood": "label", "stars": "logarithmic", "tags": "set"}
+    names = metric_names(kinds)
+    assert names[0] == "relative_error"
+    assert {"mood.accuracy", "stars.mse_log10", "tags.micro_f1"} <= set(names)
+    assert not higher_is_better("stars.mse_log10")
+    assert higher_is_better("tags.jaccard")
+    assert not higher_is_better("relative_error")
+    check_metric(kinds, "tags.micro_f1")
+    with pytest.raises(UnknownNameError, match=r"metric of the record 'mood\.acuracy'\. Did you mean 'mood\.acc"):
+        check_metric(kinds, "mood.acuracy")

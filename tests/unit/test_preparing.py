@@ -58,7 +58,7 @@ def test_a_table_of_numbers(caplog: pytest.LogCaptureFixture) -> None:
     assert found.template.render({"text": "a river"}) == "a river\ny:"
     assert found.train_values == source["train"]["y"].tolist()
     assert found.validation_values == source["validation"]["y"].tolist()
-    assert found.column == "y"
+    assert found.columns == ("y",)
     said = caplog.messages
     assert "Rows: 30 train / 12 validation / 10 test (as given)" in said
     assert f"Target: 'y', {found.target.describe()} — its cells are numbers" in said
@@ -84,6 +84,23 @@ def test_the_kind_follows_what_is_declared() -> None:
     halves = parts(lambda num_rows, seed: table([row % 3 / 2 for row in range(num_rows)], seed))
     assert isinstance(ready(halves).target, Number)
     assert ready(halves, kind="label").target == Label((0, "0.5", 1), ("0", "0.5", "1"))
+
+
+def test_the_form_follows_what_is_declared(caplog: pytest.LogCaptureFixture) -> None:
+    grades = parts(lambda num_rows, seed: table([1 + row % 3 for row in range(num_rows)], seed))
+    assert ready(grades, number_form="fixed").target == Number(0.0, 4.0, 0)
+    assert ready(grades, number_form="scientific").target == Number(0.8, 3.2, 2, form="scientific")
+    assert ready(grades, logarithmic=False).target == Number(0.0, 4.0, 0)
+    found = ready(grades, low=0.5, high=5, number_form="scientific", logarithmic=True, decimals=14).target
+    assert found == Number(0.5, 5.0, 14, True, "scientific", True)
+    wide = parts(lambda num_rows, seed: table([10.0 ** (row % 9 - 4) for row in range(num_rows)], seed))
+    with caplog.at_level(logging.INFO, logger="predgen"):
+        found = ready(wide).target
+    assert found == Number(1.58e-5, 6.31e4, 2, False, "scientific", True)
+    assert "in scientific form with 2 decimals, logarithmic (inferred) — its cells are numbers" in caplog.text
+    wide["test"].loc[3, "y"] = 0
+    with pytest.raises(DataError, match=r"Row 4, column 'y': Expected a number above 0, .*, found 0\."):
+        ready(wide)
 
 
 def test_only_the_training_part_is_looked_at() -> None:
@@ -274,12 +291,12 @@ def test_unseen_labels_have_no_value_and_are_reported(caplog: pytest.LogCaptureF
 
 def test_values_of_a_held_out_column() -> None:
     rows = pd.DataFrame({"y": ["good", " bad ", "odd"]}, dtype=object)
-    assert values_of(LABEL, rows, "y") == ["good", "bad", None]
-    assert unseen_labels(LABEL, ["good", "bad", None], rows, "y") is not None
-    assert unseen_labels(LABEL, ["good", "bad", "bad"], rows, "y") is None
+    assert values_of(LABEL, rows, ["y"]) == ["good", "bad", None]
+    assert unseen_labels(LABEL, ["good", "bad", None], rows, ["y"]) is not None
+    assert unseen_labels(LABEL, ["good", "bad", "bad"], rows, ["y"]) is None
     numbers_ = pd.DataFrame({"y": ["1", 2.5]}, dtype=object)
-    assert values_of(NUMBER, numbers_, "y") == [1.0, 2.5]
-    assert unseen_labels(NUMBER, [1.0, 2.5], numbers_, "y") is None
+    assert values_of(NUMBER, numbers_, ["y"]) == [1.0, 2.5]
+    assert unseen_labels(NUMBER, [1.0, 2.5], numbers_, ["y"]) is None
 
 
 # ── Settings that contradict the column ──────────────────────────────────────────────────────────────────────
@@ -291,6 +308,9 @@ def test_values_of_a_held_out_column() -> None:
         (moods, {"kind": "label", "low": 0, "high": 1}, r"a range and decimals for a column of numbers, found"),
         (moods, {"kind": "label", "decimals": 1}, r"found the label column 'y' .*Declare --kind number"),
         (moods, {"kind": "label", "high": 1}, r"found the label column 'y'"),
+        (moods, {"kind": "label", "number_form": "fixed"}, r"found the label column 'y' .*leave .* number_form and"),
+        (moods, {"kind": "label", "logarithmic": False}, r"found the label column 'y' .* and logarithmic out\."),
+        (numbers, {"logarithmic": True}, r"only values above 0 for a logarithmic number, found 0\."),
         (numbers, {"kind": "number", "label_text": {"0": "no"}}, r"number column 'y' \(declared\)\. Declare"),
         (numbers, {"kind": "number", "label_codes": True}, r"label texts for a column of labels"),
         (numbers, {"high": 9}, r"both ends of the declared range, found one"),
@@ -302,6 +322,15 @@ def test_values_of_a_held_out_column() -> None:
 def test_settings_that_do_not_fit_the_column(make: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ready(parts(make), **settings)
+
+
+@pytest.mark.parametrize("declared", [{"logarithmic": False}, {"decimals": 0}, {"number_form": "fixed"}])
+def test_nothing_declared_outside_of_a_records_fields_is_lost(declared: dict[str, Any]) -> None:
+    def two(num_rows: int, seed: int) -> Any:
+        return numbers(num_rows, seed).assign(z=lambda frame: frame["y"])
+
+    with pytest.raises(ConfigError, match=rf"in the setting fields, found {next(iter(declared))} outside it"):
+        ready(parts(two), target="y,z", **declared)
 
 
 def test_one_end_of_a_range_makes_whole_numbers_a_number() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
 from predgen.target_rules import infer_kind, infer_label, infer_number
-from predgen.targets import Label, Number, label_key
+from predgen.targets import Label, Number, label_key, written_value
 
 from .test_targets import exact
 
@@ -46,7 +46,7 @@ COLUMN = st.integers(0, 6).flatmap(
 @PROPERTY
 @given(COLUMN)
 def test_inferred_decimals_are_the_fewest_that_cost_one_percent_of_the_deviation(values: list[float]) -> None:
-    number = infer_number(values)
+    number = infer_number(values, form="fixed")
     allowed = 0.01 * float(np.std(values))
 
     def cost(decimals: int) -> float:
@@ -59,7 +59,7 @@ def test_inferred_decimals_are_the_fewest_that_cost_one_percent_of_the_deviation
 @PROPERTY
 @given(COLUMN)
 def test_an_inferred_range_is_wider_than_the_column_but_not_past_zero(values: list[float]) -> None:
-    number = infer_number(values)
+    number = infer_number(values, form="fixed")
     smallest, largest, unit = min(values), max(values), 10.0**-number.decimals
     margin = max(0.1 * (largest - smallest), unit)
     assert not number.declared
@@ -122,6 +122,162 @@ def test_what_is_declared_is_taken_as_it_is() -> None:
 def test_half_a_range(ends: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="both ends of the declared range, found one"):
         infer_number([1.0, 2.0], **ends)
+
+
+# ── Wide ranges ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+POSITIVE = st.lists(st.floats(1e-9, 1e12), min_size=1, max_size=20)
+
+
+@PROPERTY
+@given(POSITIVE)
+def test_a_column_over_six_orders_of_magnitude_is_logarithmic_and_scientific(values: list[float]) -> None:
+    number = infer_number(values)
+    wide = max(values) >= 1e6 * min(values)
+    assert number.logarithmic == wide
+    assert number.form == ("scientific" if wide else "fixed")
+    if wide:
+        assert number == infer_number(values, form="scientific", logarithmic=True)
+        assert number.decimals == 2
+
+
+def test_when_a_column_is_wide() -> None:
+    assert infer_number([1.0, 1e6]).logarithmic
+    assert not infer_number([1.0, 999_999.0]).logarithmic
+    assert not infer_number([0.0, 1.0, 1e6]).logarithmic
+    assert not infer_number([-1.0, 1.0, 1e6]).logarithmic
+    for declared in ({"form": "fixed"}, {"logarithmic": False}, {"decimals": 1}, {"low": 0.0, "high": 1e7}):
+        number = infer_number([1.0, 1e6], **declared)  # type: ignore[arg-type]
+        assert (number.form, number.logarithmic) == ("fixed", False)
+    alone = infer_number([1.0, 1e6], form="scientific")
+    assert (alone.form, alone.logarithmic) == ("scientific", False)
+    alone = infer_number([1.0, 1e6], logarithmic=True)
+    assert (alone.form, alone.logarithmic) == ("fixed", True)
+    assert infer_number([1e-301, 1.0]).form == "fixed"  # no exponent is so small
+
+
+@PROPERTY
+@given(values=POSITIVE, decimals=st.integers(0, 14))
+def test_a_logarithmic_range_is_wider_by_a_tenth_of_the_logarithms(values: list[float], decimals: int) -> None:
+    number = infer_number(values, form="scientific", logarithmic=True, decimals=decimals)
+    first, last = (np.log10(end) for end in (min(values), max(values)))
+    margin = 0.1 * (last - first)
+    unit = np.log10(1 + 10.0**-decimals)
+    assert first - max(margin, unit) - unit - 1e-9 <= np.log10(number.low) <= first - margin + 1e-9
+    assert last + margin - 1e-9 <= np.log10(number.high) <= last + max(margin, unit) + unit + 1e-9
+    assert number.low < min(values) <= max(values) < number.high
+    for end in (number.low, number.high):
+        assert written_value(number.to_text(end)) == end
+    for value in values:
+        assert written_value(number.to_text(value)) == pytest.approx(value, rel=0.50001 * 10.0**-decimals)
+
+
+@PROPERTY
+@given(POSITIVE)
+def test_a_logarithmic_number_of_fixed_form_holds_its_column(values: list[float]) -> None:
+    number = infer_number(values, logarithmic=True)
+    assert number.form == "fixed"
+    assert number.low > 0
+    assert number.low < min(values) or number.low == 10.0**-number.decimals
+    assert max(values) < number.high or number.high == 1e15 / 10**number.decimals
+    logarithms = np.log10(values)
+    allowed = max(0.01 * logarithms.std(), 1e-14)
+
+    def cost(decimals: int) -> float:
+        return max(abs(np.log10(max(round(value, decimals), 1e-300)) - np.log10(value)) for value in values)
+
+    full = number.decimals == 12 or max(values) * 10.0 ** (number.decimals + 1) > 1e15
+    assert full or cost(number.decimals) <= allowed * 1.001
+    assert number.decimals == 0 or cost(number.decimals - 1) > allowed * 0.999 - 1e-14
+
+
+@PROPERTY
+@given(st.lists(st.floats(1e-9, 1e12) | st.floats(-1e12, -1e-9) | st.just(0.0), min_size=1, max_size=20))
+def test_a_scientific_range_that_is_not_logarithmic(values: list[float]) -> None:
+    number = infer_number(values, form="scientific")
+    smallest, largest = min(values), max(values)
+    margin = 0.1 * (largest - smallest)
+    assert number.decimals == 2
+    # The ends have three digits.
+    low, high = max(smallest - margin, 0) if smallest >= 0 else smallest - margin, largest + margin
+    high = min(high, 0) if largest <= 0 > smallest else high
+    slack = 0.0202 * max(map(abs, values)) + 1.0
+    assert low - slack <= number.low <= low + 1e-9 * abs(low)
+    assert high - 1e-9 * abs(high) <= number.high <= high + slack
+    assert number.low <= smallest <= largest <= number.high
+    if number.low <= 0 <= number.high:
+        least = min((abs(value) for value in values if value), default=number.high)
+        assert number.smallest == float(f"1e{exact(least).adjusted()}")
+    else:
+        assert number.smallest == 0.0
+    for value in values:
+        assert written_value(number.to_text(value)) == pytest.approx(value, rel=0.0050001)
+
+
+def test_known_wide_columns() -> None:
+    assert infer_number([1e-9, 1e12]) == Number(7.94e-12, 1.26e14, 2, False, "scientific", True)
+    assert infer_number([-5.0, 1e9], form="scientific", decimals=0) == Number(
+        -2e9, 2e9, 0, False, "scientific", False, 1.0
+    )
+    assert infer_number([0.0, 0.0], form="scientific") == Number(0.0, 0.01, 2, False, "scientific", smallest=0.01)
+    assert infer_number([0.0, 0.037, 5e9], form="scientific").smallest == 0.01
+    assert infer_number([-3.0, -1e-7], form="scientific") == Number(-3.3, 0.0, 2, False, "scientific", smallest=1e-7)
+    assert infer_number([1e-300, 1e300]) == Number(1e-300, 1e300, 2, False, "scientific", True)
+    assert infer_number([1e-320, 1e10], form="scientific").smallest == 1e-300
+    assert infer_number([1e-320, 1e-300], form="scientific").low == 0.0
+    assert infer_number([-1e-300, -9e-301], form="scientific").high == 0.0
+    assert infer_number([4.0, 4.0], logarithmic=True) == Number(3.0, 5.0, 0, logarithmic=True)
+    assert infer_number([4.0, 4.0], form="scientific", logarithmic=True).describe() == (
+        "number 3.99 … 4.01 in scientific form with 2 decimals, logarithmic (inferred)"
+    )
+
+
+def test_a_declared_range_in_scientific_form() -> None:
+    values = [0.02, 3e5]
+    found = infer_number(values, low=-10.0, high=1e6, form="scientific")
+    assert found == Number(-10.0, 1e6, 2, True, "scientific", smallest=0.01)
+    found = infer_number(values, low=1e-3, high=1e6, decimals=4, form="scientific", logarithmic=True)
+    assert found == Number(1e-3, 1e6, 4, True, "scientific", True)
+    # A magnitude that the range lacks is none to infer: the rows with it are refused later.
+    assert infer_number([100.0, 0.0], low=0.0, high=1.0, form="scientific").smallest == 1.0
+
+
+def test_a_logarithmic_column_below_one_unit_of_the_fixed_form_has_two_values() -> None:
+    assert infer_number([0.079], logarithmic=True, decimals=0) == Number(1.0, 2.0, 0, logarithmic=True)
+    assert infer_number([7e-300, 8e-300], logarithmic=True) == Number(1e-12, 2e-12, 12, logarithmic=True)
+    assert infer_number([5.0, 5.0], logarithmic=True, decimals=0) == Number(4.0, 6.0, 0, logarithmic=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "error", "message"),
+    [
+        (
+            [0.0, 5.0],
+            {"logarithmic": True},
+            ConfigError,
+            r"only values above 0 for a logarithmic number, found 0\. Leave",
+        ),
+        ([-2.0, 5.0], {"logarithmic": True, "form": "scientific"}, ConfigError, r"only values above 0 .*, found -2\."),
+        ([2.0, 5.0], {"logarithmic": True, "low": 0.0, "high": 9.0}, ConfigError, r"a range above 0 for a logarithmic"),
+        ([1.0, 2.0], {"form": "scientific", "low": 0.5}, ConfigError, r"both ends of the declared range, found one"),
+        ([1.0, 2.0], {"form": "scientific", "decimals": 15}, ConfigError, r"between 0 and 14 decimals, found 15"),
+        ([0.0, 1e305], {"form": "scientific"}, DataError, r"magnitudes between 1e-300 and 1e\+300, found 0 … 1e\+305"),
+        (
+            [-1e305, 0.0],
+            {"form": "scientific"},
+            DataError,
+            r"found -1e\+305 … 0\. Multiply the column by a power of ten",
+        ),
+        ([0.0, 1e-305], {"form": "scientific"}, DataError, r"magnitudes between 1e-300 and 1e\+300, found 0 … 1e-305"),
+        ([1e-305, 1.0], {"form": "scientific", "logarithmic": True}, DataError, r"found 1e-305 … 1\. Multiply"),
+    ],
+)
+def test_wide_columns_that_make_no_number(
+    values: list[float], declared: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        infer_number(values, **declared)
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,11 @@ class TreeWritten:
 
     Attributes:
         states: the state at each node.
-        logits: the logits that follow it.
+        logits: the logits that follow it, of all tokens or of those that were asked for.
     """
 
     states: Float[Tensor, "batch node hidden"]
-    logits: Float[Tensor, "batch node vocab"]
+    logits: Float[Tensor, "batch node kept"]
 
 
 class Backbone(nn.Module, ABC):
@@ -111,6 +111,7 @@ class Backbone(nn.Module, ABC):
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
         ancestors: Bool[Tensor, "batch node node"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> TreeWritten:
         """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
@@ -121,6 +122,7 @@ class Backbone(nn.Module, ABC):
             tokens: the token of each node; parents come before their children.
             depths: 1 for the nodes that follow the memory, one more for their children.
             ancestors: which nodes each node sees, itself included.
+            vocabulary: the tokens whose logits are wanted, in the order in which they come back; all if not given.
         """
         tips = (ancestors.sum(dim=1) == 1).nonzero()  # (row, node): no other node sees it
         states: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
@@ -137,6 +139,8 @@ class Backbone(nn.Module, ABC):
                 for depth, node in enumerate(branch.tolist(), start=1):
                     states[row][node] = written.states[index, depth]
                     logits[row][node] = written.logits[index, depth]
+                    if vocabulary is not None:
+                        logits[row][node] = logits[row][node][vocabulary]
         return TreeWritten(*(torch.stack([torch.stack(row) for row in parts]) for parts in (states, logits)))
 
     @abstractmethod
@@ -155,7 +159,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def symbol_id(self, character: str) -> int:
-        """Returns the one token of a digit, a sign or a point."""
+        """Returns the one token of a character that numbers, sets and records are written with."""
 
     @abstractmethod
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:

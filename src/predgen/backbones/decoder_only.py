@@ -34,6 +34,8 @@ class DecoderOnlyBackbone(Backbone):
     Attributes:
         masks_trees: whether a tree is written in one forward under a 4-D mask. Not with sliding windows, which such a
             mask would have to know.
+        linear_head: whether logits are a linear map of the last states, so that some of them can be had without the
+            others.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
@@ -42,6 +44,7 @@ class DecoderOnlyBackbone(Backbone):
         self.tokenizer = tokenizer
         self.plain = plain
         self.masks_trees = not plain and not _has_windows(model.config)
+        self.linear_head = False
         config = model.config.get_text_config()
         self.hidden_size = int(config.hidden_size)
         self.max_positions = _max_positions(config, tokenizer)
@@ -81,14 +84,14 @@ class DecoderOnlyBackbone(Backbone):
         else:
             cache = _fork(memory.cache)
             states, logits = self._forward(tokens, all_mask.long(), positions[:, -num_new:], cache, keep=num_new)
+        states = torch.cat([memory.state.unsqueeze(1), states], dim=1)
+        logits = torch.cat([memory.logits.unsqueeze(1), logits], dim=1)
+        # What comes next follows each row's last token, not its padding; a row without a token is where it was.
+        rows, last = torch.arange(len(tokens), device=tokens.device), mask.sum(dim=1)
         after = replace(
-            memory, state=states[:, -1], logits=logits[:, -1], tokens=all_tokens, mask=all_mask, cache=cache
+            memory, state=states[rows, last], logits=logits[rows, last], tokens=all_tokens, mask=all_mask, cache=cache
         )
-        return Written(
-            torch.cat([memory.state.unsqueeze(1), states], dim=1),
-            torch.cat([memory.logits.unsqueeze(1), logits], dim=1),
-            after,
-        )
+        return Written(states, logits, after)
 
     def write_tree(
         self,
@@ -96,6 +99,7 @@ class DecoderOnlyBackbone(Backbone):
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
         ancestors: Bool[Tensor, "batch node node"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> TreeWritten:
         """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
@@ -103,7 +107,7 @@ class DecoderOnlyBackbone(Backbone):
         take such a mask write each branch as a row of its own.
         """
         if not self.masks_trees:
-            return super().write_tree(memory, tokens, depths, ancestors)
+            return super().write_tree(memory, tokens, depths, ancestors, vocabulary)
         num_nodes = tokens.shape[1]
         positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + depths
         sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
@@ -120,8 +124,20 @@ class DecoderOnlyBackbone(Backbone):
             cache = _fork(memory.cache)
         dtype = memory.state.dtype
         scores = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
-        states, logits = self._forward(tokens, scores.unsqueeze(1), positions, cache, keep=num_nodes)
-        return TreeWritten(states[:, -num_nodes:], logits)
+        some = vocabulary is not None and self.linear_head
+        states, logits = self._forward(tokens, scores.unsqueeze(1), positions, cache, keep=1 if some else num_nodes)
+        states = states[:, -num_nodes:]
+        if vocabulary is not None:
+            logits = self._some_logits(states, vocabulary) if some else logits[..., vocabulary]
+        return TreeWritten(states, logits)
+
+    def _some_logits(
+        self, states: Float[Tensor, "batch node hidden"], vocabulary: Int[Tensor, " kept"]
+    ) -> Float[Tensor, "batch node kept"]:
+        """Returns the logits of some tokens where the head is linear."""
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias[vocabulary]
+        return nn.functional.linear(states, head.weight[vocabulary], bias)
 
     def take(self, memory: Memory, rows: Int[Tensor, " taken"]) -> Memory:
         """Returns the memory of some of its rows, in the order given; a row may be taken several times."""
@@ -269,6 +285,7 @@ class DecoderOnlyBackbone(Backbone):
                 disagreement = float("inf")
             if disagreement <= self._tolerance():
                 self.masks_trees = self.masks_trees and self._tree_disagreement() <= self._tolerance()
+                self.linear_head = self._head_disagreement() <= self._tolerance()
                 return
             self.plain, self.masks_trees = True, False
             disagreement = self._disagreement()
@@ -301,6 +318,19 @@ class DecoderOnlyBackbone(Backbone):
             difference = (written.states[row].float() - expected).norm() / expected.norm()
             worst = max(worst, float(difference)) if bool(difference == difference) else float("inf")
         return worst
+
+    def _head_disagreement(self) -> float:
+        """Returns the largest relative difference between the logits and a linear map of the states."""
+        head = self.model.get_output_embeddings()
+        if not self._keeps_logits or type(head) is not nn.Linear:
+            return float("inf")
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        tokens = torch.randint(rows, (1, 5), generator=torch.Generator().manual_seed(2)).to(head.weight.device)
+        states, logits = self._forward(tokens, torch.ones_like(tokens), _positions(tokens >= 0), None, keep=5)
+        expected = logits[..., : len(head.weight)].float()
+        found = self._some_logits(states, torch.arange(expected.shape[-1], device=tokens.device)).float()
+        difference = float((found - expected).norm() / expected.norm())
+        return difference if difference == difference else float("inf")
 
     def _tree_disagreement(self) -> float:
         """Returns the largest relative difference between a tree under its mask and its branches on their own."""

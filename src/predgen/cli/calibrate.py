@@ -32,7 +32,7 @@ def calibrate(
     model = predgen.load(model_dir, device=device, predict_from=predict_from)
     model.calibrate(data)
     model.save(model_dir, overwrite=True)
-    found = model.contents.calibration
-    assert found is not None
-    temperature = f"temperature {found.temperature:.3g}, " if model.target.kind == "label" else ""
-    typer.echo(f"'{model_dir}' is calibrated: {temperature}{len(found.scores)} rows behind its intervals.")
+    for name, found in model.contents.calibrations.items():
+        field = f"'{name}': " if name else ""
+        temperature = f"temperature {found.temperature:.3g}, " if found.temperature != 1.0 else ""
+        typer.echo(f"'{model_dir}' is calibrated: {field}{temperature}{len(found.scores)} rows behind its intervals.")

@@ -34,6 +34,9 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
     std: Annotated[bool, typer.Option("--std", help="Also the standard deviation of the written number.")] = False,
     interval: Interval = None,
+    marginal: Annotated[
+        bool, typer.Option("--marginal", help="Of a record: a field's answers whatever the fields before it say.")
+    ] = False,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
@@ -50,6 +53,8 @@ def predict(
 
       predgen predict stars-model new.csv --out answers.csv --interval 0.9
 
+      predgen predict record-model new.csv --out answers.csv --marginal
+
       predgen predict stars-model --text "I would buy it again."
 
       predgen predict pairs-model --text first="A dog." --text second="A cat."
@@ -64,6 +69,7 @@ def predict(
     check_results(json)
     model_of = {"path": model_dir, "device": device, "predict_from": predict_from}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
+    asked["marginal"] = marginal
     if text:
         write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
         return
@@ -84,7 +90,8 @@ def _predict_texts(
 ) -> list[dict[Any, Any]]:
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
-    from predgen.model import OUTPUT_COLUMNS
+    from predgen.outputs import PREDICTION, column_of
+    from predgen.records import fields_of
     from predgen.tables import TableWriter
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
@@ -93,10 +100,12 @@ def _predict_texts(
     if writer is not None:
         with writer:
             writer.write(answers)
-    columns = len(model.inputs) + len(OUTPUT_COLUMNS)
+    predictions = {name: column_of(PREDICTION, name) for name in fields_of(model.target)}
+    columns = len(model.inputs) + len(predictions) + 2  # `written` and `invalid` follow them
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:
-        answer = f"invalid: {record['written']}" if record["invalid"] else str(record["prediction"])
+        named = [f"{name}={record[column]}" if name else str(record[column]) for name, column in predictions.items()]
+        answer = f"invalid: {record['written']}" if record["invalid"] else "  ".join(named)
         spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:]]
         typer.echo("  ".join([answer, *spread]))
     return records

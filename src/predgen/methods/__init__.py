@@ -1,8 +1,10 @@
 """The three methods behind one interface: losses for a batch, answers for prompts."""
 
-from predgen.methods.base import Answers, Method, Scale
-from predgen.methods.generator import Generator, Writer
+from predgen.methods.base import Answers, Method
+from predgen.methods.generator import Generator
+from predgen.methods.heads import Scale
 from predgen.methods.predgen import PredGen
 from predgen.methods.predictor import Predictor
+from predgen.methods.writer import Writer
 
 __all__ = ["Answers", "Generator", "Method", "PredGen", "Predictor", "Scale", "Writer"]

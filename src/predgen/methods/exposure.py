@@ -2,7 +2,7 @@
 
 from predgen.backbones.base import dropout_off
 from predgen.batches import Collator, buckets
-from predgen.methods.generator import Writer
+from predgen.methods.writer import Writer
 
 
 def exposure(method: Writer, rows: Collator, *, batch_size: int) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The paper's method: a Writer, a Director over what was written, scheduled sampling, one aligned loss."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -10,12 +12,13 @@ from predgen.codec import Codec, EncodedTargets
 from predgen.decoding import Decoded
 from predgen.directors import Director, Reading
 from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
-from predgen.methods.base import Answers, Scale
-from predgen.methods.generator import Decoding, Writer
+from predgen.methods.base import Answers
+from predgen.methods.heads import Scale
 from predgen.methods.sampling import Draws, sample_parallel, sample_sequential, scores_after
+from predgen.methods.writer import Decoding, Writer
 from predgen.mixing import MIXES, Mix
 from predgen.processes import mean_over_processes, num_processes
-from predgen.scoring import score_all
+from predgen.records import field_values, fields_of
 from predgen.targets import Number
 
 
@@ -27,18 +30,18 @@ class PredGen(Writer):
     Args:
         backbone: the language model.
         codec: the target automaton.
-        scale: the standardization of numbers.
+        scales: what the training values say, for each field.
         full_vocabulary: as in `Writer`.
         token_loss: as in `Writer`.
         decoding: as in `Writer`.
         beam_width: as in `Writer`.
-        estimate: as in `Writer`; read where the Writer has a share in the answer.
+        estimates: as in `Writer`; read where the Writer has a share in the answer.
         director: how the Director reads the states.
         loss: how L_W and L_D are joined.
         sharpness: of `wdal_smooth`.
         passes: parallel sampling passes; None samples one token after the other.
         reports_accuracy: also return the Writer's accuracy after gold prefixes, which the adaptive schedule follows.
-        mix: what shares Director and Writer have in an answer.
+        mixes: what shares Director and Writer have in the answer of each field; all the Director's if not given.
     """
 
     samples = True
@@ -50,36 +53,36 @@ class PredGen(Writer):
         self,
         backbone: Backbone,
         codec: Codec,
-        scale: Scale,
+        scales: Sequence[Scale],
         *,
         full_vocabulary: bool = False,
         token_loss: TokenLoss | None = None,
         decoding: Decoding = "auto",
         beam_width: int = 4,
-        estimate: str = "text",
+        estimates: Sequence[str] | None = None,
         director: Reading = "attention",
         loss: LossName = "wdal_stable",
         sharpness: float = 1.0,
         passes: int | None = 1,
         reports_accuracy: bool = False,
-        mix: Mix = MIXES["director"],
+        mixes: Sequence[Mix] | None = None,
     ) -> None:
         super().__init__(
             backbone,
             codec,
-            scale,
+            scales,
             full_vocabulary=full_vocabulary,
             token_loss=token_loss,
             decoding=decoding,
             beam_width=beam_width,
-            estimate=estimate,
+            estimates=estimates,
         )
         self.director = Director(backbone.hidden_size, self.num_outputs, director)
         self.loss = loss
         self.join = join_of(loss, squared_error=isinstance(codec.target, Number), sharpness=sharpness)
         self.passes = passes
         self.reports_accuracy = reports_accuracy
-        self.mix = mix
+        self.mixes = [MIXES["director"]] * len(self.fields) if mixes is None else list(mixes)
 
     def forward(
         self,
@@ -98,11 +101,12 @@ class PredGen(Writer):
         fed, gold_scores = self._fed(memory, gold, draws)
         written = self.backbone.write(memory, self.codec.symbols[fed], symbol_mask)
         loss_writer = self.writer_loss(memory, written.logits[:, :-1], gold, truth)
-        read_states, read_mask = written.states[:, 1:], symbol_mask
+        read_states, read_mask, fields = written.states[:, 1:], symbol_mask, self.codec.field_of_state[states]
         if draws.director_own is not None:
             read_symbols, read_mask = self._director_reads(memory, gold, draws.director_own)
             read_states = self.backbone.write(memory, self.codec.symbols[read_symbols], read_mask).states[:, 1:]
-        loss_director = self.head_loss(self.director(read_states, read_mask), truth)
+            fields = self.codec.fields_along(read_symbols, read_mask)
+        loss_director = self.head_loss(self.directed(read_states, read_mask, fields), truth)
         parts = {
             "loss": self.joined(loss_writer, loss_director, len(truth)),
             "writer_loss": loss_writer,
@@ -140,7 +144,7 @@ class PredGen(Writer):
     ) -> tuple[Int[Tensor, "batch read"], Bool[Tensor, "batch read"]]:
         """Returns what each row's Director reads: what the model writes freely, as in prediction, or gold."""
         with dropout_off(self.backbone):
-            decoded, _, _ = self.write_target(self.backbone.detach(memory), with_states=False)
+            decoded = self.write_target(self.backbone.detach(memory), with_states=False).decoded
         length = max(decoded.symbols.shape[1], gold.symbols.shape[1])
 
         def chosen(written: Tensor, taught: Tensor) -> Tensor:
@@ -155,10 +159,35 @@ class PredGen(Writer):
         """Returns L_D on gold tokens and on the tokens that the model wrote freely."""
         assert decoded.states is not None  # `exposure` asks for them
         states = self.backbone.write(memory, self.codec.symbols[gold.symbols], gold.mask).states[:, 1:]
-        return {
-            "director_loss_gold": self.head_loss(self.director(states, gold.mask), truth),
-            "director_loss_own": self.head_loss(self.director(decoded.states, decoded.mask), truth),
+        own_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
+        outputs = {
+            "director_loss_gold": self.directed(states, gold.mask, self.codec.field_of_state[gold.states]),
+            "director_loss_own": self.directed(decoded.states, decoded.mask, own_fields),
         }
+        found = {name: self.head_loss(one, truth) for name, one in outputs.items()}
+        if len(self.fields) > 1:
+            own = self.field_losses(outputs["director_loss_own"], truth)
+            found |= {f"{name}.director_loss_own": loss for name, loss in zip(fields_of(self.target), own, strict=True)}
+        return found
+
+    def directed(
+        self,
+        states: Float[Tensor, "batch target hidden"],
+        mask: Bool[Tensor, "batch target"],
+        fields: Int[Tensor, "batch target"],
+    ) -> Float[Tensor, "batch output"]:
+        """Returns the Director's outputs; those of a field are read from the states of its own tokens.
+
+        Args:
+            states: H[1..m].
+            mask: which positions were written.
+            fields: the place of the field that each belongs to.
+        """
+        if len(self.fields) == 1:
+            outputs: Tensor = self.director(states, mask)
+            return outputs
+        spans = [self.director(states, mask & (fields == place)) for place in range(len(self.fields))]
+        return torch.cat([read[:, one.outputs] for read, one in zip(spans, self.fields, strict=True)], dim=1)
 
     def joined(self, loss_writer: Float[Tensor, ""], loss_director: Float[Tensor, ""], count: int) -> Float[Tensor, ""]:
         """Returns the loss to minimize; its weights are those of the whole batch over all processes.
@@ -180,26 +209,46 @@ class PredGen(Writer):
         prompt_mask: Bool[Tensor, "batch prompt"],
         *,
         probabilities: bool = False,
+        marginal: bool = False,
     ) -> Answers:
-        """Returns the Director's answers over the states of the written tokens, mixed with the Writer's."""
+        """Returns the Director's answers over the states of the written tokens, mixed with the Writer's.
+
+        With `marginal` the Writer's part is its marginals; the Director's stays what it reads in the written record.
+        """
         memory = self.backbone.read(prompt, prompt_mask)
-        numbers = isinstance(self.target, Number)
-        asks_writer = self.mix.writer != 0 or (probabilities and numbers)
-        scores = None
-        if self.trie is not None and (asks_writer or self.decoding == "trie"):
-            scores = score_all(self.backbone, memory, self.trie)
-        decoded, values, texts = self.write_target(memory, with_states=True, scores=scores)
+        # The fields whose Writer's distribution is asked for; its text is there already.
+        places = [place for place in range(len(self.fields)) if self._asks(place, probabilities, marginal)]
+        written = self.write_target(memory, with_states=True, scored=() if marginal else places)
+        decoded = written.decoded
         assert decoded.states is not None  # asked for above
-        predictions = self.head_predictions(self.director(decoded.states, decoded.mask))
-        distribution = self.number_distribution(memory, scores) if numbers and asks_writer else None
-        if self.mix.writer != 0:
-            if distribution is None:
-                assert scores is not None  # labels have a trie
-                own = scores.softmax(dim=-1)
-            elif self.estimate == "text":
-                own = torch.tensor(values, dtype=torch.float64, device=predictions.device)
-            else:
-                own = distribution.estimate(self.estimate)
-            predictions = self.mix.of(predictions, own)
-        answers = self.answers_of(predictions, list(texts), probabilities=probabilities)
-        return answers.with_distribution(distribution, spread=probabilities)
+        fields = self.codec.fields_along(decoded.symbols, decoded.mask)
+        predictions = self.head_predictions(self.directed(decoded.states, decoded.mask, fields))
+        if marginal and places:
+            beliefs = dict(enumerate(self.marginals(memory)))
+        else:
+            beliefs = {place: self.belief(place, written.memories[place], written.scores[place]) for place in places}
+        for place, name in enumerate(fields_of(self.target)):
+            if self.mixes[place].writer != 0:
+                belief, estimate = beliefs.get(place), self.estimates[place]
+                if isinstance(self.fields[place].field, Number) and estimate == "text" and not marginal:
+                    values = field_values(self.target, written.values, name)
+                    own = torch.tensor(values, dtype=torch.float64, device=self.device)
+                elif belief is not None and belief.distribution is not None:
+                    own = belief.distribution.estimate("mode" if estimate == "text" else estimate)
+                else:
+                    assert belief is not None  # asked for above
+                    assert belief.probabilities is not None
+                    own = belief.probabilities
+                predictions[place] = self.fields[place].mixed(self.mixes[place], predictions[place], own)
+        answers = self.answers_of(predictions, [list(one) for one in written.field_texts], probabilities=probabilities)
+        answers = [
+            one.with_distribution(beliefs[place].distribution, spread=probabilities) if place in beliefs else one
+            for place, one in enumerate(answers)
+        ]
+        return Answers.of_record(self.target, answers, list(written.texts))
+
+    def _asks(self, place: int, probabilities: bool, marginal: bool) -> bool:
+        """Returns whether the Writer's distribution of a field is needed."""
+        number = isinstance(self.fields[place].field, Number)
+        shares = self.mixes[place].writer != 0
+        return (probabilities and number) or (shares and (marginal or not number or self.estimates[place] != "text"))

@@ -1,5 +1,6 @@
 """The method that everybody uses: pool the prompt's states and put a head on them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from predgen.backbones import Backbone
 from predgen.codec import Codec
 from predgen.directors import Mlp, pool_first, pool_last, pool_mean
-from predgen.methods.base import Answers, Method, Scale
+from predgen.methods.base import Answers, Method
+from predgen.methods.heads import Scale
 from predgen.methods.sampling import Draws
 
 Pooling = Literal["last", "mean", "first"]
@@ -22,14 +24,14 @@ class Predictor(Method):
     Args:
         backbone: the language model.
         codec: the target automaton; the predictor writes nothing and takes only the target from it.
-        scale: the standardization of numbers.
+        scales: what the training values say, for each field.
         pooling: what is pooled.
     """
 
     writes = False
 
-    def __init__(self, backbone: Backbone, codec: Codec, scale: Scale, *, pooling: Pooling = "last") -> None:
-        super().__init__(backbone, codec, scale)
+    def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale], *, pooling: Pooling = "last") -> None:
+        super().__init__(backbone, codec, scales)
         self.pooling = pooling
         self.head = Mlp(backbone.hidden_size, self.num_outputs)
 
@@ -53,10 +55,13 @@ class Predictor(Method):
         prompt_mask: Bool[Tensor, "batch prompt"],
         *,
         probabilities: bool = False,
+        marginal: bool = False,
     ) -> Answers:
-        """Returns the head's answers."""
+        """Returns the head's answers; those of a record's fields do not depend on each other."""
         outputs = self._outputs(prompt, prompt_mask)
-        return self.answers_of(self.head_predictions(outputs), [None] * len(outputs), probabilities=probabilities)
+        written = self.written_nothing(len(outputs))
+        answers = self.answers_of(self.head_predictions(outputs), written, probabilities=probabilities)
+        return Answers.of_record(self.target, answers, [None] * len(outputs))
 
     def _outputs(
         self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from predgen.metrics import HIGHER_IS_BETTER
+from predgen.metrics import higher_is_better
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")
@@ -167,7 +167,7 @@ def _best(comparison: Mapping[str, Any]) -> dict[str, set[str]]:
             for method, result in comparison["methods"].items()
             if result["metrics"].get(name) is not None
         }
-        top = (max if HIGHER_IS_BETTER.get(name, True) else min)(values.values(), default=None)
+        top = (max if higher_is_better(name) else min)(values.values(), default=None)
         best[name] = {method for method, value in values.items() if value == top}
     return best
 

@@ -1,0 +1,123 @@
+"""The automaton of a number's texts, in characters: sign, digits and point, or the exponent first.
+
+States that accept the same rest are one state, so that a wide range needs few.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from predgen.targets import Number
+
+END = "<end>"
+
+# One run of numbers that share the digits written so far: digits still to come, the smallest and the largest
+# remainder that stays in the range, and whether the point has been written.
+_Run = tuple[int, int, int, bool]
+_Runs = frozenset[_Run]
+
+
+def _follow(runs: _Runs, decimals: int) -> dict[str, Hashable]:
+    """Returns the runs after each character that may come next."""
+    after: dict[str, set[_Run]] = {}
+    for digits, first, last, pointed in runs:
+        if digits == 0:
+            after.setdefault(END, set())
+        elif digits == decimals and not pointed:
+            after.setdefault(".", set()).add((digits, first, last, True))
+        else:
+            unit = 10 ** (digits - 1)
+            for digit in range(first // unit, last // unit + 1):
+                rest = (max(first - digit * unit, 0), min(last - digit * unit, unit - 1))
+                after.setdefault(str(digit), set()).add((digits - 1, *rest, pointed))
+    return {character: frozenset(rest) for character, rest in after.items()}
+
+
+def _fixed_rows(target: Number) -> list[dict[str, int]]:
+    """Returns the automaton of the fixed form in characters."""
+    low, high, decimals = target.low_units, target.high_units, target.decimals
+
+    def start_runs(smallest: int, largest: int) -> _Runs:
+        """Returns the runs of the magnitudes from smallest to largest, one for each number of digits."""
+        runs = set()
+        for digits in range(decimals + 1, len(str(largest)) + 1 if largest >= 10**decimals else decimals + 2):
+            # The shortest form may begin with 0 (0.25); longer ones may not (no leading zeros).
+            first = max(smallest, 0 if digits == decimals + 1 else 10 ** (digits - 1))
+            last = min(largest, 10**digits - 1)
+            if first <= last:
+                runs.add((digits, first, last, False))
+        return frozenset(runs)
+
+    def step(key: Hashable) -> dict[str, Hashable]:
+        if key != "start":
+            return _follow(key, decimals)  # type: ignore[arg-type]
+        first = _follow(start_runs(max(low, 0), high), decimals) if high >= 0 else {}
+        if low < 0:  # magnitudes from 1: there is no −0
+            first["-"] = start_runs(max(1, -high), -low)
+        return first
+
+    return explore("start", step)
+
+
+# What may come before a mantissa, such as `e-5*` or its rest, and the runs of the mantissa after it; sorted.
+_Beginnings = tuple[tuple[str, _Runs], ...]
+
+
+def _scientific_rows(target: Number) -> list[dict[str, int]]:
+    """Returns the automaton of the scientific form in characters.
+
+    Exponents whose mantissas are the same share the states of the mantissa; so all do but those at the range's ends.
+    """
+    beginnings: dict[str, _Runs] = {}
+    for sign, exponents in (("", target.positive_mantissas), ("-", target.negative_mantissas)):
+        for exponent, first, last in exponents:
+            beginnings[f"{sign}e{exponent}*"] = frozenset({(target.decimals + 1, first, last, False)})
+    if target.low <= 0 <= target.high:
+        beginnings["0"] = frozenset({(0, 0, 0, target.decimals > 0)})  # nothing is to come, as after a mantissa
+
+    def step(key: _Beginnings | _Runs) -> dict[str, Hashable]:
+        if isinstance(key, frozenset):
+            return _follow(key, target.decimals)
+        after: dict[str, list[tuple[str, _Runs]]] = {}
+        for text, runs in key:
+            after.setdefault(text[0], []).append((text[1:], runs))
+        # A beginning that is written in full stands alone: none is the beginning of another.
+        return {character: rest[0][1] if not rest[0][0] else tuple(rest) for character, rest in after.items()}
+
+    return explore(tuple(sorted(beginnings.items(), key=lambda one: one[0])), step)
+
+
+def number_rows(target: Number) -> list[dict[str, int]]:
+    """Returns the state after each character of every state; the accepting state, after `END`, is the last."""
+    return _scientific_rows(target) if target.form == "scientific" else _fixed_rows(target)
+
+
+def likeness(text: str) -> Hashable:
+    """Returns what rests of a number's text have in common whose order as texts is that of their magnitudes.
+
+    In scientific form these are the exponent and all before it; else the length and the sign.
+    """
+    before, star, _ = text.partition("*")
+    return (len(text), before if star else text.startswith("-"))
+
+
+def explore(start: Hashable, step: Callable[[Any], dict[Any, Hashable]]) -> list[dict[Any, int]]:
+    """Returns the automaton reachable from `start`, its accepting state last."""
+    number = {start: 0}
+    queue: list[Hashable] = [start]
+    rows: list[dict[Any, int]] = []
+    while len(rows) < len(queue):
+        row: dict[Any, int] = {}
+        for character, key in step(queue[len(rows)]).items():
+            if character == END:
+                row[END] = -1
+                continue
+            if key not in number:
+                number[key] = len(queue)
+                queue.append(key)
+            row[character] = number[key]
+        rows.append(row)
+    accepting = len(rows)
+    for row in rows:
+        if END in row:
+            row[END] = accepting
+    return [*rows, {}]

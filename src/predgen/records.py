@@ -1,0 +1,177 @@
+"""Every kind of target: one field, or a record of named fields that are written one after the other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from predgen.errors import ConfigError, DataError, TargetError, explain
+from predgen.label_sets import LabelSet, is_empty
+from predgen.targets import Cell, Label, Number, describe, is_missing
+
+Field = Number | Label | LabelSet
+# The name of the only field of a target that is no record.
+ALONE = ""
+# The kind of a number whose errors are those of its logarithm.
+LOGARITHMIC = "logarithmic"
+# What is written between the fields of a record.
+SEMICOLON = ";"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Several outputs of one text: named fields, each a number, a label or a set of labels.
+
+    A value maps the fields' names to their values. Each field is written after those before it, so that its
+    probabilities are conditional on what they say.
+
+    Attributes:
+        fields: the fields by name, in the order in which they are written.
+    """
+
+    fields: Mapping[str, Field]
+
+    kind: ClassVar[Literal["record"]] = "record"
+    default_metric: ClassVar[str] = "relative_error"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", dict(self.fields))
+        if len(self.fields) < 2 or not all(name.strip() for name in self.fields):
+            raise ConfigError(
+                explain(
+                    expected="a record of two named fields or more",
+                    found=", ".join(f"'{name}'" for name in self.fields) or "none",
+                    fix="Give several columns, or predict the one alone.",
+                )
+            )
+
+    def to_text(self, value: Mapping[str, Any]) -> str:
+        """Returns the text to write for a record.
+
+        Example:
+            >>> Record({"mood": Label(("a", "b"), ("good", "bad")), "stars": Number(0.0, 5.0, 1)}).to_text(
+            ...     {"mood": "b", "stars": 1.0}
+            ... )
+            'bad; 1.0'
+        """
+        return "; ".join(field.to_text(value[name]) for name, field in self.fields.items())
+
+    def from_text(self, text: str) -> dict[str, Any] | None:
+        """Returns the record of a freely written text, or None if one of its fields has no value."""
+        pieces = text.split(SEMICOLON)
+        if len(pieces) != len(self.fields):
+            return None
+        pairs = zip(self.fields.items(), pieces, strict=True)
+        found = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
+        return None if None in found.values() else found
+
+    def describe(self) -> str:
+        """Returns one line for people."""
+        return "; ".join(f"'{name}', {field.describe()}" for name, field in self.fields.items())
+
+
+Target = Field | Record
+
+
+def fields_of(target: Target) -> dict[str, Field]:
+    """Returns a target's fields by name; one that is no record is its own only field."""
+    return dict(target.fields) if isinstance(target, Record) else {ALONE: target}
+
+
+def field_values(target: Target, values: Sequence[Any], name: str) -> list[Any]:
+    """Returns one field's part of a target's values; None stays None."""
+    if not isinstance(target, Record):
+        return list(values)
+    return [None if value is None else value[name] for value in values]
+
+
+def joined_values(target: Target, values: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Returns a target's values from those of its fields, the inverse of `field_values`."""
+    if not isinstance(target, Record):
+        return list(values[ALONE])
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence[int]) -> list[Any]:
+    """Returns the values of a column.
+
+    Args:
+        field: what the cells must be.
+        cells: the cells.
+        column: the column's name, for messages.
+        rows: each cell's row in its source, counted from 1 without the header.
+
+    Raises:
+        DataError: a cell is missing or is no value of the field; the message names its row.
+    """
+    values = []
+    for row, cell in zip(rows, cells, strict=True):
+        refuse_missing(field.kind, cell, row, column)
+        try:
+            values.append(field.parse(cell))
+        except TargetError as error:
+            raise DataError(f"Row {row}, column '{column}': {error}") from error
+    return values
+
+
+def refuse_missing(kind: str, cell: object, row: int, column: str) -> None:
+    """Refuses a cell that holds nothing.
+
+    Raises:
+        DataError: it does; the message names its row.
+    """
+    if is_empty(cell) if kind == "set" else is_missing(cell):
+        what = "a set of labels" if kind == "set" else f"a {kind}"
+        found = describe(cell) if kind == "number" else "an empty cell"
+        fill = "Write none for the empty set" if kind == "set" else "Fill the cell"
+        raise DataError(explain(expected=what, found=found, fix=f"{fill} or remove the row.", row=row, column=column))
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """Returns the target as plain JSON values."""
+    if isinstance(target, Record):
+        return {"kind": "record", "fields": {name: target_to_json(field) for name, field in target.fields.items()}}
+    if isinstance(target, Number):
+        return {
+            "kind": "number",
+            "low": target.low,
+            "high": target.high,
+            "decimals": target.decimals,
+            "declared": target.declared,
+            "form": target.form,
+            "logarithmic": target.logarithmic,
+            "smallest": target.smallest,
+        }
+    labels = {"kind": target.kind, "values": list(target.values), "words": list(target.words)}
+    return labels | ({"empty": target.empty, "delimiter": target.delimiter} if isinstance(target, LabelSet) else {})
+
+
+def target_from_json(data: Mapping[str, Any]) -> Target:
+    """Returns the target that `target_to_json` described."""
+    if data["kind"] == "record":
+        return Record({name: field_from_json(field) for name, field in data["fields"].items()})
+    return field_from_json(data)
+
+
+def field_from_json(data: Mapping[str, Any]) -> Field:
+    """Returns the field that `target_to_json` described."""
+    if data["kind"] == "number":
+        # Those that were saved before there were other forms do not name one.
+        form, logarithmic, smallest = (
+            data.get("form", "fixed"),
+            data.get("logarithmic", False),
+            data.get("smallest", 0.0),
+        )
+        return Number(data["low"], data["high"], data["decimals"], data["declared"], form, logarithmic, smallest)
+    if data["kind"] == "set":
+        return LabelSet(tuple(data["values"]), tuple(data["words"]), data["empty"], data["delimiter"])
+    return Label(tuple(data["values"]), tuple(data["words"]))
+
+
+def kinds_of(target: Target) -> dict[str, str]:
+    """Returns the kind of each field as metrics know it, by its name."""
+    return {name: metric_kind(field) for name, field in fields_of(target).items()}
+
+
+def metric_kind(field: Field) -> str:
+    """Returns the kind of a field as metrics know it: its own, or `logarithmic` for such a number."""
+    return LOGARITHMIC if isinstance(field, Number) and field.logarithmic else field.kind

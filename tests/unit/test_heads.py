@@ -1,0 +1,70 @@
+"""What heads learn: standardized numbers, or their standardized logarithms."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predgen.methods.heads import Scale, field_heads, truth_of
+from predgen.records import Record
+from predgen.targets import Label, Number
+
+PROPERTY = settings(max_examples=60)
+WIDE = Number(1e-9, 1e12, 2, form="scientific", logarithmic=True)
+PLAIN = Number(0.0, 1e12, 2)
+
+
+@PROPERTY
+@given(st.lists(st.floats(1e-9, 1e12), min_size=2, max_size=10), st.booleans())
+def test_heads_learn_standardized_logarithms_and_answer_in_the_targets_unit(
+    values: list[float], standardize: bool
+) -> None:
+    scale = Scale.of(WIDE, values, standardize=standardize)
+    logarithms = np.log10(values)
+    if standardize:
+        assert scale.mean == pytest.approx(logarithms.mean(), abs=1e-9)
+        assert scale.deviation == pytest.approx(logarithms.std() or 1.0)
+    else:
+        assert (scale.mean, scale.deviation) == (0.0, 1.0)
+        assert scale.constant_loss == pytest.approx(logarithms.std() ** 2 or 1.0)
+    truth = truth_of(WIDE, values, [scale])
+    expected = (logarithms - scale.mean) / scale.deviation
+    np.testing.assert_allclose(truth.numpy(), expected.astype(np.float32), rtol=1e-5, atol=1e-5)
+    (head,) = field_heads(WIDE, [scale])
+    answers = head.predictions(truth.unsqueeze(1))
+    assert answers.dtype == torch.float64
+    np.testing.assert_allclose(answers.numpy(), values, rtol=1e-4)  # the truth is float32
+    assert float(head.loss(truth.unsqueeze(1), truth)) == 0.0
+
+
+def test_an_answer_beyond_all_floats_is_infinite_and_clipped_later() -> None:
+    (head,) = field_heads(WIDE, [Scale(0.0, 1.0)])
+    found = head.predictions(torch.tensor([[400.0], [-400.0], [3.0]])).tolist()
+    assert found == [float("inf"), 0.0, pytest.approx(1000.0)]
+    assert [WIDE.clip(one) for one in found[:2]] == [1e12, 1e-9]
+    assert found == pytest.approx([WIDE.unlearned(one) for one in (400.0, -400.0, 3.0)])
+
+
+def test_other_numbers_are_learned_as_they_are() -> None:
+    scale = Scale.of(PLAIN, [1.0, 3.0])
+    assert (scale.mean, scale.deviation) == (2.0, 1.0)
+    truth = truth_of(PLAIN, [1.0, 3.0], [scale])
+    assert truth.tolist() == [-1.0, 1.0]
+    assert field_heads(PLAIN, [scale])[0].predictions(truth.unsqueeze(1)).tolist() == [1.0, 3.0]
+
+
+def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
+    record = Record({"wide": WIDE, "mood": Label(("a", "b"), ("bad", "good")), "plain": PLAIN})
+    values: list[dict[str, Any]] = [
+        {"wide": 1e-3, "mood": "a", "plain": 1.0},
+        {"wide": 1e5, "mood": "b", "plain": 3.0},
+    ]
+    scales = [Scale.of(field, [value[name] for value in values]) for name, field in record.fields.items()]
+    truth = truth_of(record, values, scales)
+    assert truth.tolist() == [[-1.0, 0.0, -1.0], [1.0, 1.0, 1.0]]
+    wide, _, plain = field_heads(record, scales)
+    assert wide.predictions(truth[:, wide.truth]).tolist() == pytest.approx([1e-3, 1e5])
+    assert plain.predictions(truth[:, plain.truth]).tolist() == [1.0, 3.0]

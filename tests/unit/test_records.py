@@ -1,0 +1,57 @@
+"""Records: several fields behind one target."""
+
+import json
+
+import pytest
+
+from predgen.errors import ConfigError
+from predgen.label_sets import LabelSet
+from predgen.records import (
+    ALONE,
+    Record,
+    field_values,
+    fields_of,
+    joined_values,
+    kinds_of,
+    target_from_json,
+    target_to_json,
+)
+from predgen.targets import Label, Number
+
+MOOD = Label(("a", "b"), ("good", "bad"))
+STARS = Number(0.0, 5.0, decimals=1)
+TAGS = LabelSet(("x", "y"), ("x", "y"))
+RECORD = Record({"mood": MOOD, "stars": STARS, "tags": TAGS})
+VALUE = {"mood": "b", "stars": 2.5, "tags": ("x", "y")}
+
+
+def test_a_record_is_written_field_by_field() -> None:
+    assert RECORD.to_text(VALUE) == "bad; 2.5; x, y"
+    assert RECORD.from_text("bad; 2.5; x, y") == VALUE
+    assert RECORD.from_text("bad; 2.5") is None
+    assert RECORD.from_text("bad; many; x") is None
+    assert "'mood', 2 labels: a=good, b=bad; 'stars', number 0 … 5" in RECORD.describe()
+    assert kinds_of(RECORD) == {"mood": "label", "stars": "number", "tags": "set"}
+
+
+def test_values_come_apart_and_together() -> None:
+    values = [VALUE, {"mood": "a", "stars": 0.0, "tags": ()}]
+    columns = {name: field_values(RECORD, values, name) for name in fields_of(RECORD)}
+    assert columns["stars"] == [2.5, 0.0]
+    assert joined_values(RECORD, columns) == values
+    assert field_values(RECORD, [None, VALUE], "mood") == [None, "b"]
+    assert fields_of(MOOD) == {ALONE: MOOD}
+    assert field_values(MOOD, ["a", None], ALONE) == ["a", None]
+    assert joined_values(MOOD, {ALONE: ["a"]}) == ["a"]
+
+
+@pytest.mark.parametrize("target", [RECORD, MOOD, STARS, TAGS])
+def test_json_holds_every_target(target: Record | Label | Number | LabelSet) -> None:
+    assert target_from_json(json.loads(json.dumps(target_to_json(target)))) == target
+
+
+def test_a_record_has_two_named_fields_or_more() -> None:
+    with pytest.raises(ConfigError, match=r"a record of two named fields or more, found 'mood'"):
+        Record({"mood": MOOD})
+    with pytest.raises(ConfigError, match=r"found '', 'stars'"):
+        Record({"": MOOD, "stars": STARS})
