@@ -5,7 +5,7 @@ codec's own small alphabet (the tokens that some value needs, the end token last
 backbone's token ids. A label set is a trie; a number is a small automaton over digits, sign and point.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

@@ -20,6 +20,7 @@ from predgen.targets import (
     LabelValue,
     Number,
     describe,
+    is_missing,
     label_key,
     label_value,
     parse_number,
@@ -292,5 +293,13 @@ def infer_set(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, 
     items = [item for cell in cells for item in items_of(cell, delimiter)]
     if not items:
         raise DataError(explain(expected="sets of labels", found="only empty ones", fix="Name another target column."))
+    if any(map(is_missing, items)):
+        raise DataError(
+            explain(
+                expected="a label in every place of a list",
+                found="an empty one",
+                fix="Leave it out of the list, or give it a name.",
+            )
+        )
     values, texts = _labels(items, len(cells), words, codes=codes)
     return LabelSet(values, texts, delimiter=delimiter)

@@ -169,6 +169,17 @@ def test_drawn_marginals_lie_within_their_stated_error(monkeypatch: pytest.Monke
     assert torch.equal(found.fields[0].probabilities, again.fields[0].probabilities)
 
 
+@torch.no_grad()
+def test_free_writing_of_a_record_is_read_as_it_stands_whatever_else_is_asked() -> None:
+    method = tiny_method("generator", tiny_backbone(), RECORD, decoding="free").eval()
+    plain, spread = answer(method), answer(method, probabilities=True)
+    assert plain.values == spread.values
+    assert plain.written == spread.written
+    for one, other in zip(plain.fields, spread.fields, strict=True):
+        assert one.values == other.values
+    assert spread.fields[1].deviations is not None
+
+
 # ---- the Director and the heads
 
 

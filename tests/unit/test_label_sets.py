@@ -75,6 +75,9 @@ def test_a_column_tells_its_delimiter_and_its_labels() -> None:
     assert (found.values, found.delimiter) == (("a", "b", "c"), ",")
     assert infer_set([[10, 9], [], [2]]).values == (2, 9, 10)
     assert infer_set(["x|y"] * 4, {"x": "good"}).words == ("good", "y")
+    for hole in (["a", None], '["a", ""]'):
+        with pytest.raises(DataError, match=r"a label in every place of a list, found an empty one"):
+            infer_set([hole, ["b"]])
     with pytest.raises(DataError, match=r"sets of labels, found only empty ones"):
         infer_set(["none", "[]"])
 

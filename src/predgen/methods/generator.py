@@ -91,7 +91,7 @@ class Generator(Writer):
             own = field_values(self.target, values, name)
             belief, estimate = beliefs.get(place), self.estimates[place]
             if belief is not None and belief.distribution is not None:
-                if estimate != "text" or marginal:
+                if estimate != "text" or (marginal and self.decoding != "free"):
                     own = belief.distribution.estimate("mode" if estimate == "text" else estimate).tolist()
                 answer = Answers(own, field_texts[place])
                 answers.append(answer.with_distribution(belief.distribution, spread=probabilities))
