@@ -117,7 +117,7 @@ def tfidf_linear(
                 model = OneVsRestClassifier(model)  # a label that all training rows have, or none, is constant
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
-                model.fit(rows, train[:, :-1].astype(int) if kind == "set" else train)
+                model.fit(rows, _columns(train) if kind == "set" else train)
             loss = _loss(model, held_out, validation[known], kind, num_labels)
             if best is None or loss < best[0]:
                 best = (loss, f"{'words and pieces' if pieces else 'words'}, strength {strength:g}", features, model)
@@ -126,17 +126,24 @@ def tfidf_linear(
     _, chosen, features, model = best
     thresholds = np.zeros(num_labels)
     if kind == "set":
-        thresholds = fitted_thresholds(model.predict_proba(features.transform(validation_texts)), validation[:, :-1])
+        thresholds = fitted_thresholds(
+            model.predict_proba(features.transform(validation_texts))[:, :-1], validation[:, :-1]
+        )
     trained = time.perf_counter()
     test_rows = features.transform(test_texts)
     if kind == "set":
-        return _sets(model.predict_proba(test_rows), thresholds, start, trained, chosen)
+        return _sets(model.predict_proba(test_rows)[:, :-1], thresholds, start, trained, chosen)
     if kind == "number":
         values, probabilities = np.asarray(model.predict(test_rows), dtype=np.float64), None
     else:
         probabilities = _probabilities(model, test_rows, num_labels)
         values = probabilities.argmax(axis=1)
     return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
+
+
+def _columns(sets: np.ndarray) -> np.ndarray:
+    """Returns the labels of sets as columns, and one that is never there, for a single one would be two classes."""
+    return np.column_stack([sets[:, :-1], np.zeros(len(sets))]).astype(int)
 
 
 def _sets(
@@ -197,6 +204,6 @@ def _loss(model: Any, rows: Any, truth: np.ndarray, kind: str, num_labels: int) 
     if kind == "number":
         return float(np.mean((model.predict(rows) - truth) ** 2))
     if kind == "set":
-        return float(per_row_losses(kind, truth, truth, model.predict_proba(rows))["label_log_loss"].mean())
+        return float(per_row_losses(kind, truth, truth, model.predict_proba(rows)[:, :-1])["label_log_loss"].mean())
     chosen = _probabilities(model, rows, num_labels)[np.arange(len(truth)), truth]
     return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1)).mean())

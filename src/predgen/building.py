@@ -87,6 +87,13 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"Expected the estimate text with free decoding, which reads what was written, found '{model.estimate}'. "
             "Leave estimate or decoding out."
         )
+    if model.estimate == "geometric_mean":
+        for field in fields_of(target).values():
+            if isinstance(field, Number) and field.low <= 0:
+                raise ConfigError(
+                    f"Expected numbers above 0 for the estimate geometric_mean, found a range from {field.low:.15g}. "
+                    "Use the mean, or declare a range above 0."
+                )
     needs_all = {
         "writer_loss": (train.writer_loss, train.writer_loss == "expected_value"),
         "decoding": (model.decoding, model.decoding == "trie"),

@@ -318,6 +318,18 @@ def test_sets_alone(tmp_path: Path, method: str) -> None:
         model.predict(rows, interval=0.8)
 
 
+def test_the_baselines_take_sets_of_one_label() -> None:
+    rows = tagged(60)
+    rows["tags"] = ["cold" if "cold" in text else "none" for text in rows["review"]]
+    found = predgen.compare(rows, "tags", methods=["predictor"], **{**SMALL, "kind": "set", "max_steps": 1}).to_json()
+    assert found["methods"]["tfidf_linear"]["metrics"]["micro_f1"] > 0.7
+
+
+def test_a_geometric_mean_wants_numbers_above_zero() -> None:
+    with pytest.raises(predgen.ConfigError, match="above 0 for the estimate geometric_mean, found a range from 0"):
+        predgen.fit(reviews(40), "stars", **{**SMALL, "method": "generator", "estimate": "geometric_mean"})
+
+
 def test_answers_from_the_writer_and_the_stack_of_a_record(tmp_path: Path) -> None:
     model = predgen.fit(
         tagged(80),
