@@ -264,8 +264,8 @@ def _label_log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 def relative_error(kind: str, truth: np.ndarray, predicted: np.ndarray) -> float:
     """Returns how far answers lie from the truth, as a share of what the best constant answer to these rows has.
 
-    Squared error of a number (1 − R²) or of its logarithm, error of a label, Hamming loss of a set. Invalid answers of
-    a number are left out. NaN where the truth is constant.
+    Squared error of a number (1 − R²) or of its logarithm, error of a label, Hamming loss of a set. An invalid answer
+    of a number counts as the constant one. NaN where the truth is constant.
 
     Args:
         kind: `number`, `logarithmic`, `label` or `set`.
@@ -277,8 +277,8 @@ def relative_error(kind: str, truth: np.ndarray, predicted: np.ndarray) -> float
     if kind == "logarithmic":
         return relative_error("number", np.log10(truth), np.log10(predicted))
     if kind == "number":
-        valid = np.isfinite(predicted)
-        error, constant = float(np.mean((truth - predicted)[valid] ** 2)) if valid.any() else math.nan, truth.var()
+        answered = np.where(np.isfinite(predicted), predicted, truth.mean())
+        error, constant = float(np.mean((truth - answered) ** 2)), truth.var()
     elif kind == "label":
         error = float(np.mean((truth != predicted) | (truth < 0)))
         constant = 1 - np.bincount(truth[truth >= 0], minlength=1).max() / len(truth)

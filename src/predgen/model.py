@@ -463,6 +463,13 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
                     "--predict-from stack."
                 )
             method.mixes = [MIXES[predict_from]] * len(method.fields)
+            if any(threshold is not None for threshold in method.thresholds):
+                log.warning(
+                    "The thresholds of labels were tuned for the answers of the %s; those of the %s are one half.",
+                    contents.config.model.predict_from,
+                    predict_from,
+                )
+                method.thresholds = [None] * len(method.fields)
             # From here on it is a model that answers from there; what was promised was of the other answers.
             config = contents.config
             model = config.model.model_copy(update={"predict_from": predict_from})

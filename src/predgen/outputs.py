@@ -1,5 +1,6 @@
 """The columns that a prediction adds to a table."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from predgen.calibration import Calibration, set_texts
+from predgen.errors import ConfigError
 from predgen.label_sets import LabelSet
 from predgen.methods import Answers
 from predgen.records import ALONE, Field, Target, fields_of
@@ -42,6 +44,9 @@ def output_names(
         probabilities: those of labels are asked for.
         std: the standard deviations of numbers are asked for.
         interval: intervals and sets are asked for.
+
+    Raises:
+        ConfigError: the names of fields and labels make the same column twice.
     """
     names = [column_of(PREDICTION, field) for field in fields_of(target)]
     names += [WRITTEN, INVALID]
@@ -52,6 +57,12 @@ def output_names(
             names += [column_of(PROBABILITY, name, label) for label in field.values]
         if interval and name in calibrations:
             names += [column_of(one, name) for one in ((LOW, HIGH) if isinstance(field, Number) else (SET,))]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"Expected a column of its own for each answer, found '{twice[0]}' for two. Rename a column of the target, "
+            "or a label, and fit again."
+        )
     return names
 
 

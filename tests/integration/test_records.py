@@ -16,8 +16,9 @@ import predgen
 from predgen.label_sets import LabelSet
 from predgen.methods import Generator, Method, PredGen
 from predgen.methods.heads import truth_of
+from predgen.outputs import output_names
 from predgen.records import Record
-from predgen.targets import Number
+from predgen.targets import Label, Number
 
 from ..commands import refused, run
 from .shapes import LABEL, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method
@@ -325,6 +326,13 @@ def test_the_baselines_take_sets_of_one_label() -> None:
     assert found["methods"]["tfidf_linear"]["metrics"]["micro_f1"] > 0.7
 
 
+def test_names_that_make_one_column_twice_are_refused() -> None:
+    fields = {"a": Label(("b_c", "z"), ("b_c", "z")), "a_b": Label(("c", "q"), ("c", "q"))}
+    with pytest.raises(predgen.ConfigError, match="found 'probability_a_b_c' for two"):
+        output_names(Record(fields), {}, probabilities=True, std=False, interval=False)
+    assert len(output_names(Record(fields), {}, probabilities=False, std=False, interval=False)) == 4
+
+
 def test_a_geometric_mean_wants_numbers_above_zero() -> None:
     with pytest.raises(predgen.ConfigError, match="above 0 for the estimate geometric_mean, found a range from 0"):
         predgen.fit(reviews(40), "stars", **{**SMALL, "method": "generator", "estimate": "geometric_mean"})
@@ -341,6 +349,8 @@ def test_answers_from_the_writer_and_the_stack_of_a_record(tmp_path: Path) -> No
     assert len(model.method.mixes) == 3
     rows = tagged(10, seed=9)
     writer = predgen.load(tmp_path / "m", device="cpu", predict_from="writer")
+    assert model.method.thresholds[2] is not None
+    assert writer.method.thresholds == [None, None, None]  # those of the stack are not the Writer's
     exact = writer.predict(rows, probabilities=True, std=True, marginal=True)
     conditional = writer.predict(rows, probabilities=True, std=True)
     first = ["probability_mood_bad", "probability_mood_good"]

@@ -319,7 +319,8 @@ def test_unseen_labels_and_invalid_sets_count_as_wrong() -> None:
 def test_the_relative_error_is_one_for_the_best_constant() -> None:
     numbers = np.array([1.0, 2.0, 6.0])
     assert relative_error("number", numbers, np.full(3, 3.0)) == pytest.approx(1)
-    assert relative_error("number", numbers, np.array([1.0, np.nan, 6.0])) == 0
+    assert relative_error("number", numbers, np.array([1.0, np.nan, 6.0])) == pytest.approx(1 / 14)
+    assert relative_error("number", numbers, np.full(3, np.nan)) == pytest.approx(1)
     powers = 10.0**numbers
     assert relative_error("logarithmic", powers, np.full(3, 1000.0)) == pytest.approx(1)
     labels = np.array([0, 0, 1, -1])
