@@ -1,5 +1,6 @@
 """Several labels for one row, or none: the target of multi-label tasks."""
 
+import ast
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class LabelSet:
         values: the labels as they stand in the table.
         words: the text to write for each of them.
         empty: the word for a row without labels, in the table and in what is written.
-        delimiter: what stands between the labels of a cell that is text. A cell may also be a list, or its JSON.
+        delimiter: what stands between the labels of a cell that is text. A cell may also be a list, or a list's text.
     """
 
     values: tuple[LabelValue, ...]
@@ -105,7 +106,7 @@ class LabelSet:
 
     def cell(self, value: SetValue) -> str:
         """Returns a set as a cell of a table."""
-        return self.delimiter.join(str(member) for member in value) or self.empty
+        return self.delimiter.join(map(label_key, value)) or self.empty
 
     def describe(self) -> str:
         """Returns one line for people."""
@@ -119,21 +120,40 @@ def is_empty(cell: object) -> bool:
 
 
 def items_of(cell: object, delimiter: str, empty: str = NONE) -> list[Any]:
-    """Returns what a cell lists: a list's items, those of a list in JSON, or the pieces between delimiters."""
+    """Returns what a cell lists: a list's items, those of a list's text, or the pieces between delimiters.
+
+    A list in a list, and text that begins as a list and is none, is one item as it stands: no label.
+    """
     if isinstance(cell, list | tuple | set):
         return list(cell)
     text = str(cell).strip()
     if text == empty:
         return []
     if text.startswith("["):
-        try:
-            listed = json.loads(text)
-        except ValueError:
-            return [text]
-        return listed if isinstance(listed, list) else [text]
+        listed = _list_in(text)
+        return [text] if listed is None else listed
     if not isinstance(cell, str):
         return [cell]
     return [piece.strip() for piece in text.split(delimiter) if piece.strip()]
+
+
+def is_broken_list(item: object) -> bool:
+    """Returns whether an item is a list in a list, or text that begins as a list and is none."""
+    if isinstance(item, list | tuple | set | dict):
+        return True
+    return isinstance(item, str) and item.strip().startswith("[") and _list_in(item.strip()) is None
+
+
+def _list_in(text: str) -> list[Any] | None:
+    """Returns the list that a text is, in JSON or as Python writes it (and pandas into CSV); None if it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return None
 
 
 def delimiter_of(cells: Sequence[object]) -> str:

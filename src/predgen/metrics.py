@@ -251,7 +251,8 @@ def _set_losses(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarra
     different = either - both
     return {
         "jaccard_error": np.where(either > 0, 1 - both / np.maximum(either, 1), 0.0),
-        "hamming": different / (truth.shape[1] - 1),
+        # Labels never seen, and invalid answers, count as one more wrong label; a row can have no more than all wrong.
+        "hamming": np.minimum(different / (truth.shape[1] - 1), 1.0),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from predgen import scientific
 from predgen.errors import ConfigError, DataError, explain
-from predgen.label_sets import LabelSet, delimiter_of, is_empty, items_of
+from predgen.label_sets import DELIMITERS, LabelSet, delimiter_of, is_broken_list, is_empty, items_of
 from predgen.targets import (
     MAX_DECIMALS,
     MAX_UNITS,
@@ -301,5 +301,24 @@ def infer_set(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, 
                 fix="Leave it out of the list, or give it a name.",
             )
         )
+    broken = next((item for item in items if is_broken_list(item)), None)
+    if broken is not None:
+        raise DataError(
+            explain(
+                expected='lists of labels such as ["a", "b"]',
+                found=f"{broken!r}",
+                fix="Correct that cell.",
+            )
+        )
     values, texts = _labels(items, len(cells), words, codes=codes)
-    return LabelSet(values, texts, delimiter=delimiter)
+    # Labels of lists may hold any sign; what is answered must be told apart.
+    free = [one for one in DELIMITERS if not any(one in label_key(value) for value in values)]
+    if not free:
+        raise DataError(
+            explain(
+                expected=f"labels that leave one of {' '.join(DELIMITERS)} free to stand between them",
+                found="labels that hold all of them",
+                fix="Rename some.",
+            )
+        )
+    return LabelSet(values, texts, delimiter=delimiter if delimiter in free else free[0])

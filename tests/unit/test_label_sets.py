@@ -44,6 +44,36 @@ def test_cells_of_text() -> None:
     assert MOODS.num_values == 8
 
 
+def test_a_list_may_stand_as_python_writes_it() -> None:
+    """So pandas writes lists into CSV."""
+    assert MOODS.parse("['joy', 'anger']") == ("anger", "joy")
+    assert infer_set(["['b', 'a']", "[]", "['b']"]).values == ("a", "b")
+
+
+@pytest.mark.parametrize("cell", ['["a"', "[a, b", '[["a", "b"]]', '[{"a": 1}]'])
+def test_a_broken_list_is_no_label(cell: str) -> None:
+    with pytest.raises(DataError, match=r'lists of labels such as \["a", "b"\], found'):
+        infer_set(['["a", "b"]', cell])
+    with pytest.raises(TargetError, match="labels among anger, joy, sadness"):
+        MOODS.parse(cell)
+
+
+def test_labels_that_hold_a_delimiter_stand_between_others() -> None:
+    target = infer_set([["a|b"], ["c", "a|b"], ["b"]])
+    assert target.delimiter == ";"
+    for value in (("a|b",), ("a|b", "c"), ("b", "c")):
+        assert target.parse(target.cell(value)) == value
+    with pytest.raises(DataError, match=r"labels that leave one of \| ; , free"):
+        infer_set([["a|b"], ["c;d"], ["e,f"]])
+
+
+def test_sets_of_booleans_read_back() -> None:
+    target = infer_set([[True], [True, False]])
+    for value in ((), (True,), (False, True)):
+        assert target.parse(target.cell(target.parse(list(value)))) == target.parse(list(value))
+    assert target.cell((True,)) == "true"
+
+
 def test_what_is_no_set_is_named() -> None:
     with pytest.raises(
         TargetError, match=r"labels among anger, joy, sadness, with \| between them, or 'none', found 'joy\|"
