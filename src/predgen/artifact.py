@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from predgen.backbones import Source, find_source, load_backbone
-from predgen.building import build_method
+from predgen.backbones import Source, find_source
+from predgen.building import build_method, load_base
 from predgen.calibration import Calibration
 from predgen.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
@@ -100,6 +100,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
             "revision": contents.base_revision,
             "sha256": contents.base_hash,
             "added_tokens": method.backbone.tokenizer.convert_ids_to_tokens(method.backbone.added_token_ids),
+            "frame": method.backbone.frame,
         },
         # One entry for each field.
         "scales": [asdict(one.scale) for one in method.fields],
@@ -112,14 +113,31 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
     with folder_appears_whole(path) as folder:
         save_file(trainable_weights(method), folder / WEIGHTS_FILE)
         (folder / WEIGHTS_FILE).chmod(0o644)  # as the other files; safetensors lets only its owner read it
-        method.backbone.tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+        _save_tokenizer(method.backbone.tokenizer, folder / TOKENIZER_FOLDER)
         write_config(contents.config, folder / "config.yaml")
         text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_artifact(path: Path) -> tuple[Method, Contents]:
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Writes a tokenizer without the code that some bring along; its tokenizer.json is all that is needed."""
+    tokenizer.save_pretrained(folder)
+    for code in folder.glob("*.py"):
+        code.unlink()
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if settings.pop("auto_map", None) is not None:
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool = False) -> tuple[Method, Contents]:
     """Returns the method of an artifact, on the CPU and in evaluation mode, and what else the artifact holds.
+
+    Args:
+        path: the artifact's directory.
+        device: where a base model goes that was fitted with a device map; `auto` follows that map.
+        trust_remote_code: run code of its base model, if it was fitted so; an artifact alone cannot ask for that.
 
     Raises:
         ArtifactError: it is missing, damaged, of a newer format, or of another base model.
@@ -137,13 +155,21 @@ def load_artifact(path: Path) -> tuple[Method, Contents]:
             {name: _calibration_of(one) for name, one in description["calibrations"].items()},
         )
         target, scales = target_from_json(description["target"]), [Scale(**one) for one in description["scales"]]
-    backbone = load_backbone(_find_base(path, contents), dtype=contents.config.model.dtype)
+    frame = base.get("frame")  # older artifacts have none
+    changes: dict[str, Any] = {} if frame is None else {"chat_template": False}  # which is in the frame
+    if device != "auto" and contents.config.model.device_map is not None:
+        changes["device_map"] = device if contents.config.model.quantization is not None else None
+    model = contents.config.model.model_copy(update=changes)
+    source = _find_base(path, contents, trust_remote_code)
+    backbone = load_base(contents.config.model_copy(update={"model": model}), source)
     with _damage_in(path / TOKENIZER_FOLDER):
         if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
             raise FileNotFoundError("no such folder")
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
+        if frame is not None:
+            backbone.use_frame(frame)
     method = build_method(contents.config, backbone, Codec(target, backbone), scales)
     with _damage_in(path / DESCRIPTION_FILE):
         method.thresholds = [None if one is None else torch.tensor(one) for one in description["thresholds"]]
@@ -166,11 +192,17 @@ def _calibration_of(found: dict[str, Any]) -> Calibration:
     return Calibration(float(found["temperature"]), scores)
 
 
-def _find_base(path: Path, contents: Contents) -> Source:
+def _find_base(path: Path, contents: Contents, trust_remote_code: bool) -> Source:
     """Returns where the base model's files are, refusing files other than those that the artifact was trained on."""
     name, wanted_hash = contents.base_name, contents.base_hash
+    if contents.config.model.trust_remote_code and not trust_remote_code:
+        raise ArtifactError(
+            f"Expected leave to run the code of the base model '{name}', which '{path}' was fitted with, found none. "
+            "Read that code, and if you trust it, use --trust-remote-code (trust_remote_code=True)."
+        )
+    trusted = contents.config.model.trust_remote_code
     try:
-        source = find_source(name, contents.base_revision)
+        source = find_source(name, contents.base_revision, trust_remote_code=trusted)
     except (BackboneError, UnknownNameError) as error:
         raise ArtifactError(
             f"Expected the base model '{name}' that '{path}' was trained on, and it cannot be had: {error}"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from predgen.adapters import apply_peft
-from predgen.backbones import Backbone
+from predgen.backbones import Backbone, Source, load_backbone
 from predgen.codec import Codec
 from predgen.config import RunConfig
 from predgen.distributions import ESTIMATE_OF_METRIC
@@ -18,6 +18,28 @@ from predgen.mixing import MIXES
 from predgen.records import ALONE, Field, Record, Target, fields_of
 from predgen.targets import Number
 from predgen.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
+
+
+def load_base(config: RunConfig, source: Source) -> Backbone:
+    """Returns the language model that the settings name, loaded as they say.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        ConfigError: it cannot be loaded so on this machine, or its weights are to be trained and cannot be.
+    """
+    model = config.model
+    if model.quantization is not None and model.peft == "none":
+        raise ConfigError(
+            f"Expected --peft lora with quantization '{model.quantization}', whose weights cannot be trained, found "
+            "'none'. Leave quantization or peft out."
+        )
+    return load_backbone(
+        source,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        quantization=model.quantization,
+        chat_template=model.chat_template,
+    )
 
 
 def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Sequence[Scale]) -> Method:
@@ -38,6 +60,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     model, train = config.model, config.train
     full = model.writer_vocabulary == "full" or model.decoding == "free"
     torch.manual_seed(train.seed)
+    backbone.start_writer()
     apply_peft(backbone, model.peft, rank=model.lora_rank, writes=model.method != "predictor")
     if model.method == "predictor":
         return Predictor(backbone, codec, scales, pooling=model.pooling)

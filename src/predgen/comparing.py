@@ -12,10 +12,10 @@ from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
-from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, warn_if_for_trying
+from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, prepared_for, warn_if_for_trying
 from predgen.metrics import check_metric
 from predgen.model import Model
-from predgen.preparing import Prepared, log_unseen, prepare, values_of
+from predgen.preparing import Prepared, log_unseen, values_of
 from predgen.records import Record, field_values, fields_of, kinds_of, metric_kind
 from predgen.results import Comparison, MethodResult
 from predgen.runs import Finished, begin, check_rows, check_settings
@@ -130,7 +130,7 @@ class Bench:
             check_settings(folder, config, overwrite=overwrite, resume=resume)
         if not quiet:
             warn_if_for_trying(config.model.backbone)
-        prepared = prepare(config.data, data, config.train.seed)
+        prepared = prepared_for(config, data)
         check_metric(kinds_of(prepared.target), config.train.metric or prepared.target.default_metric)
         table, part = prepared.splits.test, "test"
         if table is None:

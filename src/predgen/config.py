@@ -113,7 +113,9 @@ class DataSettings(FieldSettings):
         default_factory=dict, description="what is declared of a record's columns: {A: {low: 0, high: 1}}"
     )
     inputs: Names | None = Field(None, description="input columns A,B; the free-text columns if not given")
-    template: str | None = Field(None, description="the prompt, with {column} fields, instead of inputs")
+    template: str | None = Field(
+        None, description="the prompt, with {column} fields and <sep> between texts, instead of inputs"
+    )
     validation: str | None = Field(None, description="a table to choose on")
     test: str | None = Field(None, description="a table to report on")
     calibration: Annotated[float | str | None, BeforeValidator(table_or_share)] = Field(
@@ -137,7 +139,9 @@ class ModelSettings(_Settings):
         "lora", description="what is trained of the backbone: none (all of it) or lora"
     )
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA update")
-    pooling: Literal["last", "mean", "first"] = Field("last", description="predictor: the last, mean or first state")
+    pooling: Literal["auto", "last", "mean", "first"] = Field(
+        "auto", description="predictor: the last, mean or first state; auto is mean for encoders, last for others"
+    )
     predict_from: Literal["director", "writer", "mean", "stack"] = Field(
         "director",
         description="predgen answers from the director, the writer, their mean, or a stack of both, fitted on "
@@ -159,7 +163,21 @@ class ModelSettings(_Settings):
     )
     writer_vocabulary: Literal["target", "full"] = Field("target", description="tokens of the Writer's softmax")
     max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the backbone's weights")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "float32", description="type of the backbone's weights; auto is the type that they are saved in"
+    )
+    device_map: str | None = Field(
+        None, description="where the backbone's layers go: auto, balanced, sequential, or one device for all of them"
+    )
+    quantization: Literal["8bit", "4bit"] | None = Field(
+        None, description="load the backbone with 8bit or 4bit weights (bitsandbytes); it stays frozen under lora"
+    )
+    chat_template: bool = Field(
+        False, description="wrap each prompt as a user's message, for instruct models that have a chat template"
+    )
+    trust_remote_code: bool = Field(
+        False, description="run code from the backbone's repository; only for one that you have read and trust"
+    )
 
 
 class TrainSettings(_Settings):
@@ -215,6 +233,9 @@ class TrainSettings(_Settings):
     metric: str | None = Field(None, description="metric that chooses the checkpoint; mse or accuracy if not given")
     patience: int = Field(3, ge=1, description="evaluations without progress before training stops")
     evals_per_epoch: int = Field(1, ge=1, description="validations per epoch")
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, about a third more time"
+    )
     precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of training")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to run: auto, cpu, cuda or mps")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")

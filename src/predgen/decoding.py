@@ -198,11 +198,3 @@ def sample(
         paths = [tuple(symbol for symbol in path if symbol >= 0) for path in torch.stack(columns, dim=1).tolist()]
         rows += [paths[start : start + number] for start in range(0, len(paths), number)]
     return rows
-
-
-def compact(
-    symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
-) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
-    """Returns the symbols that the mask keeps, in their order, padded on the right."""
-    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)[:, : int(mask.sum(dim=1).max())]
-    return symbols.gather(1, order), mask.gather(1, order)

@@ -15,9 +15,9 @@ import torch
 from accelerate.utils.memory import release_memory, should_reduce_batch_size
 
 from predgen.artifact import Contents, check_output
-from predgen.backbones import Source, find_source, is_builtin, load_backbone
+from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.batches import Collator, Examples
-from predgen.building import build_method
+from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings, build_config
@@ -37,6 +37,7 @@ from predgen.records import field_values, fields_of, kinds_of
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.scored import Scored, score
 from predgen.tables import TableLike
+from predgen.template import Template
 from predgen.thresholds import fitted_thresholds
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 
@@ -84,11 +85,11 @@ def fit(
         warn_if_for_trying(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))
     if out is None:
-        return fit_prepared(config, prepare(config.data, data, config.train.seed), quiet=quiet)
+        return fit_prepared(config, prepared_for(config, data), quiet=quiet)
     folder = unfinished_folder(out)
     check_output(Path(out), overwrite=overwrite)
     check_settings(folder, config, overwrite=overwrite, resume=resume)
-    prepared = prepare(config.data, data, config.train.seed)
+    prepared = prepared_for(config, data)
     if resume:
         check_rows(folder, prepared.fingerprint())
     wait_for_all()  # no process may write before all have looked at what is there
@@ -107,6 +108,21 @@ def fit(
         shutil.rmtree(folder)
     wait_for_all()
     return model
+
+
+def source_of(config: RunConfig) -> Source:
+    """Returns where the files of the run's backbone are."""
+    model = config.model
+    return find_source(model.backbone, model.revision, trust_remote_code=model.trust_remote_code)
+
+
+def prepared_for(config: RunConfig, data: TableLike) -> Prepared:
+    """Returns a table made ready for the run's backbone, which has its own way to read several texts."""
+
+    def template(inputs: Sequence[str], target: str) -> Template:
+        return default_template(source_of(config), inputs, target)
+
+    return prepare(config.data, data, config.train.seed, default_template=template)
 
 
 def warn_if_for_trying(backbone: str) -> None:
@@ -134,7 +150,7 @@ def fit_prepared(
     """
     metric = config.train.metric or prepared.target.default_metric
     check_metric(kinds_of(prepared.target), metric)
-    source = find_source(config.model.backbone, config.model.revision)
+    source = source_of(config)
     contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), {})
     with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
         folder = from_first(Path(name))
@@ -247,7 +263,7 @@ def _batches_in(folder: Path, settings: TrainSettings) -> TrainSettings:
 
 def new_method(config: RunConfig, prepared: Prepared, source: Source) -> Method:
     """Returns the method before training, its heads drawn from the seed."""
-    backbone = load_backbone(source, dtype=config.model.dtype)
+    backbone = load_base(config, source)
     codec = Codec(prepared.target, backbone)
     scales = [
         Scale.of(
@@ -270,6 +286,8 @@ def train(
     quiet: bool,
 ) -> dict[str, Any]:
     """Trains a method in place, leaves it with the weights of the best validation, and returns the training record."""
+    if settings.gradient_checkpointing:
+        method.backbone.checkpoint_activations()
     prompts, num_cut = encode_prompts(method, contents, prepared.splits.train)
     if num_cut:
         log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))

@@ -408,7 +408,7 @@ class Model:
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
     """Returns the prompts of a table's rows as token ids, and how many were cut."""
     backbone = method.backbone
-    longest = min(contents.config.model.max_prompt_tokens, backbone.max_positions - method.codec.max_length)
+    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(method.max_written))
     fields = list(contents.template.fields)
     rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
     return contents.template.prompts(rows, backbone.tokenize_prompts, longest)
@@ -432,7 +432,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load(path: str | Path, *, device: str = "auto", predict_from: str | None = None) -> Model:
+def load(
+    path: str | Path, *, device: str = "auto", predict_from: str | None = None, trust_remote_code: bool = False
+) -> Model:
     """Returns the model that an artifact holds.
 
     Args:
@@ -440,6 +442,7 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
         device: `auto`, `cpu`, `cuda` or `mps`.
         predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
             calibration holds for the answers that it was made of, and is left out with others.
+        trust_remote_code: run code from the repository of its base model, if it was fitted so.
 
     Raises:
         ArtifactError: it is missing, damaged, of a newer format, or of another base model.
@@ -449,7 +452,9 @@ def load(path: str | Path, *, device: str = "auto", predict_from: str | None = N
     where = choose_device(device)
     if predict_from is not None and predict_from not in MIXES:
         raise unknown_name("source of answers", predict_from, MIXES)
-    method, contents = load_artifact(Path(path))
+    method, contents = load_artifact(Path(path), device=device, trust_remote_code=trust_remote_code)
+    if method.backbone.is_placed:  # the rest goes where its first layer is
+        where = next(method.backbone.model.parameters()).device
     if predict_from is not None:
         if not isinstance(method, PredGen):
             raise ConfigError(

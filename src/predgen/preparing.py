@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from predgen.columns import check_inputs, infer_inputs, leak_warnings
 from predgen.config import DataSettings, FieldSettings
 from predgen.data import Splits, load_splits
 from predgen.errors import ConfigError, explain, unknown_name
-from predgen.label_sets import LabelSet
+from predgen.label_sets import LabelSet, delimiter_of, is_empty, items_of
 from predgen.records import Field, Record, Target, field_values, fields_of, joined_values, parse_cells, refuse_missing
 from predgen.tables import TableLike, require_columns, row_numbers
 from predgen.target_rules import infer_kind, infer_label, infer_number, infer_set
@@ -20,6 +20,8 @@ from predgen.targets import Cell, Kind, Label, Number, is_missing, label_key
 from predgen.template import Template
 
 log = logging.getLogger("predgen")
+
+DefaultTemplate = Callable[[Sequence[str], str], Template]
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,16 @@ class Prepared:
         return digest.hexdigest()
 
 
-def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
+def prepare(
+    settings: DataSettings, source: TableLike, seed: int, *, default_template: DefaultTemplate = Template.default
+) -> Prepared:
     """Reads, splits and checks a table, and says what was inferred.
 
     Args:
         settings: which columns, which split.
         source: the table; `settings.data` where it is a path or a hub id.
         seed: of the split.
+        default_template: makes the prompt of the input columns and the target's name where the settings have none.
 
     Raises:
         DataError: a cell, a row or a column is not what it must be.
@@ -81,7 +86,7 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
     target, train_values = prepare_target(settings, splits.train, columns)
     if len(all_rows) > len(splits.train):
         for field, column in zip(fields_of(target).values(), columns, strict=True):
-            if isinstance(field, Label):
+            if not isinstance(field, Number):
                 _warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
     inputs = settings.inputs
     if settings.template is not None:
@@ -98,7 +103,7 @@ def prepare(settings: DataSettings, source: TableLike, seed: int) -> Prepared:
         for column in columns:
             if column in inputs:
                 raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
-        template = Template.default(inputs, "; ".join(columns))
+        template = default_template(inputs, "; ".join(columns))
     for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
             require_columns(part, template.fields)
@@ -287,9 +292,13 @@ def _capped(splits: Splits, max_train_rows: int | None, max_eval_rows: int | Non
     return Splits(train, validation, test, how, splits.calibration)
 
 
-def _warn_of_lost_labels(target: Label, cells: Sequence[Cell], num_rows: int) -> None:
+def _warn_of_lost_labels(target: Label | LabelSet, cells: Sequence[Cell], num_rows: int) -> None:
     """Warns of labels that the first rows lack, as those of a sorted table do."""
     known = {label_key(value) for value in target.values}
+    if isinstance(target, LabelSet):
+        # By the delimiter of all rows: the first ones may hold no set of two labels.
+        delimiter = delimiter_of(cells)
+        cells = [item for cell in cells if not is_empty(cell) for item in items_of(cell, delimiter, target.empty)]
     lost = sorted({label_key(cell) for cell in cells if not is_missing(cell)} - known)
     if lost:
         log.warning(

@@ -11,6 +11,10 @@ from typing import Any
 
 from predgen.errors import TemplateError, explain, unknown_name
 
+# What a rendered prompt has where the template has `<sep>`: the backbone puts its own separator there, or a line break.
+SEPARATOR = "\x1e"
+SEPARATOR_MARK = "<sep>"
+
 # From a list of texts: for each, its token ids and the (start, end) of each token in the text's characters.
 Tokenize = Callable[[list[str]], list[tuple[list[int], list[tuple[int, int]]]]]
 
@@ -21,7 +25,7 @@ _PIECE = re.compile(r"(?P<escaped>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<text>[^{}
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt with `{column}` fields; `{{` and `}}` stand for braces.
+    """A prompt with `{column}` fields; `{{` and `}}` stand for braces, `<sep>` for the model's own separator of texts.
 
     Attributes:
         text: the template.
@@ -86,12 +90,22 @@ class Template:
             raise TemplateError("Expected at least one input column, found none. Name them with --inputs.")
         if any("{" in name or "}" in name for name in inputs):
             raise TemplateError("Expected column names without braces. Rename the column and use it again.")
+        if any(SEPARATOR_MARK in name for name in (*inputs, target)):
+            raise TemplateError(f"Expected column names without {SEPARATOR_MARK}. Rename the column and use it again.")
         lines = [f"{{{inputs[0]}}}"] if len(inputs) == 1 else [f"{name}: {{{name}}}" for name in inputs]
         return cls("\n".join([*lines, f"{escape(target)}:"]), tuple(inputs))
 
+    @classmethod
+    def texts_alone(cls, inputs: Sequence[str]) -> "Template":
+        """Returns the input columns with separators between them, as models that read pairs of texts know them."""
+        return cls(SEPARATOR_MARK.join(f"{{{name}}}" for name in inputs), cls.default(inputs, "").fields)
+
     def render(self, row: Mapping[str, Any]) -> str:
         """Returns the prompt of a row."""
-        return self._fill({field: str(row[field]).strip() for field in self.fields})
+        return self._fill(self._cells(row))
+
+    def _cells(self, row: Mapping[str, Any]) -> dict[str, str]:
+        return {field: str(row[field]).replace(SEPARATOR, " ").strip() for field in self.fields}
 
     def _fill(self, cells: Mapping[str, str]) -> str:
         return "".join(text if field is None else cells[field] for text, field in _pieces(self.text))
@@ -128,7 +142,7 @@ class Template:
                     fix="Shorten the template, or raise --set max_prompt_tokens=… as far as the model goes.",
                 )
             )
-        cells = {field: str(row[field]).strip() for field in self.fields}
+        cells = self._cells(row)
         uses = Counter(field for _, field in _pieces(self.text))
         spans = dict(zip(cells, (offsets for _, offsets in tokenize(list(cells.values()))), strict=True))
         budget = max_tokens - alone
@@ -155,7 +169,8 @@ def _pieces(text: str) -> list[tuple[str, str | None]]:
     for match in _PIECE.finditer(text):
         if match["brace"]:
             raise ValueError(f"a single '{match['brace']}' at character {match.start() + 1}")
-        pieces.append((match["escaped"][0] if match["escaped"] else match["text"] or "", match["field"]))
+        text = match["escaped"][0] if match["escaped"] else match["text"] or ""
+        pieces.append((text.replace(SEPARATOR_MARK, SEPARATOR), match["field"]))
     return pieces
 
 

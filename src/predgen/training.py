@@ -105,6 +105,8 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
             callbacks=[_Epochs(), _EvaluateAtEnd(), EarlyStoppingCallback(settings.patience)],
         )
         self.remove_callback(PrinterCallback)
+        if method.backbone.is_placed:  # on several devices, perhaps, but never copied to each of them
+            self.args._n_gpu = min(self.args.n_gpu, 1)
         # The loss is a mean over the examples of the whole accumulated batch already.
         self.loss_is_scaled_for_ga = True
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
-from predgen.backbones import find_source, width_of
+from predgen.backbones import width_of
 from predgen.config import RunConfig, build_config
 from predgen.errors import DivergenceError, TrainingError
-from predgen.fitting import fit_prepared
+from predgen.fitting import fit_prepared, source_of
 from predgen.metrics import higher_is_better
 from predgen.preparing import Prepared
 from predgen.runs import Finished
@@ -82,7 +82,7 @@ def tune(
 
 def _defaults(config: RunConfig) -> dict[str, float]:
     """Returns the searched settings with their defaults; the generator has no heads."""
-    width = width_of(find_source(config.model.backbone, config.model.revision))
+    width = width_of(source_of(config))
     rate = config.train.learning_rate or default_learning_rate(config.model.peft, width)
     found = {"train.learning_rate": rate}
     if config.model.method != "generator":

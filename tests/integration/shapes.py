@@ -11,10 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerFast,
+)
 
+from predgen.backbones import Backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
@@ -42,6 +49,51 @@ _FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "bloom": {"n_layer": 2, "n_head": 2},
     "mpt": {"d_model": HIDDEN_SIZE, "n_heads": 2, "n_layers": 2, "max_seq_len": MAX_POSITIONS},
     "gemma2": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4},
+}
+_T5 = {"d_model": HIDDEN_SIZE, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+_BART = {"d_model": HIDDEN_SIZE, "d_ff": 32} | {
+    f"{part}_{name}": value
+    for part in ("encoder", "decoder")
+    for name, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 32))
+}
+_GEMMA = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "sliding_window": 4,
+}
+# Their shapes, and whether a tree is written in one forward of the decoder.
+ENCODER_DECODERS: dict[str, tuple[dict[str, Any], bool]] = {
+    "t5": (_T5, True),
+    "mt5": (_T5, True),
+    "umt5": (_T5, False),
+    "bart": (_BART, True),
+    "mbart": (_BART, True),
+    "pegasus": (_BART, True),
+    "marian": (_BART, True),
+    "t5gemma": ({"hidden_size": HIDDEN_SIZE}, True),
+}
+_BERT = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "max_position_embeddings": MAX_POSITIONS,
+}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "deberta": {**_BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "deberta-v2": {**_BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "mpnet": _BERT,
+    "distilbert": {"dim": HIDDEN_SIZE, "hidden_dim": 32, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 96},
+    "electra": {**_BERT, "embedding_size": HIDDEN_SIZE},
+    "albert": {**_BERT, "embedding_size": 8},
+    "modernbert": {**_BERT, "local_attention": 8, "global_attn_every_n_layers": 2},
 }
 WORDS = ("a", "good", "very", "bad", "film", "1", "2")
 _CORPUS = ["a good film 3.5", "a very good film", "a bad film 12.0", "good grief, what a film", "very bad 1313"]
@@ -101,7 +153,11 @@ def tiny_model(family: str, vocab_size: int, *, seed: int = 0, std: float = 0.5,
         **_FAMILY_SETTINGS.get(family, {}),
         **changes,
     }
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
+    return enlarged(AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings)), seed=seed, std=std)
+
+
+def enlarged(model: Any, *, seed: int = 0, std: float = 0.5) -> Any:
+    """Returns the model with large random weights, in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -109,6 +165,47 @@ def tiny_model(family: str, vocab_size: int, *, seed: int = 0, std: float = 0.5,
             is_gain = center and name.endswith("weight")
             parameter.normal_(1.0 if is_gain else 0.0, 0.1 if center else std, generator=generator)
     return model.eval()
+
+
+def tiny_encoder_decoder(family: str, tokenizer: Any, **changes: Any) -> Any:
+    """Returns an encoder-decoder language model of two layers each, as `tiny_model` does."""
+    own = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": 2}
+    settings = {**ENCODER_DECODERS[family][0], **changes}
+    if family == "t5gemma":
+        parts = {part: {**_GEMMA, "vocab_size": len(tokenizer), **own, **changes} for part in ("encoder", "decoder")}
+        config = AutoConfig.for_model(family, **parts, vocab_size=len(tokenizer), **own)
+        config.decoder_start_token_id = 2
+    else:
+        config = AutoConfig.for_model(
+            family, vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.pad_token_id, **own, **settings
+        )
+    return enlarged(AutoModelForSeq2SeqLM.from_config(config))
+
+
+def tiny_encoder(family: str, tokenizer: Any, **changes: Any) -> Any:
+    """Returns an encoder with the head of a masked language model, as most checkpoints have it."""
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **ENCODERS[family], **changes}
+    return enlarged(AutoModelForMaskedLM.from_config(AutoConfig.for_model(family, **settings)))
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    """Returns an uncased tokenizer of words and letters that frames texts as a BERT's does."""
+    specials = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    letters = [piece for letter in "abcdefghijklmnopqrstuvwxyz0123456789" for piece in (letter, f"##{letter}")]
+    pieces = [*specials, *letters, "-", ".", ",", ":", "good", "very", "bad", "film", "grief"]
+    tokenizer = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
 
 
 def tiny_backbone(family: str = "llama", *, plain: bool = False, seed: int = 0, **changes: Any) -> DecoderOnlyBackbone:
@@ -131,7 +228,7 @@ def save_model(folder: Path, model: Any, tokenizer: Any | None) -> str:
     return str(folder)
 
 
-def tiny_method(name: str, backbone: DecoderOnlyBackbone, target: Target, *, seed: int = 0, **settings: Any) -> Method:
+def tiny_method(name: str, backbone: Backbone, target: Target, *, seed: int = 0, **settings: Any) -> Method:
     """Returns a method over a backbone, with heads that the seed decides."""
     torch.manual_seed(seed)
     made = {"predictor": Predictor, "generator": Generator, "predgen": PredGen}[name]
@@ -181,7 +278,7 @@ def count_forwards(model: Any, run: Callable[[], object]) -> int:
 # ---- references
 
 
-def all_paths(backbone: DecoderOnlyBackbone, target: Target) -> dict[tuple[int, ...], Any]:
+def all_paths(backbone: Backbone, target: Target) -> dict[tuple[int, ...], Any]:
     """Returns the token ids of every value of a target, the end token included, and the value."""
     if isinstance(target, Label):
         ids = backbone.word_ids(target.words)

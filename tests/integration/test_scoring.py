@@ -85,7 +85,7 @@ def test_the_scores_of_all_targets_equal_one_by_one_unpadded_scores(
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "mistral", "gemma2"])
 def test_a_tree_has_the_gradients_of_its_branches(family: str, checkpointing: bool) -> None:
     found = []
     for masks in (True, False):
@@ -115,7 +115,7 @@ def test_many_rows_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_forwards(backbone.model, lambda: score_all(backbone, read(backbone, prompts), trie)) == 2
 
 
-@pytest.mark.parametrize(("family", "masks"), [("llama", True), ("mistral", False), ("bloom", False), ("mpt", False)])
+@pytest.mark.parametrize(("family", "masks"), [("llama", True), ("mistral", True), ("bloom", False), ("mpt", False)])
 def test_a_tree_is_masked_only_where_that_is_exact(family: str, masks: bool) -> None:
     backbone = tiny_backbone(family)
     backbone.choose_road()

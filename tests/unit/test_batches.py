@@ -62,6 +62,18 @@ class Letters(Backbone):
     def text_of(self, ids: Sequence[int]) -> str:
         raise AssertionError("batching runs no model and reads no text")
 
+    def prompt_states(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def freeze_writer(self) -> None:
+        raise AssertionError("batching trains nothing")
+
+    def longest_prompt(self, num_target: int) -> int:
+        raise AssertionError("batching cuts nothing")
+
+    def add_token(self, piece: str) -> int:
+        raise AssertionError("these letters are all there")
+
 
 def order_of(lengths: Sequence[int], batch_size: int = 4, seed: int = 0, epoch: int = 0) -> list[int]:
     sampler = BucketSampler(lengths, batch_size, seed)

@@ -133,6 +133,9 @@ def test_labels_that_the_first_rows_lack_are_told(caplog: pytest.LogCaptureFixtu
     caplog.clear()
     prepare(DataSettings(data="a.csv", target="y", max_train_rows=44), rows, 0)
     assert "lack labels" not in caplog.text
+    sets = rows.assign(y=["bird|cat"] * 20 + ["cat|bird"] * 20 + ["dog|cat"] * 20)
+    prepare(DataSettings(data="a.csv", target="y", max_train_rows=30), sets, 0)
+    assert "The first 30 training rows lack labels that others have (dog)" in caplog.text
 
 
 def test_the_fingerprint_follows_the_rows_the_target_and_the_template() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import TemplateError, UnknownNameError
-from predgen.template import Template, Tokenize
+from predgen.template import SEPARATOR, Template, Tokenize
 
 PROPERTY = settings(max_examples=150)
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
@@ -81,6 +81,12 @@ def test_the_default_names_several_columns_and_ends_with_the_target(names: list[
     assert template.render(row) == "\n".join([*lines, f"{target}:"])
 
 
+def test_the_default_cannot_name_columns_with_a_separator() -> None:
+    for names, target in ((["a", "b<sep>c"], "y"), (["a"], "y<sep>")):
+        with pytest.raises(TemplateError, match="column names without <sep>"):
+            Template.default(names, target)
+
+
 @pytest.mark.parametrize("names", [["a{b"], ["a", "b}"]])
 def test_the_default_cannot_name_columns_with_braces(names: list[str]) -> None:
     with pytest.raises(TemplateError, match=r"column names without braces\. Rename"):
@@ -90,6 +96,28 @@ def test_the_default_cannot_name_columns_with_braces(names: list[str]) -> None:
 def test_the_default_needs_a_column() -> None:
     with pytest.raises(TemplateError, match=r"at least one input column, found none\. Name them with --inputs"):
         Template.default([], "y")
+
+
+def test_separators_stand_where_the_template_has_them_and_nowhere_else() -> None:
+    row = {"a": f"one{SEPARATOR}two", "b": "<sep>"}
+    found = Template.parse("{a}<sep>Title: {b}<sep>", list(row)).render(row)
+    assert found == f"one two{SEPARATOR}Title: <sep>{SEPARATOR}"
+    alone = Template.texts_alone(["a", "b"])
+    assert (alone.text, alone.fields) == ("{a}<sep>{b}", ("a", "b"))
+    assert Template.parse(alone.text, ["a", "b"]) == alone
+    assert Template.texts_alone(["a"]).text == "{a}"
+    with pytest.raises(TemplateError, match="column names without braces"):
+        Template.texts_alone(["a{"])
+
+
+@PROPERTY
+@given(cells=st.lists(WORDS, min_size=2, max_size=3), longest=st.integers(4, 20))
+def test_a_pair_is_cut_inside_its_texts_and_keeps_its_separators(cells: list[str], longest: int) -> None:
+    tokenize, texts_of = tokenizer(rf"\w+|{SEPARATOR}")
+    names = [f"c{place}" for place in range(len(cells))]
+    (ids,), _ = Template.texts_alone(names).prompts([dict(zip(names, cells, strict=True))], tokenize, longest)
+    assert len(ids) <= longest
+    assert texts_of(ids).count(SEPARATOR) == len(cells) - 1
 
 
 def test_an_unknown_field_is_answered_with_the_nearest_column() -> None:

@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from predgen.errors import BackboneError
 
 # Rows that the plain road of a tree writes at once.
 EXPANDED_ROWS = 512
@@ -27,12 +29,12 @@ class Memory:
         prompt_mask: which of them are prompt tokens and not padding.
         state: H[0], the state that predicts the next token.
         logits: the logits of the next token.
-        tokens: all tokens so far, padded.
+        tokens: all tokens that the writing part of the model has seen so far, padded.
         mask: which of them are not padding.
         cache: the backbone's own; None on the plain road.
     """
 
-    prompt_states: Float[Tensor, "batch prompt hidden"]
+    prompt_states: Float[Tensor, "batch prompt prompt_hidden"]
     prompt_mask: Bool[Tensor, "batch prompt"]
     state: Float[Tensor, "batch hidden"]
     logits: Float[Tensor, "batch vocab"]
@@ -75,17 +77,29 @@ class Backbone(nn.Module, ABC):
     Attributes:
         model: the Hugging Face model, or its PEFT wrapper.
         tokenizer: the Hugging Face tokenizer.
-        hidden_size: size of its states.
-        max_positions: the most tokens that prompt and target may have together.
+        hidden_size: size of the states of written tokens.
+        prompt_size: size of the states of prompt tokens.
+        end_id: the token that ends a target.
         added_token_ids: tokens that had to be added to write the target.
+        is_placed: whether the model was put on its devices when it was loaded, and stays there.
+        pooling: what a head over the prompt reads best: the state of its last token where no token sees those after it,
+            their mean elsewhere.
     """
 
     model: Any
     tokenizer: Any
     hidden_size: int
-    max_positions: int
+    prompt_size: int
     end_id: int
     added_token_ids: list[int]
+    is_placed: bool = False
+    pooling: Literal["last", "mean"]
+
+    @abstractmethod
+    def prompt_states(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch prompt prompt_hidden"]:
+        """Returns the last layer's states of a batch of prompts: all that a method that writes nothing needs."""
 
     @abstractmethod
     def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
@@ -147,6 +161,37 @@ class Backbone(nn.Module, ABC):
     def detach(self, memory: Memory) -> Memory:
         """Returns the memory without its graph of gradients."""
 
+    @property
+    def frame(self) -> dict[str, Any]:
+        """What stands around prompts and before targets, as JSON holds it; nothing for models without such tokens."""
+        return {}
+
+    def use_frame(self, frame: dict[str, Any]) -> None:
+        """Puts around prompts and before targets what `frame` had."""
+
+    def start_writer(self) -> None:
+        """Draws what is not pretrained of the part that writes, from torch's random state; nothing for most models."""
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Returns the parameters that are not pretrained, which learn at the heads' rate."""
+        return []
+
+    def checkpoint_activations(self) -> None:
+        """Lets the model compute its activations again in the backward pass instead of keeping them.
+
+        Raises:
+            BackboneError: it cannot.
+        """
+        raise BackboneError("Expected a model that can checkpoint its activations, found one that cannot.")
+
+    @abstractmethod
+    def freeze_writer(self) -> None:
+        """Keeps what only writing needs from being trained, or it would wait for gradients that never come."""
+
+    @abstractmethod
+    def longest_prompt(self, num_target: int) -> int:
+        """Returns the most tokens that a prompt may have before a target of some tokens."""
+
     @abstractmethod
     def collate(
         self, prompts: Sequence[Sequence[int]]
@@ -166,8 +211,22 @@ class Backbone(nn.Module, ABC):
         """Returns the tokens of each label's word, all with or all without a leading space."""
 
     @abstractmethod
+    def add_token(self, piece: str) -> int:
+        """Returns the id of a token that the vocabulary lacked, with a row of its own in the embeddings."""
+
+    @abstractmethod
     def text_of(self, ids: Sequence[int]) -> str:
         """Returns the text of written tokens."""
+
+
+def compact(
+    tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"], *, left: bool = False
+) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
+    """Returns the tokens that the mask keeps, in their order, padded on the right, or on the left."""
+    length = int(mask.sum(dim=1).max())
+    order = (mask if left else ~mask).to(torch.int8).argsort(dim=1, stable=True)
+    order = order[:, -length:] if left else order[:, :length]
+    return tokens.gather(1, order), mask.gather(1, order)
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Decoder-only language models over their key/value cache."""
 
-import copy
 import inspect
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +9,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from predgen.backbones.base import Backbone, Memory, TreeWritten, Written, dropout_off
+from predgen.backbones.base import Memory, TreeWritten, Written, compact, dropout_off
+from predgen.backbones.caches import fork
+from predgen.backbones.hugging_face import HuggingFaceBackbone, max_positions_of, positions_of, relative_difference
+from predgen.backbones.reaches import Reaches
+from predgen.backbones.self_check import Sample, read_sample, tree_disagreement, write_sample
 from predgen.errors import BackboneError
 
-# Largest relative difference of states between the cached road and one plain forward that counts as equal.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 1e-1}
-UNLIMITED_POSITIONS = 1_000_000
+# The longest window or chunk that the check at load looks beyond; of longer ones the config is believed.
+CHECKED_REACH = 64
 
 
-class DecoderOnlyBackbone(Backbone):
+class DecoderOnlyBackbone(HuggingFaceBackbone):
     """A causal language model; prompts are padded on the left, targets on the right.
 
     There are two roads to the same states. The cached one reads the prompt once and writes over its key/value
-    cache; the plain one runs the whole text each time, for models without such a cache and under gradient
-    checkpointing, which cannot keep one.
+    cache. The plain one runs the whole text each time, padded on the right and without any mask, as the model itself
+    would run each row: it is exact for every causal model, also those that keep no such cache (Mamba). Under gradient
+    checkpointing, which cannot keep a cache, the first road does without it.
 
     Args:
         model: a Hugging Face causal language model.
@@ -32,58 +34,76 @@ class DecoderOnlyBackbone(Backbone):
         plain: always take the plain road.
 
     Attributes:
-        masks_trees: whether a tree is written in one forward under a 4-D mask. Not with sliding windows, which such a
-            mask would have to know.
+        masks_trees: whether a tree is written in one forward under a 4-D mask, which also says which tokens are in the
+            windows of a row with padding in its middle.
         linear_head: whether logits are a linear map of the last states, so that some of them can be had without the
             others.
     """
 
+    pads_left = True
+    pooling = "last"
+
     def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
-        super().__init__()
-        self.model = model
-        self.tokenizer = tokenizer
-        self.plain = plain
-        self.masks_trees = not plain and not _has_windows(model.config)
-        self.linear_head = False
+        super().__init__(model, tokenizer)
         config = model.config.get_text_config()
-        self.hidden_size = int(config.hidden_size)
-        self.max_positions = _max_positions(config, tokenizer)
-        self.added_token_ids: list[int] = []
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._keeps_logits = "logits_to_keep" in parameters
-        # A special token that was added to the tokenizer alone has no row in the model.
-        rows = model.get_input_embeddings().weight.shape[0]
-        eos_id, pad_id = (
-            token if token is not None and token < rows else None
-            for token in (tokenizer.eos_token_id, tokenizer.pad_token_id)
-        )
+        self._reaches = Reaches.of(config)
+        self.plain = plain or "past_key_values" not in parameters or _needs_indexes(config)
+        self.masks_trees = not self.plain and self._reaches is not None
+        # Whether the model's own 2-D mask is right where a row has padding in its middle.
+        self._takes_gaps = self._reaches is not None and self._reaches.all_full
+        self.linear_head = False
+        if getattr(config, "rescale_every", 0):
+            config.rescale_every = 0  # RWKV halves its weights in evaluation, to spare numbers of 16 bits
+        self.hidden_size = self.prompt_size = int(config.hidden_size)
+        self.max_positions = max_positions_of(config, tokenizer)
+        eos_id = self.special_id("eos_token_id")
         self.end_id = eos_id if eos_id is not None else self.add_token(tokenizer.eos_token or "<|end|>")
         # Padding is masked everywhere, so any token may stand for it; it is never read as the end token.
-        self.pad_id = next(token for token in (pad_id, 0, 1) if token is not None and token != self.end_id)
-        self._prompt_prefix = _prompt_prefix(tokenizer)
+        choices = (self.special_id("pad_token_id"), 0, 1)
+        self.pad_id = next(token for token in choices if token is not None and token != self.end_id)
+        self._prefix, self._suffix = _prompt_prefix(tokenizer), []
 
     # ---- states and logits
+
+    def prompt_states(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch prompt hidden"]:
+        """Returns the last layer's states of a batch of prompts."""
+        return self._whole(tokens, mask, None, num_new=1)[0]
 
     def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
         """Returns the memory of a batch of prompts, with gradients if they are on."""
         cache = None if self._plain_now() else DynamicCache()
-        states, logits = self._forward(tokens, mask.long(), _positions(mask), cache, keep=1)
+        states, logits = self._whole(tokens, mask, cache, num_new=1)
         return Memory(states, mask, states[:, -1], logits[:, -1], tokens, mask, cache)
 
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
         """Returns the states and logits of tokens written over a memory, which stays as it is."""
         all_tokens = torch.cat([memory.tokens, tokens], dim=1)
         all_mask = torch.cat([memory.mask, mask], dim=1)
-        positions = _positions(all_mask)
         num_new = tokens.shape[1]
-        if memory.cache is None:
-            states, logits = self._forward(all_tokens, all_mask.long(), positions, None, keep=num_new)
-            cache = None
-            states = states[:, -num_new:]
+        gaps = not self.plain and (memory.cache is None or not self._takes_gaps) and _has_gaps(memory.mask, mask)
+        if memory.cache is not None and (not gaps or self.masks_trees):
+            cache = fork(memory.cache)
+            positions = positions_of(all_mask)
+            own = positions[:, -num_new:]
+            sees: Tensor | dict[str, Tensor] = all_mask.long()
+            if gaps:  # the model counts its windows by index, which is no position here
+                sees = self._masks(_up_to_itself(all_mask)[:, -num_new:], own, positions, memory.state.dtype)
+            states, logits = self._forward(tokens, sees, own, cache, keep=num_new)
+        elif gaps:
+            cache = None if memory.cache is None else DynamicCache()
+            all_tokens, all_mask = compact(all_tokens, all_mask, left=True)
+            parts = self._whole(all_tokens, all_mask, cache, num_new=num_new)
+            places = torch.arange(num_new, device=tokens.device) - mask.sum(dim=1, keepdim=True)  # from the right
+            states, logits = (_picked(part, (part.shape[1] + places).clamp(max=part.shape[1] - 1)) for part in parts)
         else:
-            cache = _fork(memory.cache)
-            states, logits = self._forward(tokens, all_mask.long(), positions[:, -num_new:], cache, keep=num_new)
+            cache = None
+            states, logits = self._whole(all_tokens, all_mask, cache, num_new=num_new)
+            states = states[:, -num_new:]
         states = torch.cat([memory.state.unsqueeze(1), states], dim=1)
         logits = torch.cat([memory.logits.unsqueeze(1), logits], dim=1)
         # What comes next follows each row's last token, not its padding; a row without a token is where it was.
@@ -103,33 +123,62 @@ class DecoderOnlyBackbone(Backbone):
     ) -> TreeWritten:
         """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
-        One forward writes all of it: a 4-D mask lets each node see the memory and its ancestors. Models that do not
-        take such a mask write each branch as a row of its own.
+        One forward writes all of it: a 4-D mask lets each node see the memory and its ancestors, as far as each layer
+        sees. Models that do not take such a mask write each branch as a row of its own.
         """
         if not self.masks_trees:
             return super().write_tree(memory, tokens, depths, ancestors, vocabulary)
         num_nodes = tokens.shape[1]
         positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + depths
+        key_positions = torch.cat([positions_of(memory.mask), positions], dim=1)
         sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
         if memory.cache is None:
             # Prompt and nodes go through one forward; each prompt token sees those up to itself.
-            length = memory.tokens.shape[1]
-            causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-            own = (causal & memory.mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=tokens.device)
-            sees = torch.cat([nn.functional.pad(own, (0, num_nodes)), sees], dim=1)
-            tokens = torch.cat([memory.tokens, tokens], dim=1)
-            positions = torch.cat([_positions(memory.mask), positions], dim=1)
+            sees = torch.cat([nn.functional.pad(_up_to_itself(memory.mask), (0, num_nodes)), sees], dim=1)
+            tokens, positions = torch.cat([memory.tokens, tokens], dim=1), key_positions
             cache = None
         else:
-            cache = _fork(memory.cache)
-        dtype = memory.state.dtype
-        scores = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
+            cache = fork(memory.cache)
         some = vocabulary is not None and self.linear_head
-        states, logits = self._forward(tokens, scores.unsqueeze(1), positions, cache, keep=1 if some else num_nodes)
+        masks = self._masks(sees, positions, key_positions, memory.state.dtype)
+        states, logits = self._forward(tokens, masks, positions, cache, keep=1 if some else num_nodes)
         states = states[:, -num_nodes:]
         if vocabulary is not None:
             logits = self._some_logits(states, vocabulary) if some else logits[..., vocabulary]
         return TreeWritten(states, logits)
+
+    def _masks(
+        self,
+        sees: Bool[Tensor, "batch query key"],
+        positions: Int[Tensor, "batch query"],
+        key_positions: Int[Tensor, "batch key"],
+        dtype: torch.dtype,
+    ) -> Tensor | dict[str, Tensor]:
+        assert self._reaches is not None  # or `masks_trees` is not set
+        return self._reaches.masks(sees, positions, key_positions, dtype)
+
+    def _whole(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        mask: Bool[Tensor, "batch length"],
+        cache: DynamicCache | None,
+        num_new: int,
+    ) -> tuple[Float[Tensor, "batch length hidden"], Float[Tensor, "batch new vocab"]]:
+        """Returns the last states of whole texts, and the logits of their last columns.
+
+        Args:
+            tokens: the texts, padded on the left; anywhere if the road is plain.
+            mask: which tokens are not padding.
+            cache: an empty one to fill, if one is wanted.
+            num_new: how many columns' logits are needed.
+        """
+        positions = positions_of(mask)
+        if not self.plain:
+            return self._forward(tokens, mask.long(), positions, cache, keep=num_new)
+        # A token's position is its index now, and no token sees the padding after it.
+        wanted, places = positions[:, -num_new:].unique(return_inverse=True)
+        states, logits = self._forward(compact(tokens, mask)[0], None, None, None, keep=wanted)
+        return _picked(states, positions), _picked(logits, places)
 
     def _some_logits(
         self, states: Float[Tensor, "batch node hidden"], vocabulary: Int[Tensor, " kept"]
@@ -139,53 +188,25 @@ class DecoderOnlyBackbone(Backbone):
         bias = None if head.bias is None else head.bias[vocabulary]
         return nn.functional.linear(states, head.weight[vocabulary], bias)
 
-    def take(self, memory: Memory, rows: Int[Tensor, " taken"]) -> Memory:
-        """Returns the memory of some of its rows, in the order given; a row may be taken several times."""
-        cache = memory.cache
-        if cache is not None:
-            cache = _fork(cache)
-            for layer in cache.layers:
-                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
-        parts = {
-            name: getattr(memory, name)[rows]
-            for name in ("prompt_states", "prompt_mask", "state", "logits", "tokens", "mask")
-        }
-        return Memory(**parts, cache=cache)
-
-    def detach(self, memory: Memory) -> Memory:
-        """Returns the memory without its graph of gradients."""
-        cache = memory.cache
-        if cache is not None:
-            cache = _fork(cache)
-            for layer in cache.layers:
-                layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
-        return replace(
-            memory,
-            prompt_states=memory.prompt_states.detach(),
-            state=memory.state.detach(),
-            logits=memory.logits.detach(),
-            cache=cache,
-        )
-
     def _forward(
         self,
         tokens: Int[Tensor, "batch new"],
-        mask: Tensor,
-        positions: Int[Tensor, "batch new"],
+        mask: Tensor | dict[str, Tensor] | None,
+        positions: Int[Tensor, "batch new"] | None,
         cache: DynamicCache | None,
-        keep: int,
+        keep: int | Int[Tensor, " kept"],
     ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch keep vocab"]]:
-        """Returns the last states of the new tokens, and the logits of the last `keep` of them.
+        """Returns the last states of the new tokens, and the logits of some of them.
 
         Args:
             tokens: the new tokens.
             mask: 1 for tokens and 0 for padding, shape (batch, length); or what is added to the attention's scores,
-                shape (batch, 1, new, length).
-            positions: of the new tokens.
+                shape (batch, 1, new, length), of all layers or of each kind; None if each token sees all before it.
+            positions: of the new tokens; None if they are their indexes.
             cache: what was read before; None if nothing was.
-            keep: how many logits are needed.
+            keep: how many logits are needed, or the indexes of the tokens that they follow.
         """
-        extra: dict[str, Any] = {"position_ids": positions} if self._takes_positions else {}
+        extra: dict[str, Any] = {"position_ids": positions} if self._takes_positions and positions is not None else {}
         if self._keeps_logits:
             extra["logits_to_keep"] = keep
         output = self.model(
@@ -196,7 +217,12 @@ class DecoderOnlyBackbone(Backbone):
             output_hidden_states=True,
             **extra,
         )
-        return output.hidden_states[-1], output.logits[:, -keep:]
+        logits = output.logits
+        if isinstance(keep, int):
+            logits = logits[:, -keep:]
+        elif not self._keeps_logits:
+            logits = logits[:, keep]
+        return output.hidden_states[-1], logits
 
     def _plain_now(self) -> bool:
         # Under gradient checkpointing a cache comes back empty, with only a warning.
@@ -204,69 +230,17 @@ class DecoderOnlyBackbone(Backbone):
             self.training and any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules())
         )
 
-    # ---- tokens
+    # ---- limits, and what is trained
 
-    def collate(
-        self, prompts: Sequence[Sequence[int]]
-    ) -> tuple[Int[Tensor, "batch prompt"], Bool[Tensor, "batch prompt"]]:
-        """Returns prompts as one batch, padded on the left, and its mask."""
-        length = max(len(prompt) for prompt in prompts)
-        tokens = torch.full((len(prompts), length), self.pad_id, dtype=torch.long)
-        mask = torch.zeros(len(prompts), length, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            tokens[row, length - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-            mask[row, length - len(prompt) :] = True
-        return tokens, mask
+    def longest_prompt(self, num_target: int) -> int:
+        """Returns the most tokens that a prompt may have before a target of some tokens."""
+        return self.max_positions - num_target
 
-    def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Returns each text's tokens (the begin token first, if the model has one) and their spans of characters."""
-        if not texts:
-            return []
-        # The model's own limit is the template's affair: it cuts fields, the tokenizer would cut the template.
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
-        )
-        prefix = self._prompt_prefix
-        return [
-            (prefix + ids, offsets)
-            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
-
-    def symbol_id(self, character: str) -> int:
-        """Returns the one token of a digit, a sign or a point: the bare piece, the prefixed one, or an added one."""
-        vocabulary = self.tokenizer.get_vocab()
-        for piece in (character, f"▁{character}", f"##{character}", f"Ġ{character}"):
-            if piece in vocabulary:
-                return int(vocabulary[piece])
-        return self.add_token(character)
-
-    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        """Returns the tokens of each label's word, with a leading space if that takes no more tokens."""
-        spaced, bare = (
-            [self.tokenizer(space + word.strip(), add_special_tokens=False)["input_ids"] for word in words]
-            for space in (" ", "")
-        )
-        return spaced if sum(map(len, spaced)) <= sum(map(len, bare)) else bare
-
-    def text_of(self, ids: Sequence[int]) -> str:
-        """Returns the text of written tokens, up to the end token."""
-        kept = list(ids)
-        if self.end_id in kept:
-            kept = kept[: kept.index(self.end_id)]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
-
-    def add_token(self, piece: str) -> int:
-        """Returns the id of a token that the vocabulary lacked, with a row of its own in the embeddings."""
-        self.tokenizer.add_tokens([piece])
-        token = int(self.tokenizer.convert_tokens_to_ids(piece))
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        if token >= rows:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(token)  # the new row depends on its token alone: the same after a reload
-                self.model.resize_token_embeddings(token + 1, mean_resizing=False)
-        if token not in self.added_token_ids:
-            self.added_token_ids.append(token)
-        return token
+    def freeze_writer(self) -> None:
+        """Keeps an output matrix of its own from being trained."""
+        output = self.model.get_output_embeddings()
+        if output is not None and output.weight is not self.model.get_input_embeddings().weight:
+            output.requires_grad_(False)
 
     # ---- the check at load
 
@@ -279,102 +253,93 @@ class DecoderOnlyBackbone(Backbone):
                 causal. It would be silently wrong.
         """
         with dropout_off(self):
-            try:
-                disagreement = self._disagreement()
-            except Exception:  # a family that keeps another kind of memory breaks on this one (Mamba)
-                disagreement = float("inf")
-            if disagreement <= self._tolerance():
-                self.masks_trees = self.masks_trees and self._tree_disagreement() <= self._tolerance()
-                self.linear_head = self._head_disagreement() <= self._tolerance()
-                return
+            first = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+            state = self.model(input_ids=first, use_cache=False, output_hidden_states=True).hidden_states[-1]
+            self.hidden_size = self.prompt_size = state.shape[-1]  # OPT-350m makes its last states smaller
+            roads = ((self._takes_gaps, self.masks_trees), (False, self.masks_trees), (False, False))
+            for takes_gaps, masks in () if self.plain else roads:
+                self._takes_gaps, self.masks_trees = takes_gaps, masks
+                if self._agrees():
+                    self.masks_trees = masks and self._tree_disagreement() <= self.tolerance
+                    self.linear_head = self._head_disagreement() <= self.tolerance
+                    return
             self.plain, self.masks_trees = True, False
             disagreement = self._disagreement()
-        if not disagreement <= self._tolerance():
+        if not disagreement <= self.tolerance:
             raise BackboneError(
                 "Expected a causal language model whose states do not depend on padding or on later tokens, found "
                 f"{type(self.model).__name__}, whose states differ by {disagreement:.2g} (relative). "
                 "Choose a decoder-only model, such as a Llama, Qwen or GPT-2."
             )
 
-    def _tolerance(self) -> float:
-        return TOLERANCE.get(next(self.model.parameters()).dtype, 1e-3)
+    def _agrees(self) -> bool:
+        """Returns whether the road as it is set now is exact."""
+        try:
+            return self._disagreement() <= self.tolerance
+        except Exception:  # a family that keeps another kind of memory breaks on this one (LFM2)
+            return False
 
     def _disagreement(self) -> float:
         """Returns the largest relative difference between reading and writing padded rows, and plain forwards."""
-        generator = torch.Generator().manual_seed(0)
-        device = next(self.model.parameters()).device
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        prompts = [torch.randint(rows, (length,), generator=generator).tolist() for length in (7, 3)]
-        target = torch.randint(rows, (2, 3), generator=generator).to(device)
-        tokens, mask = (part.to(device) for part in self.collate(prompts))
-        memory = self.read(tokens, mask)
-        written = self.write(memory, target, torch.ones_like(target, dtype=torch.bool))
+        sample = self._sample()
         worst = 0.0
-        for row, prompt in enumerate(prompts):
-            alone = torch.cat([torch.tensor(prompt, device=device), target[row]]).unsqueeze(0)
+        for prompt, target, states in zip(sample.prompts, sample.targets, write_sample(self, sample), strict=True):
+            alone = torch.tensor([[*prompt, *target.tolist()]], device=self.device)
             # The model's own mask and positions, which some families count from another number than 0 (RoBERTa).
             reference = self.model(input_ids=alone, use_cache=False, output_hidden_states=True).hidden_states[-1]
-            expected = reference[0, len(prompt) - 1 :].float()
-            difference = (written.states[row].float() - expected).norm() / expected.norm()
-            worst = max(worst, float(difference)) if bool(difference == difference) else float("inf")
+            worst = max(worst, relative_difference(states, reference[0, len(prompt) - 1 :]))
         return worst
+
+    def _sample(self) -> Sample:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        reach = self._reaches.longest if self._reaches is not None else 0
+        return Sample.of(rows, rows, self.device, longer=reach if reach <= CHECKED_REACH else 0)
 
     def _head_disagreement(self) -> float:
         """Returns the largest relative difference between the logits and a linear map of the states."""
         head = self.model.get_output_embeddings()
-        if not self._keeps_logits or type(head) is not nn.Linear:
+        if not self._keeps_logits or type(head) is not nn.Linear or head.in_features != self.hidden_size:
             return float("inf")
         rows = self.model.get_input_embeddings().weight.shape[0]
         tokens = torch.randint(rows, (1, 5), generator=torch.Generator().manual_seed(2)).to(head.weight.device)
-        states, logits = self._forward(tokens, torch.ones_like(tokens), _positions(tokens >= 0), None, keep=5)
-        expected = logits[..., : len(head.weight)].float()
-        found = self._some_logits(states, torch.arange(expected.shape[-1], device=tokens.device)).float()
-        difference = float((found - expected).norm() / expected.norm())
-        return difference if difference == difference else float("inf")
+        states, logits = self._forward(tokens, torch.ones_like(tokens), positions_of(tokens >= 0), None, keep=5)
+        expected = logits[..., : len(head.weight)]
+        found = self._some_logits(states, torch.arange(expected.shape[-1], device=tokens.device))
+        return relative_difference(found, expected)
 
     def _tree_disagreement(self) -> float:
         """Returns the largest relative difference between a tree under its mask and its branches on their own."""
-        generator = torch.Generator().manual_seed(1)
-        device = next(self.model.parameters()).device
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        prompts = [torch.randint(rows, (length,), generator=generator).tolist() for length in (7, 3)]
-        tree = tuple(
-            part.expand(2, *part.shape).to(device)
-            for part in (
-                torch.randint(rows, (5,), generator=generator),
-                torch.tensor([1, 1, 2, 2, 2]),
-                torch.tensor(
-                    [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 1]]
-                ).bool(),
-            )
-        )
-        memory = self.read(*(part.to(device) for part in self.collate(prompts)))
-        expected = super().write_tree(memory, *tree).states.float()
-        try:
-            packed = replace(memory, cache=None)  # as under gradient checkpointing
-            found = [self.write_tree(one, *tree).states.float() for one in (memory, packed)]
-        except Exception:  # a family that takes no 4-D mask (Bloom)
-            return float("inf")
-        worst = max(float((one - expected).norm() / expected.norm()) for one in found)
-        return worst if worst == worst else float("inf")
+        sample = self._sample()
+        memory = read_sample(self, sample)
+        # Without a cache, as under gradient checkpointing.
+        return tree_disagreement(self, sample, [memory, replace(memory, cache=None)])
 
 
-def _has_windows(config: Any) -> bool:
-    """Returns whether some layer sees only the tokens near it."""
-    layers = DynamicCache(config=config.get_text_config()).layers
-    return any(getattr(layer, "is_sliding", False) for layer in layers)
+def _needs_indexes(config: Any) -> bool:
+    """Returns whether a model is right only where each token's index is its position, and no cache of ours is."""
+    recurrent = any(DynamicCache(config=config).is_linear)  # it reads its padding, and keeps another kind of memory
+    return recurrent or bool(getattr(config, "attn_temperature_tuning", False))  # Llama 4 scales by index
 
 
-def _positions(mask: Bool[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
-    """Returns each token's position among its row's tokens; padding gets 0 or its neighbor's."""
-    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+def _has_gaps(before: Bool[Tensor, "batch length"], mask: Bool[Tensor, "batch new"]) -> bool:
+    """Returns whether new tokens follow a row that has padding after its first token."""
+    full = before.long().argmax(dim=1) + before.sum(dim=1) == before.shape[1]
+    return bool((~full & mask.any(dim=1)).any())
 
 
-def _fork(cache: DynamicCache) -> DynamicCache:
-    """Returns a cache that shares the tensors so far and grows apart."""
-    fork = copy.copy(cache)
-    fork.layers = [copy.copy(layer) for layer in cache.layers]
-    return fork
+def _up_to_itself(mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length length"]:
+    """Returns which tokens each token sees: those up to itself; padding sees itself too, or its state is no number."""
+    length = mask.shape[1]
+    every = torch.ones(length, length, dtype=torch.bool, device=mask.device)
+    return (every.tril() & mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=mask.device)
+
+
+def _picked(
+    parts: Float[Tensor, "batch column size"], columns: Int[Tensor, "batch kept"]
+) -> Float[Tensor, "batch kept size"]:
+    """Returns each row's parts at its own columns."""
+    rows = torch.arange(len(parts), device=parts.device).unsqueeze(1)
+    return parts[rows, columns]
 
 
 def _prompt_prefix(tokenizer: Any) -> list[int]:
@@ -385,10 +350,3 @@ def _prompt_prefix(tokenizer: Any) -> list[int]:
     own = tokenizer("a")["input_ids"]
     # Some tokenizers name their end token as begin token and never write it (GPT-2); others write it (OPT).
     return [begin] if own[:1] == [begin] or begin != tokenizer.eos_token_id else []
-
-
-def _max_positions(config: Any, tokenizer: Any) -> int:
-    """Returns the most tokens that the model may see, by its config and its tokenizer."""
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-    limits.append(getattr(tokenizer, "model_max_length", None))
-    return min([int(limit) for limit in limits if limit and 0 < limit < UNLIMITED_POSITIONS] or [UNLIMITED_POSITIONS])

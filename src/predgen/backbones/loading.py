@@ -1,26 +1,54 @@
 """From a name to a backbone: hub ids, local folders, and the models that come with the package."""
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+import json
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 from transformers.utils import logging as transformers_logging
 
+from predgen.backbones.base import Backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.errors import BackboneError, unknown_name
+from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
+from predgen.backbones.encoder_only import EncoderOnlyBackbone
+from predgen.backbones.hugging_face import config_of
+from predgen.errors import BackboneError, ConfigError, unknown_name
+from predgen.template import Template
 
 BUILTIN = "builtin:"
 # Each model of the package and the version of it that is inside; a name without a version is the newest.
 BUILTIN_MODELS = {"builtin:nano": 2}
+ADAPTER_FILE = "adapter_config.json"
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
-OTHER_PATTERNS = ("*.json", "*.model", "*.txt")
+OTHER_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
+CODE_PATTERN = "*.py"
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+
+Quantization = Literal["8bit", "4bit"]
+Kind = type[DecoderOnlyBackbone] | type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone]
 
 
 @dataclass(frozen=True)
@@ -31,18 +59,21 @@ class Source:
         name: the id that was asked for; a model of the package has its version in it, such as builtin:nano@2.
         folder: the local folder that holds its files.
         revision: the hub's commit, if it came from there.
+        trusted: whether code that lies among its files may be run.
     """
 
     name: str
     folder: Path
     revision: str | None
+    trusted: bool = False
 
     def content_hash(self) -> str:
-        """Returns a SHA-256 over the names and bytes of the weights, the config and the tokenizer."""
+        """Returns a SHA-256 over the names and bytes of the weights, the config, the tokenizer and code that is run."""
         weights = _weight_files(self.folder)
         others = [self.folder / name for name in ("config.json", "tokenizer.json", "tokenizer.model", "vocab.json")]
+        code = sorted(self.folder.glob(CODE_PATTERN)) if self.trusted else []
         digest = hashlib.sha256()
-        for path in sorted(weights) + [path for path in others if path.exists()]:
+        for path in sorted(weights) + [path for path in others if path.exists()] + code:
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -54,21 +85,29 @@ def is_builtin(name: str) -> bool:
     return name.startswith(BUILTIN)
 
 
-def find_source(name: str, revision: str | None = None) -> Source:
+def find_source(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Source:
     """Returns where a backbone's files are, downloading them if it is a hub id.
 
+    Args:
+        name: hub id, local folder, or builtin:nano.
+        revision: the hub's commit, branch or tag.
+        trust_remote_code: let code among its files be run; never without being asked for.
+
     Raises:
-        BackboneError: there is no such folder and the hub does not give it, or the package has another version of it.
+        BackboneError: there is no such folder and the hub does not give it, the package has another version of it, or
+            it is an adapter and no model.
         UnknownNameError: no such model comes with the package.
     """
     if is_builtin(name):
         return _builtin(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
+        _refuse_adapter(folder, name)
         if not (folder / "config.json").exists():
             raise BackboneError(f"Expected a model folder with a config.json, found none in '{name}'.")
-        return Source(str(folder.resolve()), folder.resolve(), None)  # an artifact must find it from anywhere
-    return _download(name, revision)
+        # An artifact must find it from anywhere.
+        return Source(str(folder.resolve()), folder.resolve(), None, trust_remote_code)
+    return _download(name, revision, trust_remote_code)
 
 
 def _builtin(name: str) -> Source:
@@ -87,7 +126,7 @@ def _builtin(name: str) -> Source:
         return Source(f"{model}@{newest}", folder, None)
 
 
-def _download(name: str, revision: str | None) -> Source:
+def _download(name: str, revision: str | None, trusted: bool) -> Source:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -103,12 +142,16 @@ def _download(name: str, revision: str | None) -> Source:
             weights, local_only = WEIGHT_PATTERNS, True
         folder = Path(
             snapshot_download(
-                name, revision=revision, allow_patterns=[*OTHER_PATTERNS, *weights], local_files_only=local_only
+                name,
+                revision=revision,
+                allow_patterns=[*OTHER_PATTERNS, *weights, *([CODE_PATTERN] if trusted else [])],
+                local_files_only=local_only,
             )
         )
     except HFValidationError as error:
         raise BackboneError(
-            f"Expected a local folder, a hub id such as 'org/model', or {BUILTIN}nano, found '{name}'."
+            f"Expected a local folder, a hub id such as 'org/model', or {BUILTIN}nano, found '{name}'. Correct the "
+            "name, or put the folder back where it was."
         ) from error
     except Exception as error:  # the client raises its own, httpx's and the system's errors
         raise BackboneError(
@@ -116,7 +159,40 @@ def _download(name: str, revision: str | None) -> Source:
             f"hub did not give it ({type(error).__name__}). Check the name, the network and your access, or use "
             f"{BUILTIN}nano."
         ) from error
-    return Source(name, folder, folder.name)
+    _refuse_adapter(folder, name)
+    return Source(name, folder, folder.name, trusted)
+
+
+def _refuse_adapter(folder: Path, name: str) -> None:
+    """Refuses a PEFT adapter, which transformers would load its base model for.
+
+    Raises:
+        BackboneError: it is one.
+    """
+    file = folder / ADAPTER_FILE
+    if not file.exists():
+        return
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PromptLearningConfig
+
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        kind, base = str(found["peft_type"]), str(found["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackboneError(
+            f"Expected a readable {ADAPTER_FILE} in '{name}', found damage ({type(error).__name__}: {error}). Copy it "
+            "again, or name a whole model."
+        ) from error
+    if issubclass(PEFT_TYPE_TO_CONFIG_MAPPING.get(kind, object), PromptLearningConfig):
+        raise BackboneError(
+            f"Expected a whole model in '{name}', found an adapter of the kind {kind} over '{base}'. It learned tokens "
+            "or keys before the prompt, which the masks and positions of this library would silently pass by, and it "
+            f"cannot be merged. Use '{base}' itself."
+        )
+    raise BackboneError(
+        f"Expected a whole model in '{name}', found an adapter of the kind {kind} over '{base}'. Merge it first and "
+        "name the folder of the merged model, with the tokenizer beside it: "
+        "`peft.AutoPeftModelForCausalLM.from_pretrained(…).merge_and_unload().save_pretrained(…)`."
+    )
 
 
 def width_of(source: Source) -> int:
@@ -125,40 +201,106 @@ def width_of(source: Source) -> int:
     Raises:
         BackboneError: this version of transformers does not know the model.
     """
-    return int(_config_of(source).get_text_config().hidden_size)
+    return int(config_of(_config_of(source), "decoder").hidden_size)
 
 
-def load_backbone(source: Source, *, dtype: str = "float32") -> DecoderOnlyBackbone:
-    """Returns the backbone on the CPU, in evaluation mode, its road chosen and checked.
+def default_template(source: Source, inputs: Sequence[str], target: str) -> Template:
+    """Returns the prompt that a backbone reads best where the user gives none.
 
-    No code from a model repository is run.
+    A model that writes reads a line for each input column and the target's name; an encoder was trained on texts alone,
+    with its own separators between them.
+
+    Args:
+        source: the backbone's files.
+        inputs: the input columns.
+        target: what is predicted.
+
+    Raises:
+        BackboneError: it is no language model.
+    """
+    encoder = _kind_of(_config_of(source), source.name) is EncoderOnlyBackbone
+    return Template.texts_alone(inputs) if encoder else Template.default(inputs, target)
+
+
+def _kind_of(config: Any, name: str) -> Kind:
+    """Returns which kind of backbone a model is.
+
+    Raises:
+        BackboneError: it is no language model.
+    """
+    kind = config.model_type
+    if config.is_encoder_decoder and (
+        kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForSeq2SeqLM")
+    ):
+        return EncoderDecoderBackbone
+    sees_all = not config.is_encoder_decoder and not getattr(config, "is_decoder", False)
+    if sees_all and (kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForMaskedLM")):
+        return EncoderOnlyBackbone
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForCausalLM"):
+        return DecoderOnlyBackbone
+    raise BackboneError(
+        f"Expected a language model, found the kind '{kind}' in '{name}'. Choose a causal model such as a Llama, Qwen "
+        "or GPT-2, a sequence-to-sequence model such as a T5 or BART, or an encoder such as a BERT."
+    )
+
+
+def _has_code_for(config: Any, loader: str) -> bool:
+    """Returns whether a model brings its own class for a loader."""
+    return loader in (getattr(config, "auto_map", None) or {})
+
+
+def load_backbone(
+    source: Source,
+    *,
+    dtype: str = "float32",
+    device_map: str | None = None,
+    quantization: Quantization | None = None,
+    chat_template: bool = False,
+) -> Backbone:
+    """Returns the backbone in evaluation mode, its road chosen and checked.
+
+    No code from a model repository is run, unless the source is trusted.
 
     Args:
         source: where its files are.
-        dtype: type of its weights: float32, bfloat16 or float16.
+        dtype: type of its weights: float32, bfloat16, float16, or auto for the type that they are saved in.
+        device_map: where its layers go, as accelerate says it: `auto`, `balanced`, `sequential`, or one device for all;
+            the CPU if not given, to be moved later.
+        quantization: load the weights with 8 or 4 bits, by bitsandbytes; they stay where they are loaded.
+        chat_template: wrap each prompt as a user's message of an instruct model.
 
     Raises:
-        BackboneError: its files are damaged, or it is no causal language model.
+        BackboneError: its files are damaged, or it is no language model.
+        ConfigError: it cannot be loaded so on this machine.
     """
     config = _config_of(source)
-    if config.is_encoder_decoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise BackboneError(
-            f"Expected a decoder-only language model, found the kind '{config.model_type}' in '{source.name}'. "
-            "Choose a causal model, such as a Llama, Qwen or GPT-2."
-        )
+    kind = _kind_of(config, source.name)
     if not _weight_files(source.folder):
         raise BackboneError(f"Expected weights (*.safetensors or pytorch_model*.bin) in '{source.name}', found none.")
+    if device_map is not None:
+        _check_device_map(device_map)
+    placed: dict[str, Any] = {}
+    if quantization is not None:
+        placed["quantization_config"] = _quantization(quantization, dtype)
+    if device_map is not None or quantization is not None:
+        placed["device_map"] = device_map or "auto"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-        with _no_progress_bar():
-            model, report = AutoModelForCausalLM.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
+        with _quiet_loader():
+            model, report = _LOADERS[kind].from_pretrained(
                 source.folder,
-                dtype=getattr(torch, dtype),
-                attn_implementation=_attention(config),
-                trust_remote_code=False,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                attn_implementation=_attention(config, kind),
+                trust_remote_code=source.trusted,
                 output_loading_info=True,
+                **placed,
+                **_without_pooler(config, kind),
             )
     except Exception as error:  # the loaders raise nearly anything on damaged files
+        if quantization is not None and isinstance(error, ImportError | RuntimeError | AssertionError):
+            raise _not_quantized(quantization, error) from error
+        if not source.trusted and "trust_remote_code" in str(error):
+            raise _not_trusted(source) from error
         raise BackboneError(
             f"Expected readable weights and a tokenizer in '{source.name}', found damage ({type(error).__name__}: "
             f"{error}). Download or copy the model again."
@@ -179,46 +321,193 @@ def load_backbone(source: Source, *, dtype: str = "float32") -> DecoderOnlyBackb
             "tokenizer.json, as `AutoTokenizer.from_pretrained(...).save_pretrained(...)` does where it can."
         )
     try:
-        backbone = DecoderOnlyBackbone(model, tokenizer).eval()
+        backbone = kind(model, tokenizer).eval()
+        backbone.is_placed = bool(placed)
         backbone.choose_road()
     except BackboneError:
         raise
-    except Exception as error:  # a few causal models want more than tokens, or have no such config (XLNet)
+    except Exception as error:  # a few models want more than tokens, or have no such config
         raise BackboneError(
-            f"Expected a causal language model that runs on tokens alone, found {type(model).__name__} in "
-            f"'{source.name}', which fails ({type(error).__name__}: {error}). Choose a decoder-only model, such as a "
-            "Llama, Qwen or GPT-2."
+            f"Expected a language model that runs on tokens alone, found {type(model).__name__} in '{source.name}', "
+            f"which fails ({type(error).__name__}: {error}). Choose another, such as a Llama, a T5 or a BERT."
         ) from error
+    if chat_template:
+        backbone.use_chat_template()
     return backbone
+
+
+def _check_device_map(name: str) -> None:
+    """Refuses a device map that accelerate does not know, or of a device that is not there.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    device = re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", name)
+    if device is None and name not in DEVICE_MAPS:
+        raise ConfigError(
+            f"Expected a device map among {', '.join(DEVICE_MAPS)}, or one device such as cuda:0, found '{name}'. "
+            "Correct device_map, or leave it out."
+        )
+    missing = device is not None and (
+        (device[1] == "cuda" and not torch.cuda.is_available())
+        or (device[1] == "mps" and not torch.backends.mps.is_available())
+    )
+    if missing:
+        raise ConfigError(
+            f"Expected a device that this machine has for device_map, found '{name}'. Use another, or --device cpu for "
+            "a fitted model."
+        )
+
+
+def _quantization(name: Quantization, dtype: str) -> BitsAndBytesConfig:
+    """Returns how bitsandbytes is to load the weights.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"Expected bitsandbytes for quantization '{name}', found none. Install it with pip install "
+            "'predgen[quantized]', or leave quantization out."
+        )
+    if name == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute = torch.float32 if dtype == "auto" else getattr(torch, dtype)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
+def _not_quantized(name: Quantization, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"Expected a machine and a model that run with {name} weights, found that they do not ({type(error).__name__}: "
+        f"{error}). Use a CUDA GPU, another quantization, or none."
+    )
+
+
+def find_local(name: str, revision: str | None = None) -> Source | None:
+    """Returns where a backbone's files are on this machine, or None for a hub id that was not downloaded.
+
+    Raises:
+        BackboneError: the name is no hub id, or the folder holds no model.
+        UnknownNameError: no such model comes with the package.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if is_builtin(name) or Path(name).expanduser().is_dir():
+        return find_source(name, revision)
+    try:
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise BackboneError(
+            f"Expected a local folder, a hub id such as 'org/model', or {BUILTIN}nano, found '{name}'."
+        ) from error
+    return Source(name, Path(config).parent, Path(config).parent.name) if isinstance(config, str) else None
+
+
+def read_shape(source: Source) -> tuple[Any, Any | None, bool]:
+    """Returns a backbone's config, its tokenizer if that is there, and whether its weights are.
+
+    Raises:
+        BackboneError: this version of transformers does not know the model.
+    """
+    config = _config_of(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+    except Exception:  # nearly anything, where files are missing
+        tokenizer = None
+    if tokenizer is not None and set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        tokenizer = None  # what some classes make of no file at all
+    return config, tokenizer, bool(_weight_files(source.folder))
+
+
+def new_backbone(config: Any, name: str, tokenizer: Any, *, dtype: str, device: str = "meta") -> Backbone:
+    """Returns a backbone of a shape with random weights, its road not checked.
+
+    Args:
+        config: its shape.
+        name: what it is called, for messages.
+        tokenizer: its tokenizer, to which tokens may be added.
+        dtype: type of its weights: float32, bfloat16, float16, or auto for the type that the config names.
+        device: where it is made; on torch's `meta` device it has shapes alone and takes no memory.
+
+    Raises:
+        BackboneError: it is no language model.
+    """
+    kind = _kind_of(config, name)
+    weights_type = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
+    with torch.device(device):
+        model = _LOADERS[kind].from_config(
+            config,
+            dtype=weights_type,
+            attn_implementation=_attention(config, kind),
+            trust_remote_code=False,
+            **_without_pooler(config, kind),
+        )
+        return kind(model, tokenizer).to(weights_type).eval()
+
+
+def _not_trusted(source: Source) -> BackboneError:
+    return BackboneError(
+        f"Expected a model whose code is in transformers, found one with code of its own in '{source.name}'. It is not "
+        "run unless you say so: read it, and if you trust it, use --set trust_remote_code=true (for a fitted model: "
+        "--trust-remote-code)."
+    )
 
 
 def _config_of(source: Source) -> Any:
     try:
-        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+        return AutoConfig.from_pretrained(source.folder, trust_remote_code=source.trusted)
     except (OSError, ValueError, KeyError) as error:
+        if not source.trusted and "trust_remote_code" in str(error):
+            raise _not_trusted(source) from error
         raise BackboneError(
             f"Expected a model that this version of transformers knows in '{source.name}': {error}"
         ) from error
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keeps the loader from drawing its own bar over ours."""
-    shown = transformers_logging.is_progress_bar_enabled()
+def _quiet_loader() -> Iterator[None]:
+    """Keeps the loader from drawing its own bar over ours, and from listing the head that an encoder does not need."""
+    shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(level)
         if shown:
             transformers_logging.enable_progress_bar()
 
 
-def _attention(config: object) -> str:
-    """Returns the attention to use; only these two take the masks that the backbones build."""
-    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]  # type: ignore[attr-defined]
-    import transformers
+_LOADERS: dict[Kind, Any] = {
+    DecoderOnlyBackbone: AutoModelForCausalLM,
+    EncoderDecoderBackbone: AutoModelForSeq2SeqLM,
+    EncoderOnlyBackbone: AutoModel,
+}
+_CLASS_NAMES: dict[Kind, Any] = {
+    DecoderOnlyBackbone: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    EncoderDecoderBackbone: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    EncoderOnlyBackbone: MODEL_MAPPING_NAMES,
+}
 
-    return "sdpa" if getattr(getattr(transformers, name), "_supports_sdpa", False) else "eager"
+
+def _class_of(config: Any, kind: Kind) -> Any:
+    """Returns the class of a model; None where it is not in transformers itself."""
+    name = _CLASS_NAMES[kind].get(config.model_type)
+    return getattr(transformers, name if isinstance(name, str) else name[0], None) if name else None
+
+
+def _attention(config: Any, kind: Kind) -> str:
+    """Returns the attention to use; only these two take the masks that the backbones build."""
+    return "sdpa" if getattr(_class_of(config, kind), "_supports_sdpa", False) else "eager"
+
+
+def _without_pooler(config: Any, kind: Kind) -> dict[str, bool]:
+    """Returns how to load an encoder without the head over its first token, which many checkpoints lack."""
+    made = _class_of(config, kind)
+    if kind is not EncoderOnlyBackbone or made is None:
+        return {}
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(made.__init__).parameters else {}
 
 
 def _weight_files(folder: Path) -> list[Path]:

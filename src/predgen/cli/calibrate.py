@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import PredictFrom, Quiet, fails_clearly, show_notes
+from predgen.cli.output import PredictFrom, Quiet, TrustRemoteCode, fails_clearly, show_notes
 
 
 @fails_clearly
@@ -12,6 +12,7 @@ def calibrate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
     predict_from: PredictFrom = None,
+    trust_remote_code: TrustRemoteCode = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -29,7 +30,7 @@ def calibrate(
     import predgen
 
     show_notes(quiet)
-    model = predgen.load(model_dir, device=device, predict_from=predict_from)
+    model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
     model.calibrate(data)
     model.save(model_dir, overwrite=True)
     for name, found in model.contents.calibrations.items():

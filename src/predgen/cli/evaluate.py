@@ -9,6 +9,7 @@ from predgen.cli.output import (
     JsonPath,
     PredictFrom,
     Quiet,
+    TrustRemoteCode,
     check_results,
     fails_clearly,
     print_table,
@@ -23,6 +24,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
     interval: Interval = None,
     predict_from: PredictFrom = None,
+    trust_remote_code: TrustRemoteCode = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
@@ -43,7 +45,7 @@ def evaluate(
 
     show_notes(quiet)
     check_results(json)
-    model = predgen.load(model_dir, device=device, predict_from=predict_from)
+    model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
     evaluation = model.evaluate(held_out_rows(data), interval=interval).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))

@@ -31,6 +31,9 @@ Interval = Annotated[
     float | None,
     typer.Option("--interval", metavar="LEVEL", help="Intervals or label sets of a level such as 0.9."),
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code of the base model's repository, if it was fitted so.")
+]
 PredictFrom = Annotated[
     str | None,
     typer.Option("--predict-from", metavar="SOURCE", help="director, writer, mean, or stack if fitted; of predgen."),
@@ -91,7 +94,7 @@ def line_width() -> int:
 
 
 def print_table(table: Any) -> None:
-    """Prints a rich table on standard output."""
+    """Prints a rich table, or a line of text, on standard output."""
     from rich.console import Console
 
     Console(width=line_width()).print(table)

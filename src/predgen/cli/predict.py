@@ -11,6 +11,7 @@ from predgen.cli.output import (
     Overwrite,
     PredictFrom,
     Quiet,
+    TrustRemoteCode,
     check_results,
     fails_clearly,
     show_notes,
@@ -39,6 +40,7 @@ def predict(
     ] = False,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
+    trust_remote_code: TrustRemoteCode = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
@@ -67,7 +69,8 @@ def predict(
     if (data is None) == (not text):
         raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
     check_results(json)
-    model_of = {"path": model_dir, "device": device, "predict_from": predict_from}
+    model_of: dict[str, Any] = {"path": model_dir, "device": device, "predict_from": predict_from}
+    model_of["trust_remote_code"] = trust_remote_code
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked["marginal"] = marginal
     if text:

@@ -127,6 +127,11 @@ class Method(nn.Module, ABC):
         return self.codec.target
 
     @property
+    def max_written(self) -> int:
+        """The most tokens that are written after a prompt."""
+        return self.codec.max_length
+
+    @property
     def device(self) -> torch.device:
         """Where the method is."""
         device: torch.device = self.codec.symbols.device
@@ -175,10 +180,11 @@ class Method(nn.Module, ABC):
         """
 
     def heads(self) -> Iterator[nn.Parameter]:
-        """Returns the parameters that are not the backbone's."""
+        """Returns the parameters that are not pretrained: those that are not the backbone's, and its new ones."""
         for name, parameter in self.named_parameters():
             if not name.startswith("backbone."):
                 yield parameter
+        yield from self.backbone.new_parameters()
 
     # ---- heads over a state: for each field a standardized number, or the logits of labels
 

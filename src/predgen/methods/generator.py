@@ -54,6 +54,11 @@ class Generator(Writer):
         loss = self.writer_loss(memory, logits, gold, truth)
         return {"loss": loss, "writer_loss": loss}
 
+    @property
+    def max_written(self) -> int:
+        """The most tokens that are written after a prompt; freely written texts may be longer than any target."""
+        return self.codec.max_length + (FREE_MARGIN_TOKENS if self.decoding == "free" else 0)
+
     @torch.no_grad()
     def answer(
         self,
@@ -71,8 +76,7 @@ class Generator(Writer):
         texts: list[str]
         scores: list[Any] = [None] * len(self.fields)
         if self.decoding == "free":
-            limit = self.codec.max_length + FREE_MARGIN_TOKENS
-            rows = greedy_free(self.backbone, memory, self.backbone.end_id, limit)
+            rows = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written)
             found = [self._read_freely(row) for row in rows]
             values, texts = [value for value, _ in found], [text for _, text in found]
             field_texts: list[list[Any]] = [[None] * len(rows) if len(self.fields) > 1 else texts] * len(self.fields)

@@ -14,7 +14,7 @@ from predgen.methods.base import Answers, Method
 from predgen.methods.heads import Scale
 from predgen.methods.sampling import Draws
 
-Pooling = Literal["last", "mean", "first"]
+Pooling = Literal["auto", "last", "mean", "first"]
 POOL = {"last": pool_last, "mean": pool_mean, "first": pool_first}
 
 
@@ -25,15 +25,15 @@ class Predictor(Method):
         backbone: the language model.
         codec: the target automaton; the predictor writes nothing and takes only the target from it.
         scales: what the training values say, for each field.
-        pooling: what is pooled.
+        pooling: what is pooled; `auto` is what the backbone's states are best read by.
     """
 
     writes = False
 
-    def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale], *, pooling: Pooling = "last") -> None:
+    def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale], *, pooling: Pooling = "auto") -> None:
         super().__init__(backbone, codec, scales)
-        self.pooling = pooling
-        self.head = Mlp(backbone.hidden_size, self.num_outputs)
+        self.pooling = backbone.pooling if pooling == "auto" else pooling
+        self.head = Mlp(backbone.prompt_size, self.num_outputs)
 
     def forward(
         self,
@@ -66,6 +66,6 @@ class Predictor(Method):
     def _outputs(
         self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]
     ) -> Float[Tensor, "batch output"]:
-        memory = self.backbone.read(prompt, prompt_mask)
-        outputs: Tensor = self.head(POOL[self.pooling](memory.prompt_states, memory.prompt_mask))
+        states = self.backbone.prompt_states(prompt, prompt_mask)
+        outputs: Tensor = self.head(POOL[self.pooling](states, prompt_mask))
         return outputs

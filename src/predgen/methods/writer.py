@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
+from predgen.backbones.base import compact
 from predgen.codec import Codec, EncodedTargets
-from predgen.decoding import Decoded, beam, compact, greedy, sample, write_paths
+from predgen.decoding import Decoded, beam, greedy, sample, write_paths
 from predgen.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
 from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.methods.base import Method

@@ -1,0 +1,241 @@
+"""Models whose writing part attends to the states of the whole prompt: a prompt is padded on the right.
+
+The memory is those states, with the keys and values that the writing part has made of them (once, for all writes),
+and the keys and values of what was written. Tokens stand one after the other in each row, padding after them, so that
+their index is their position, whichever way a family tells positions.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from predgen.backbones.base import Memory, TreeWritten, Written, compact, dropout_off
+from predgen.backbones.caches import fork
+from predgen.backbones.hugging_face import HuggingFaceBackbone, relative_difference
+from predgen.backbones.reaches import additive
+from predgen.backbones.self_check import Sample, read_sample, tree_disagreement, write_sample
+from predgen.errors import BackboneError, TargetError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where tokens stand that do not simply follow each other.
+
+    Attributes:
+        positions: of each token.
+        sees: which tokens each token sees, itself included.
+    """
+
+    positions: Int[Tensor, "batch token"]
+    sees: Bool[Tensor, "batch token token"]
+
+    def scores(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 token token"]:
+        """Returns what is added to the attention's scores: 0 where a token is seen, else the smallest number."""
+        return additive(self.sees, dtype)
+
+
+class CrossAttendingBackbone(HuggingFaceBackbone):
+    """An encoder, and a decoder that attends to all of its states.
+
+    Attributes:
+        plain: whether all written tokens go through the decoder in each write, without a cache.
+        masks_trees: whether a tree is written in one forward under a 4-D mask.
+        start_ids: the tokens that the decoder sees before a target.
+        max_written: the most tokens that the decoder may see, these included.
+    """
+
+    pooling = "mean"
+    start_ids: list[int]
+    max_written: int
+
+    def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
+        super().__init__(model, tokenizer)
+        self.plain = plain
+        self.masks_trees = False
+
+    @abstractmethod
+    def decode(
+        self,
+        tokens: Int[Tensor, "batch new"],
+        prompt_states: Float[Tensor, "batch prompt hidden"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        cache: EncoderDecoderCache | None,
+        layout: Layout | None = None,
+    ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch new vocab"]]:
+        """Returns the decoder's last states and the logits of some tokens.
+
+        Args:
+            tokens: what follows the tokens in the cache.
+            prompt_states: the encoder's states.
+            prompt_mask: which of them are not padding.
+            cache: what the decoder keeps, which grows; None on the plain road.
+            layout: where the tokens stand; one after the other if not given. With it, the cache holds no tokens.
+        """
+
+    @property
+    @abstractmethod
+    def target_vocabulary(self) -> int:
+        """The tokens that the decoder knows."""
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """What stands around prompts and before targets."""
+        return {**super().frame, "start": self.start_ids}
+
+    def use_frame(self, frame: dict[str, Any]) -> None:
+        """Puts around prompts and before targets what `frame` had."""
+        super().use_frame(frame)
+        self.start_ids = frame["start"]
+
+    # ---- states and logits
+
+    def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
+        """Returns the memory of a batch of prompts, with gradients if they are on."""
+        states = self.prompt_states(tokens, mask)
+        cache = None if self._plain_now() else EncoderDecoderCache(DynamicCache(), DynamicCache())
+        start = torch.tensor(self.start_ids, device=tokens.device).expand(len(tokens), -1)
+        written, logits = self.decode(start, states, mask, cache)
+        return Memory(
+            states, mask, written[:, -1], logits[:, -1], start, torch.ones_like(start, dtype=torch.bool), cache
+        )
+
+    def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
+        """Returns the states and logits of tokens written over a memory, which stays as it is."""
+        before = memory.mask.sum(dim=1)
+        length = memory.tokens.shape[1]
+        rows = torch.arange(len(tokens), device=tokens.device)
+        # A row that is behind the others has padding where its next token belongs.
+        aligned = not bool((mask.any(dim=1) & (before < length)).any())
+        prompt = (memory.prompt_states, memory.prompt_mask)
+        all_tokens, all_mask = torch.cat([memory.tokens, tokens], dim=1), torch.cat([memory.mask, mask], dim=1)
+        if aligned and memory.cache is not None:
+            cache = fork(memory.cache)
+            states, logits = self.decode(tokens, *prompt, cache)
+        else:
+            all_tokens, all_mask = compact(all_tokens, all_mask)
+            cache = self._empty(memory)
+            every, every_logits = self.decode(all_tokens, *prompt, cache)
+            places = (before.unsqueeze(1) + torch.arange(tokens.shape[1], device=tokens.device)).clamp(
+                max=every.shape[1] - 1
+            )
+            states, logits = every[rows.unsqueeze(1), places], every_logits[rows.unsqueeze(1), places]
+        states = torch.cat([memory.state.unsqueeze(1), states], dim=1)
+        logits = torch.cat([memory.logits.unsqueeze(1), logits], dim=1)
+        last = mask.sum(dim=1)
+        after = replace(
+            memory, state=states[rows, last], logits=logits[rows, last], tokens=all_tokens, mask=all_mask, cache=cache
+        )
+        return Written(states, logits, after)
+
+    def write_tree(
+        self,
+        memory: Memory,
+        tokens: Int[Tensor, "batch node"],
+        depths: Int[Tensor, "batch node"],
+        ancestors: Bool[Tensor, "batch node node"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> TreeWritten:
+        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
+
+        One forward of the decoder writes all of it, after what was written before: a 4-D mask lets each node see that
+        and its ancestors. Where the positions of a family cannot be set so, each branch is written as a row of its own.
+        """
+        num_nodes, length = tokens.shape[1], memory.tokens.shape[1]
+        # The index of a node, of which there may be more than positions, must be one of those that the family adds.
+        if not self.masks_trees or length + num_nodes > self.max_written:
+            return super().write_tree(memory, tokens, depths, ancestors, vocabulary)
+        before = torch.arange(length, device=tokens.device)
+        own = (before.unsqueeze(1) >= before) & memory.mask.unsqueeze(1)
+        own = own | torch.eye(length, dtype=torch.bool, device=tokens.device)
+        nodes = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
+        layout = Layout(
+            torch.cat([before.expand(len(tokens), -1), memory.mask.sum(dim=1, keepdim=True) - 1 + depths], dim=1),
+            torch.cat([torch.nn.functional.pad(own, (0, num_nodes)), nodes], dim=1),
+        )
+        states, logits = self.decode(
+            torch.cat([memory.tokens, tokens], dim=1),
+            memory.prompt_states,
+            memory.prompt_mask,
+            self._empty(memory),
+            layout,
+        )
+        states, logits = states[:, -num_nodes:], logits[:, -num_nodes:]
+        return TreeWritten(states, logits if vocabulary is None else logits[..., vocabulary])
+
+    def _empty(self, memory: Memory) -> EncoderDecoderCache | None:
+        """Returns a cache of the prompt alone, which keeps what the decoder has made of the prompt's states."""
+        if memory.cache is None:
+            return None
+        return EncoderDecoderCache(DynamicCache(), fork(memory.cache.cross_attention_cache))
+
+    def _plain_now(self) -> bool:
+        # Under gradient checkpointing a cache comes back empty, with only a warning.
+        return self.plain or (
+            self.training and any(getattr(part, "gradient_checkpointing", False) for part in self.modules())
+        )
+
+    def longest_prompt(self, num_target: int) -> int:
+        """Returns the most tokens of a prompt; the target stands apart from it.
+
+        Raises:
+            TargetError: the target is longer than what the decoder can write.
+        """
+        most = self.max_written - len(self.start_ids)
+        if num_target > most:
+            raise TargetError(
+                f"Expected a target of at most {most} tokens, as many as {type(self.bare_model).__name__} can write, "
+                f"found one of {num_target}. Use shorter label texts or letter codes (--set label_codes=true)."
+            )
+        return self.max_positions
+
+    # ---- the check at load
+
+    @torch.no_grad()
+    def choose_road(self) -> None:
+        """Confirms on random tokens that padding, cache and positions are right, or falls back to the plain road.
+
+        Raises:
+            BackboneError: even the plain road disagrees with unpadded forwards. It would be silently wrong.
+        """
+        sample = Sample.of(self.bare_model.get_input_embeddings().weight.shape[0], self.target_vocabulary, self.device)
+        with dropout_off(self):
+            try:
+                disagreement = self._disagreement(sample)
+            except Exception:  # a family that keeps another kind of memory breaks on this one
+                disagreement = float("inf")
+            if disagreement > self.tolerance:
+                self.plain = True
+                disagreement = self._disagreement(sample)
+            if disagreement <= self.tolerance:
+                self.masks_trees = self._sets_positions()
+                memory = read_sample(self, sample)
+                memories = [memory, replace(memory, cache=None)]
+                self.masks_trees = self.masks_trees and tree_disagreement(self, sample, memories) <= self.tolerance
+                return
+        raise BackboneError(
+            "Expected a model whose states do not depend on padding or on later tokens, found "
+            f"{type(self.bare_model).__name__}, whose states differ by {disagreement:.2g} (relative). Choose another, "
+            "such as a T5, a BART or a BERT."
+        )
+
+    @abstractmethod
+    def _sets_positions(self) -> bool:
+        """Returns whether the decoder's positions can be set for a tree."""
+
+    def _disagreement(self, sample: Sample) -> float:
+        """Returns the largest relative difference between reading and writing padded rows, and unpadded forwards."""
+        worst = 0.0
+        for prompt, target, states in zip(sample.prompts, sample.targets, write_sample(self, sample), strict=True):
+            alone = torch.tensor([prompt], device=self.device)
+            expected = self._alone(alone, torch.cat([alone.new_tensor(self.start_ids), target]).unsqueeze(0))
+            worst = max(worst, relative_difference(states, expected[0, len(self.start_ids) - 1 :]))
+        return worst
+
+    @abstractmethod
+    def _alone(self, prompt: Int[Tensor, "1 prompt"], target: Int[Tensor, "1 target"]) -> Float[Tensor, "1 target h"]:
+        """Returns the decoder's last states of one row, by the model's own masks and positions."""
