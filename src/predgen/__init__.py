@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from predgen.fitting import fit
+    from predgen.inspecting import Inspection, inspect_backbone
     from predgen.label_sets import LabelSet
     from predgen.model import Evaluation, Model, load
     from predgen.records import Record
@@ -45,6 +46,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "Evaluation",
+    "Inspection",
     "Label",
     "LabelSet",
     "Model",
@@ -60,6 +62,7 @@ __all__ = [
     "ablate",
     "compare",
     "fit",
+    "inspect_backbone",
     "load",
 ]
 
@@ -68,6 +71,8 @@ _HOMES = {
     "compare": "comparing",
     "Comparison": "results",
     "fit": "fitting",
+    "inspect_backbone": "inspecting",
+    "Inspection": "inspecting",
     "load": "model",
     "Model": "model",
     "Evaluation": "model",

@@ -68,7 +68,7 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
 def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
     (text,) = blocks("bash")
     commands = [shlex.split(line) for line in text.strip().splitlines()]
-    assert {command[1] for command in commands} == {"demo", "fit", "predict", "evaluate", "compare"}
+    assert {command[1] for command in commands} == {"demo", "inspect", "fit", "predict", "evaluate", "compare"}
     for command in commands:
         assert command[0] == "predgen"
         arguments = [*command[1:], *(SHORT if command[1] in ("fit", "compare") else [])]

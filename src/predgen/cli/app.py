@@ -14,6 +14,7 @@ from predgen.cli.compare import compare
 from predgen.cli.demo import demo
 from predgen.cli.evaluate import evaluate
 from predgen.cli.fit import fit
+from predgen.cli.inspect import inspect
 from predgen.cli.predict import predict
 from predgen.config import SECTIONS
 from predgen.version import __version__
@@ -86,5 +87,5 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, fit, predict, evaluate, calibrate, compare, ablate):
+for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate):
     app.command(command.__name__, cls=Command)(command)

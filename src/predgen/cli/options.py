@@ -119,6 +119,11 @@ RUN_OPTIONS = [
 ]
 
 
+def option_value(name: str, text: Any) -> Any:
+    """Returns the value that the text of an option of `RUN_OPTIONS` stands for, or None if it was not given."""
+    return next(option for option in RUN_OPTIONS if option.name == name).value(text)
+
+
 CONFIG = typer.Option("--config", metavar="FILE", help="Settings from a YAML file.", rich_help_panel="Settings")
 SET = typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name.", rich_help_panel="Settings")
 DATA = typer.Argument(

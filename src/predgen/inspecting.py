@@ -1,0 +1,163 @@
+"""What a backbone is, how its tokenizer writes a target, and the memory that it needs."""
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from predgen.activations import Shape
+from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
+from predgen.backbones.hugging_face import UNLIMITED_POSITIONS
+from predgen.codec import Codec
+from predgen.config import build_config
+from predgen.errors import BackboneError
+from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
+from predgen.memory_plan import plan_memory
+from predgen.records import Target
+from predgen.targets import Number
+from predgen.token_report import target_report, tokenizer_report
+
+KINDS = {
+    "DecoderOnlyBackbone": "decoder-only",
+    "EncoderDecoderBackbone": "encoder-decoder",
+    "EncoderOnlyBackbone": "encoder-only, with a Writer of its own",
+}
+PROMPT_TOKENS = 128
+# What the plan takes as target where none is given.
+ASSUMED_TARGET = Number(0.0, 99.9, 1, declared=True)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        backbone: its kind, its sizes, its road.
+        tokenizer: special tokens, and how digits are written; None if there is no tokenizer.
+        target: how the target is written; None if none was given, or a label's words cannot be known.
+        plan: the bytes that fitting and predicting need.
+        notes: what is missing or was assumed, in sentences.
+    """
+
+    backbone: dict[str, Any]
+    tokenizer: dict[str, Any] | None
+    target: dict[str, Any] | None
+    plan: dict[str, Any]
+    notes: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """The reasons for which `fit` would refuse the target, in sentences."""
+        return [] if self.target is None else list(self.target["problems"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all of it as JSON holds it."""
+        return asdict(self)
+
+
+def inspect_backbone(
+    backbone: str,
+    target: Target | None = None,
+    *,
+    revision: str | None = None,
+    load: bool = True,
+    prompt_tokens: int | None = None,
+    **settings: Any,
+) -> Inspection:
+    """Returns what a backbone is, how its tokenizer writes a target, and the memory that it needs.
+
+    Nothing is downloaded. Of a backbone without weights on this machine the shape is enough for the plan.
+
+    Args:
+        backbone: a local folder, a hub id in the local cache, a model of the package, or one of known shape.
+        target: what is to be predicted: a `Number`, a `Label`, a `LabelSet` or a `Record`.
+        revision: the hub revision.
+        load: read the weights if they are there, which shows the road that the backbone takes.
+        prompt_tokens: tokens of each prompt, for the plan; 128 if not given, or as many as the model reads.
+        settings: settings of `predgen.config` that the plan depends on: `batch_size`, `dtype`, `peft`, `lora_rank`.
+
+    Raises:
+        PredGenError: there is no such backbone, it cannot be used, or a setting is wrong.
+    """
+    config = build_config({"data.data": "", "data.target": "", "model.backbone": backbone}, settings)
+    source = find_local(backbone, revision)
+    notes = []
+    if source is not None:
+        shape, tokenizer, has_weights = read_shape(source)
+    elif backbone in KNOWN_SHAPES:
+        shape, tokenizer, has_weights = known_config(backbone), None, False
+        notes.append(f"{backbone} is not on this machine: its shape is known, its weights and its tokenizer are not.")
+    else:
+        raise BackboneError(
+            f"Expected a backbone on this machine, found none for '{backbone}'. Download it first (hf download "
+            f"{backbone}), name a folder with its config.json, or one that is known by its shape: "
+            f"{', '.join(KNOWN_SHAPES)}."
+        )
+    if source is not None and not has_weights:
+        notes.append("There are no weights (*.safetensors, pytorch_model*.bin): what follows is of the shape alone.")
+    if source is not None and tokenizer is None:
+        notes.append("There is no tokenizer (tokenizer.json): how it writes cannot be said.")
+    own = tokenizer if tokenizer is not None else one_token_each()
+    made = new_backbone(shape, backbone, copy.deepcopy(own), dtype=config.model.dtype)
+    facts = _facts(made, backbone if source is None else source.name, source, shape)
+    report = None if tokenizer is None else tokenizer_report(made)
+    if source is not None and has_weights and tokenizer is not None and load:
+        facts |= _road(source, config.model.dtype)
+    elif has_weights:
+        notes.append("The weights were not read, so the road that the backbone takes is not known.")
+    written, codec = (None, None) if target is None else target_report(made, target)
+    if tokenizer is None and target is not None:
+        written = _without_tokenizer(target, written, notes)
+    if codec is None:
+        notes.append(
+            f"The plan is for numbers such as {ASSUMED_TARGET.high}, as "
+            + ("no target was given." if target is None else "the tokens of the target cannot be told.")
+        )
+        codec = Codec(ASSUMED_TARGET, made)
+    if prompt_tokens is None:
+        prompt_tokens = min(PROMPT_TOKENS, made.longest_prompt(codec.max_length))
+    plan = plan_memory(config, made, codec, prompt_tokens=prompt_tokens)
+    return Inspection(facts, report, written, plan, notes)
+
+
+def _facts(backbone: Backbone, name: str, source: Source | None, config: Any) -> dict[str, Any]:
+    """Returns a backbone's kind and sizes."""
+    shape = Shape.of(backbone)
+    writer = getattr(backbone, "writer", None)
+    most = int(getattr(backbone, "max_positions", UNLIMITED_POSITIONS))
+    return {
+        "name": name,
+        "revision": None if source is None else source.revision,
+        "kind": KINDS[type(backbone).__name__],
+        "class": type(backbone.model).__name__,
+        "model_type": config.model_type,
+        "parameters": sum(one.numel() for one in backbone.model.parameters()),
+        "writer_parameters": None if writer is None else sum(one.numel() for one in writer.parameters()),
+        "hidden_size": backbone.hidden_size,
+        "prompt_layers": len(shape.prompt.blocks),
+        "target_layers": None if shape.target is None else len(shape.target.blocks),
+        "embedding_rows": int(backbone.model.get_input_embeddings().weight.shape[0]),
+        "max_tokens": None if most >= UNLIMITED_POSITIONS else most,
+        "pooling": backbone.pooling,
+        "road": None,
+        "trees": None,
+    }
+
+
+def _road(source: Source, dtype: str) -> dict[str, str]:
+    """Returns the road that the check at load chose."""
+    loaded: Any = load_backbone(source, dtype=dtype)
+    return {
+        "road": "plain" if loaded.plain else "cached",
+        "trees": "in one forward" if loaded.masks_trees else "row by row",
+    }
+
+
+def _without_tokenizer(target: Target, written: dict[str, Any] | None, notes: list[str]) -> dict[str, Any] | None:
+    """Returns what is known of a target's tokens without a tokenizer: nothing of words, the lengths of a number."""
+    if not isinstance(target, Number):
+        notes.append(
+            "Without the tokenizer, the plan takes one token for each character of a label, which is the most."
+        )
+        return None
+    assert written is not None
+    return written | {"examples": [example | {"pieces": list(example["text"])} for example in written["examples"]]}

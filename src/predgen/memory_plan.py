@@ -1,0 +1,109 @@
+"""The memory that fitting and predicting need, from a backbone's shape alone.
+
+Weights, gradients and moments are counted on the method itself, built on torch's `meta` device with its LoRA update and
+its heads, so they are exact. AdamW keeps two moments of a trained parameter in the parameter's own type (LoRA updates
+and heads are float32 in every case), and a counter of 4 bytes for each tensor, which is left out. Activations, working
+space, logits and the key/value cache are estimates. Not counted: the framework's own memory, buffers, the optimizer's
+scratch space (it works when activations are gone), and what an allocator cannot use.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from predgen.activations import Shape, Training
+from predgen.backbones import Backbone
+from predgen.building import build_method
+from predgen.codec import Codec
+from predgen.config import RunConfig
+from predgen.errors import ConfigError
+from predgen.methods import Scale
+from predgen.records import fields_of
+
+MOMENTS = 2
+# The logits of a training step: the model's, the copy that joins them with those of the prompt's end, the gradient.
+LOGIT_COPIES = 3
+
+
+def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_tokens: int) -> dict[str, Any]:
+    """Returns the bytes of each part, for `fit` and for `predict`, as JSON holds them.
+
+    Args:
+        config: method, PEFT, rows of a batch.
+        backbone: in the type of its weights, on the `meta` device, before PEFT, which is applied to it.
+        codec: the target over its tokens.
+        prompt_tokens: of each row.
+
+    Raises:
+        ConfigError: the model does not read so many tokens, or the target alone has as many.
+        BackboneError: the model has no layer that LoRA can update.
+    """
+    rows, target_tokens, dtype = config.train.batch_size, codec.max_length, backbone.model.dtype
+    longest = backbone.longest_prompt(target_tokens)
+    if longest < 1:
+        raise ConfigError(
+            f"Expected a target that leaves room for a prompt, found one of {target_tokens} tokens, which is all that "
+            "the model reads at once. Use shorter label words, fewer decimals, or a backbone that reads more."
+        )
+    if not 0 < prompt_tokens <= longest:
+        raise ConfigError(
+            f"Expected prompts of 1 to {longest} tokens before targets of {target_tokens}, found {prompt_tokens}. "
+            "Give another --prompt-tokens, or a backbone that reads more."
+        )
+    shape, element = Shape.of(backbone), dtype.itemsize
+    vocabulary = _target_vocabulary(backbone)
+    with torch.device("meta"):
+        method = build_method(config, backbone, codec, [Scale()] * len(fields_of(codec.target)))
+    trained = [one for one in method.parameters() if one.requires_grad]
+    frozen = [one for one in method.parameters() if not one.requires_grad]
+    sizes = (rows, prompt_tokens, target_tokens)
+    training = Training(element, config.model.lora_rank if config.model.peft == "lora" else 0)
+    logits = rows * (target_tokens + 1) * vocabulary * element
+    working = [shape.working_bytes(rows, prompt_tokens, training, drops=drops) for drops in (True, False)]
+    cache = shape.cache_bytes(*sizes, element)
+    parts = [
+        _part("frozen weights", bytes_of(frozen), bytes_of(frozen)),
+        _part("trained weights", bytes_of(trained), bytes_of(trained)),
+        _part("gradients", bytes_of(trained), 0),
+        _part("AdamW moments", MOMENTS * bytes_of(trained), 0),
+        _part(
+            "activations",
+            shape.kept_bytes(*sizes, training),
+            shape.state_bytes(rows, prompt_tokens, element),
+            estimated=True,
+        ),
+        _part("working space", *working, estimated=True),
+        _part("logits", LOGIT_COPIES * logits, logits, estimated=True),
+        _part("key/value cache", cache, cache, estimated=True),
+    ]
+    return {
+        "method": config.model.method,
+        "batch_size": rows,
+        "prompt_tokens": prompt_tokens,
+        "target_tokens": target_tokens,
+        "dtype": str(dtype).removeprefix("torch."),
+        "peft": config.model.peft,
+        "lora_rank": config.model.lora_rank if config.model.peft == "lora" else None,
+        "parameters": sum(one.numel() for one in method.parameters()),
+        "trained_parameters": sum(one.numel() for one in trained),
+        "trained_backbone_parameters": sum(one.numel() for one in backbone.parameters() if one.requires_grad),
+        "parts": parts,
+        "fit_bytes": sum(part["fit_bytes"] for part in parts),
+        "predict_bytes": sum(part["predict_bytes"] for part in parts),
+    }
+
+
+def bytes_of(parameters: Iterable[nn.Parameter]) -> int:
+    """Returns the bytes of some parameters."""
+    return sum(one.numel() * one.element_size() for one in parameters)
+
+
+def _part(name: str, fit: int, predict: int, *, estimated: bool = False) -> dict[str, Any]:
+    return {"name": name, "fit_bytes": fit, "predict_bytes": predict, "estimated": estimated}
+
+
+def _target_vocabulary(backbone: Backbone) -> int:
+    """Returns the tokens that each step of writing has logits for."""
+    return int(getattr(backbone, "target_vocabulary", None) or backbone.model.get_input_embeddings().weight.shape[0])

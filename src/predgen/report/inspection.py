@@ -1,0 +1,155 @@
+"""Tables of an inspected backbone, from its JSON, for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+HOW = {
+    "bare": "a piece of its own",
+    "prefixed": "a piece with the prefix of a word's start or end",
+    "added": "no piece: a token is added and trained",
+}
+
+
+def format_bytes(count: int) -> str:
+    """Returns bytes that people can read.
+
+    Example:
+        >>> format_bytes(512), format_bytes(23_704_576), format_bytes(26_953_662_464)
+        ('512 B', '22.6 MiB', '25.1 GiB')
+    """
+    place = min(max(count.bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return f"{count} B" if place == 0 else f"{count / 1024**place:.1f} {UNITS[place]}"
+
+
+def inspection_parts(inspection: Mapping[str, Any]) -> list[Table | Text]:
+    """Returns the backbone, its tokenizer, the target if there is one, and the memory plan: headings, tables, lines.
+
+    Args:
+        inspection: the JSON of an `Inspection`.
+    """
+    backbone, target, plan = inspection["backbone"], inspection["target"], inspection["plan"]
+    parts: list[Table | Text] = [_heading(backbone["name"]), _backbone_table(backbone), _heading("Tokenizer")]
+    parts.append(_tokenizer_table(inspection["tokenizer"]))
+    if target is not None:
+        parts += [_heading(f"Target: {target['description']}"), _target_table(target), Text(_target_line(target))]
+    peft = f"LoRA of rank {plan['lora_rank']}" if plan["peft"] == "lora" else "all weights trained"
+    sizes = f"{plan['batch_size']} rows of {plan['prompt_tokens']} + {plan['target_tokens']} tokens"
+    parts += [_heading(f"Memory of {plan['method']} in {plan['dtype']}, {peft}, {sizes}"), _plan_table(plan)]
+    trained = f"{plan['trained_parameters']:,} of {plan['parameters']:,} parameters are trained"
+    return [*parts, Text(f"{trained}, heads included; what has a ≈ is estimated, the rest is exact.")]
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _backbone_table(backbone: Mapping[str, Any]) -> Table:
+    table = _pairs()
+    parameters = f"{backbone['parameters']:,}"
+    if backbone["writer_parameters"] is not None:
+        parameters += f", and {backbone['writer_parameters']:,} of the Writer beside it"
+    layers = str(backbone["prompt_layers"])
+    if backbone["target_layers"] is not None:
+        layers += f" that read, {backbone['target_layers']} that write"
+    most = backbone["max_tokens"]
+    unknown = "not known without its weights"
+    for name, value in {
+        "kind": backbone["kind"],
+        "class": backbone["class"],
+        "parameters": parameters,
+        "hidden size": str(backbone["hidden_size"]),
+        "layers": layers,
+        "embedding rows": f"{backbone['embedding_rows']:,}",
+        "most tokens": "no limit is known" if most is None else f"{most:,}",
+        "road": unknown if backbone["road"] is None else _road(backbone["road"]),
+        "trees of targets": unknown if backbone["trees"] is None else f"written {backbone['trees']}",
+    }.items():
+        _row(table, name, value)
+    return table
+
+
+def _road(road: str) -> str:
+    return {"cached": "cached: a prompt is read once", "plain": "plain: the whole text is read for each write"}[road]
+
+
+def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:
+    table = _pairs()
+    if tokenizer is None:
+        _row(table, "not available", "its files are not here; a number still has one token for each character")
+        return table
+    padded = tokenizer["padded_rows"]
+    rows = f"{tokenizer['embedding_rows']:,} embedding rows"
+    if padded > 0:
+        rows += f", {padded:,} of them padding"
+    elif padded < 0:
+        rows += f", {-padded:,} too few: tokens that were added without a row"
+    _row(table, "class", tokenizer["class"])
+    _row(table, "vocabulary", f"{tokenizer['vocabulary']:,} tokens for {rows}")
+    for name, token in tokenizer["special"].items():
+        if token is None and name == "classification":
+            continue
+        _row(table, f"{name} token", "none" if token is None else f"{token['token']} ({token['id']})")
+    for how, meaning in HOW.items():
+        own = [symbol for symbol in tokenizer["symbols"] if symbol["how"] == how]
+        if own:
+            characters = " ".join(symbol["character"] for symbol in own)
+            shown = "" if how != "prefixed" else f": {' '.join(symbol['piece'] for symbol in own)}"
+            _row(table, characters, f"{'each ' if len(own) > 1 else ''}{meaning}{shown}")
+    running = tokenizer["running_number"]
+    merged = " (digits are merged in running text; a target is written digit by digit)" if running["merged"] else ""
+    _row(table, f"{running['text']} in a text", " · ".join(running["pieces"]) + merged)
+    return table
+
+
+def _target_table(target: Mapping[str, Any]) -> Table:
+    table = Table()
+    table.add_column("written")
+    table.add_column("tokens", justify="right")
+    table.add_column("pieces")
+    for example in target["examples"]:
+        text = f"{example['field']}: {example['text']}" if "field" in example else example["text"]
+        pieces = " · ".join(example["pieces"]) + (" (holds the unknown token)" if example["unknown"] else "")
+        table.add_row(Text(text), str(example["tokens"]), Text(pieces))
+    return table
+
+
+def _target_line(target: Mapping[str, Any]) -> str:
+    """Returns how many values a target has and how long they are, or why they cannot be written."""
+    if target["longest_tokens"] is None:
+        return " ".join(target["problems"])
+    decisions = f"{target['decisions']} decision{'' if target['decisions'] == 1 else 's'}"
+    longest = f"the longest has {target['longest_tokens']} tokens, its end token included"
+    added = f"; added tokens: {' '.join(target['added_tokens'])}" if target["added_tokens"] else ""
+    return f"{target['values']:,} values; {longest}; at most {decisions}{added}."
+
+
+def _plan_table(plan: Mapping[str, Any]) -> Table:
+    table = Table()
+    table.add_column("part")
+    table.add_column("fit", justify="right")
+    table.add_column("predict", justify="right")
+    for part in plan["parts"]:
+        mark = "≈ " if part["estimated"] else ""
+        cells = [f"{mark}{format_bytes(part[name])}" if part[name] else "–" for name in ("fit_bytes", "predict_bytes")]
+        table.add_row(part["name"], *cells)
+    table.add_section()
+    totals = (Text(f"≈ {format_bytes(plan[name])}", style="bold") for name in ("fit_bytes", "predict_bytes"))
+    table.add_row("together", *totals)
+    return table
+
+
+def _pairs() -> Table:
+    """Returns an empty table of names and values."""
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _row(table: Table, name: str, value: str) -> None:
+    """Adds a name and a value as they stand; a token such as [PAD] is no markup."""
+    table.add_row(Text(name), Text(value))

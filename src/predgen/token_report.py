@@ -1,0 +1,155 @@
+"""The tokenizer doctor: how a backbone's tokenizer writes numbers, labels and their parts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from predgen.backbones import Backbone
+from predgen.codec import Codec
+from predgen.errors import TargetError
+from predgen.label_sets import LabelSet
+from predgen.records import ALONE, Field, Target, fields_of
+from predgen.targets import Label, Number
+
+CHARACTERS = "0123456789-."
+RUNNING_NUMBER = "13.4"
+SPECIAL_TOKENS = {
+    "begin": "bos_token",
+    "classification": "cls_token",
+    "end": "eos_token",
+    "padding": "pad_token",
+    "separator": "sep_token",
+}
+
+
+def tokenizer_report(backbone: Any) -> dict[str, Any]:
+    """Returns what a backbone's tokenizer makes of numbers and which special tokens it has, as JSON holds it.
+
+    Args:
+        backbone: the backbone, before tokens are added for a target.
+    """
+    tokenizer = backbone.tokenizer
+    vocabulary = len(tokenizer)
+    rows = int(backbone.model.get_input_embeddings().weight.shape[0])
+    special = {}
+    for name, attribute in SPECIAL_TOKENS.items():
+        token = getattr(tokenizer, attribute)
+        special[name] = None if token is None else {"token": str(token), "id": getattr(tokenizer, f"{attribute}_id")}
+    running = tokenizer.convert_ids_to_tokens(tokenizer(RUNNING_NUMBER, add_special_tokens=False)["input_ids"])
+    return {
+        "class": type(tokenizer).__name__,
+        "vocabulary": vocabulary,
+        "embedding_rows": rows,
+        "padded_rows": rows - vocabulary,
+        "special": special,
+        "symbols": [_symbol(backbone, character) for character in CHARACTERS],
+        "running_number": {
+            "text": RUNNING_NUMBER,
+            "pieces": running,
+            "merged": any(sum(one.isdecimal() for one in piece) > 1 for piece in running),
+        },
+    }
+
+
+def _symbol(backbone: Any, character: str) -> dict[str, Any]:
+    """Returns how one character is written as one token."""
+    tokenizer = backbone.tokenizer
+    found = backbone.piece_of(character)
+    piece = None if found is None else str(tokenizer.convert_ids_to_tokens(found))
+    how = "added" if piece is None else "bare" if piece == character else "prefixed"
+    return {"character": character, "how": how, "piece": piece, "id": found}
+
+
+def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], Codec | None]:
+    """Returns how a target is written as tokens, as JSON holds it, and its codec if it can be told apart.
+
+    Args:
+        backbone: the backbone; tokens that the target needs are added to it.
+        target: what is predicted.
+    """
+    problems = [problem for field in fields_of(target).values() for problem in _collisions(backbone, field)]
+    codec = None
+    try:
+        codec = Codec(target, backbone)
+    except TargetError as error:
+        problems = problems or [str(error)]
+    examples = [
+        {**example, "field": name} if name != ALONE else example
+        for name, field in fields_of(target).items()
+        for example in _examples(backbone, field)
+    ]
+    report = {
+        "kind": target.kind,
+        "description": target.describe(),
+        "examples": examples,
+        "longest_tokens": None if codec is None else codec.max_length,
+        "decisions": None if codec is None else codec.num_decisions,
+        "values": None if codec is None else codec.num_targets,
+        "added_tokens": [backbone.text_of([token]) for token in backbone.added_token_ids],
+        "problems": problems,
+    }
+    return report, codec
+
+
+def _collisions(backbone: Backbone, field: Field) -> list[str]:
+    """Returns a sentence for each group of label words that have the same tokens, or tokens that stand for nothing."""
+    if isinstance(field, Number):
+        return []
+    groups: dict[tuple[int, ...], list[str]] = {}
+    words = _words(field)
+    for word, path in zip(words, backbone.word_ids(words), strict=True):
+        groups.setdefault(tuple(path), []).append(word)
+    found = []
+    for tokens, same in groups.items():
+        names = ", ".join(f"'{word}'" for word in same)
+        if len(same) > 1:
+            pieces = " ".join(_pieces(backbone, tokens)) or "no token"
+            found.append(
+                f"Expected different tokens for every label, found the same ones ({pieces}) for {names}. Give other "
+                "words with --label-text, or letter codes with --set label_codes=true."
+            )
+        elif not tokens:
+            found.append(
+                f"Expected at least one token for the label word {names}, found none with this backbone's tokenizer. "
+                "Give another word with --label-text."
+            )
+    return found
+
+
+def _words(field: Label | LabelSet) -> tuple[str, ...]:
+    return (*field.words, field.empty) if isinstance(field, LabelSet) else field.words
+
+
+def _examples(backbone: Backbone, field: Field) -> list[dict[str, Any]]:
+    """Returns how some values are written: every label word, or the ends, the middle and a quarter of a range."""
+    if isinstance(field, Number):
+        middle = field.unlearned((field.learned(field.low) + field.learned(field.high)) / 2)
+        texts = list(dict.fromkeys(field.to_text(value) for value in (field.low, middle, field.high)))
+        written = [(text, [backbone.symbol_id(character) for character in text]) for text in texts]
+    else:
+        words = _words(field)
+        written = list(zip(words, backbone.word_ids(words), strict=True))
+    return [
+        {"text": text, "pieces": _pieces(backbone, path), "tokens": len(path), "unknown": _unknown(backbone, path)}
+        for text, path in written
+    ]
+
+
+def _tokens(backbone: Backbone, path: Sequence[int]) -> list[int | None]:
+    """Returns the tokenizer's tokens of a path; an encoder's Writer has a vocabulary of its own."""
+    pieces = getattr(backbone, "pieces", None)
+    return list(path) if pieces is None else [pieces[token] for token in path]
+
+
+def _pieces(backbone: Backbone, path: Sequence[int]) -> list[str]:
+    """Returns the pieces of a path as the tokenizer spells them."""
+    convert = backbone.tokenizer.convert_ids_to_tokens
+    return [
+        str(convert(one)) if one is not None else backbone.text_of([token])
+        for token, one in zip(path, _tokens(backbone, path), strict=True)
+    ]
+
+
+def _unknown(backbone: Backbone, path: Sequence[int]) -> bool:
+    """Returns whether a path holds the token for what the tokenizer does not know."""
+    unknown = backbone.tokenizer.unk_token_id
+    return unknown is not None and unknown in _tokens(backbone, path) and unknown != backbone.tokenizer.eos_token_id
