@@ -47,7 +47,7 @@ def pairs(rows: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture
 def parts() -> dict[str, pd.DataFrame]:
-    return {"train": pairs(48, 0), "validation": pairs(16, 1), "test": pairs(24, 2)}
+    return {"train": pairs(64, 0), "validation": pairs(16, 1), "test": pairs(24, 2)}
 
 
 def test_a_real_encoder_reads_pairs_as_its_own_library_does(script: Any) -> None:
@@ -74,7 +74,7 @@ def test_a_real_encoder_reads_pairs_as_its_own_library_does(script: Any) -> None
 @pytest.mark.slow
 def test_every_rival_learns_from_the_same_rows(script: Any, parts: dict[str, pd.DataFrame]) -> None:
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    settings = {"batch_size": 16, "precision": "float32", "seed": 0, "epochs": 2.0}
+    settings = {"batch_size": 16, "precision": "float32", "seed": 0, "epochs": 5.0}
     truth = parts["test"]["score"].to_numpy()
     constant = script.mse(np.full(len(truth), parts["train"]["score"].mean()), truth)
     for rival in script.CHOICES:
