@@ -32,6 +32,8 @@ from .shapes import (
 )
 from .tables import reviews
 
+pytestmark = pytest.mark.slow  # together they take more than a few seconds
+
 WINDOW = 4
 PROMPT_LENGTHS = (20, 2, 9, 13, 5)
 # The columns that each write adds, and how many of them are tokens in each row.

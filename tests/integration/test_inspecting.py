@@ -18,6 +18,8 @@ from predgen.targets import Label, Number
 from ..commands import refused, run
 from .shapes import byte_level_tokenizer, save_model, tiny_model, word_level_tokenizer
 
+pytestmark = pytest.mark.slow  # together they take more than a few seconds
+
 NUMBER = Number(0.0, 5.0, 1, declared=True)
 LABEL = Label(("g", "b"), ("good", "very bad"))
 LLAMA = "meta-llama/Llama-2-7b-hf"

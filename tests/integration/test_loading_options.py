@@ -16,6 +16,8 @@ from predgen.backbones.hugging_face import HuggingFaceBackbone
 from .shapes import byte_level_tokenizer, save_model, tiny_model
 from .tables import reviews
 
+pytestmark = pytest.mark.slow  # together they take more than a few seconds
+
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
 # Matrices of 4 bits want sizes that blocks divide.
 WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}

@@ -21,6 +21,8 @@ from predgen.methods import Method, Scale
 from predgen.methods.heads import truth_of
 from predgen.targets import Label, Number
 
+pytestmark = pytest.mark.slow  # together they take more than a few seconds
+
 WIDE = {"vocab_size": 500, "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
 T5 = {"vocab_size": 500, "d_model": 64, "d_kv": 16, "num_heads": 4, "num_layers": 3, "decoder_start_token_id": 1}
 GPT2 = {"vocab_size": 500, "n_embd": 64, "n_head": 4, "n_layer": 3}

