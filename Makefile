@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 # Two workers on two cores; one thread each, or they take turns.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help install demo test test-all lint format types clean
+.PHONY: help install demo bench test test-all lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,6 +20,9 @@ install: $(INSTALLED)  ## make .venv and install the package into it
 
 demo: install  ## the main job on real data that any installation has (under 5 minutes)
 	$(BIN)/predgen demo
+
+bench: install  ## times and memory against rivals (under 8 minutes on 2 idle cores)
+	$(BIN)/predgen bench --json runs/bench.json --markdown runs/bench.md
 
 test: install  ## the fast tests (under 6 minutes on 2 cores)
 	$(PYTEST) -m "not slow"

@@ -18,7 +18,7 @@ from cells import add_options, markdown, run_cells
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import predgen
-from predgen.backbones.loading import find_source
+from predgen.backbones import find_source
 from predgen.metrics import higher_is_better
 
 TASKS: dict[str, dict[str, Any]] = {

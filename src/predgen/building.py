@@ -70,6 +70,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         "decoding": model.decoding,
         "beam_width": model.beam_width,
         "estimates": estimates_of(config, codec.target),
+        "trie_mass": model.trie_mass,
     }
     if model.method == "generator":
         return Generator(backbone, codec, scales, **writer)
@@ -97,6 +98,11 @@ def check_method(config: RunConfig, target: Target) -> None:
     model, train = config.model, config.train
     if model.method == "predictor":
         return
+    if model.trie_mass < 1 and (model.writer_vocabulary == "full" or model.decoding == "free"):
+        raise ConfigError(
+            "Expected trie_mass 1 with the softmax over the whole vocabulary, where forced symbols have a share too, "
+            f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
+        )
     if not isinstance(target, Number) and train.writer_loss != "cross_entropy":
         found = {"label": "labels", "set": "sets of labels", "record": "a record"}[target.kind]
         raise ConfigError(

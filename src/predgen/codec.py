@@ -357,27 +357,34 @@ class Codec(nn.Module):
         states: Int[Tensor, "*batch"],
         *,
         full: bool = False,
-        picked: bool = False,
+        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> Float[Tensor, "*batch symbol"]:
         """Returns the Writer's log-probability of each symbol, −inf where it is not allowed.
 
         Args:
-            logits: the backbone's logits over its whole vocabulary, or over this codec's symbols if they are picked.
+            logits: the backbone's logits over its whole vocabulary, or over the tokens of `vocabulary`.
             states: the automaton's state of each row.
             full: normalize over the whole vocabulary (the paper's form) instead of over the allowed symbols. Then
                 the probabilities of all targets sum to less than 1, by the mass that falls on other tokens.
-            picked: the logits are those of the symbols alone.
+            vocabulary: the tokens that the logits are of, all symbols among them; None for the whole vocabulary.
         """
         allowed = self.allowed(states)
         # An accepting state allows nothing: all of its row would be −inf, and its gradient NaN.
         closed = ~allowed.any(dim=-1, keepdim=True)
         if full:
+            assert vocabulary is None  # the softmax needs all logits
             scores = torch.log_softmax(logits.float(), dim=-1)[..., self.symbols]
         else:
-            own = logits if picked else logits[..., self.symbols]
+            own = logits if vocabulary is self.symbols else logits[..., self._columns(vocabulary)]
             scores = own.float().masked_fill(~(allowed | closed), float("-inf"))
             scores = torch.log_softmax(scores, dim=-1)
         return scores.masked_fill(~allowed & ~closed, float("-inf"))
+
+    def _columns(self, vocabulary: Int[Tensor, " kept"] | None) -> Int[Tensor, " symbol"]:
+        """Returns where each symbol's logits are among those of some tokens."""
+        if vocabulary is None:
+            return self.symbols
+        return (self.symbols.unsqueeze(1) == vocabulary).to(torch.int8).argmax(dim=1)
 
     def forced(self, states: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
         """Returns in which states exactly one symbol is allowed."""

@@ -156,6 +156,13 @@ class ModelSettings(_Settings):
         "trie or greedy by cost for generator); generator also: free, as in the paper",
     )
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
+    trie_mass: float = Field(
+        1.0,
+        ge=0.5,
+        le=1,
+        description="share of the probability that is scored target by target where all targets are scored; below 1, "
+        "those that begin with unlikely symbols are not written",
+    )
     estimate: Estimate = Field(
         "auto",
         description="generator's answer for a number: text (as written), mode, mean, median, a quantile such as 0.9, "
@@ -187,7 +194,13 @@ class TrainSettings(_Settings):
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs")
     batch_size: int = Field(16, ge=1, description="rows per step and process")
     accumulation: int = Field(1, ge=1, description="batches summed up for one optimizer step")
-    eval_batch_size: int = Field(64, ge=1, description="rows per prediction batch")
+    eval_batch_size: int = Field(128, ge=1, description="most rows per prediction batch")
+    eval_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most prompt tokens per prediction batch, padding included; 4096 on a CPU and 16384 elsewhere if "
+        "not given",
+    )
     learning_rate: float | None = Field(
         None, gt=0, description="of the backbone; tuned for the PEFT method and the width if not given"
     )
@@ -229,7 +242,9 @@ class TrainSettings(_Settings):
         description="share of rows whose Director reads what the model writes by itself, the others' reading gold; "
         "what the Writer is fed if not given",
     )
-    passes: int = Field(1, ge=0, description="parallel sampling passes per step")
+    passes: int = Field(
+        1, ge=0, description="parallel sampling passes per step, at most; a large number runs until nothing changes"
+    )
     metric: str | None = Field(None, description="metric that chooses the checkpoint; mse or accuracy if not given")
     patience: int = Field(3, ge=1, description="evaluations without progress before training stops")
     evals_per_epoch: int = Field(1, ge=1, description="validations per epoch")

@@ -49,7 +49,7 @@ def greedy(backbone: Backbone, memory: Memory, codec: Codec, *, with_states: boo
     all_symbols, all_masks, all_states = [], [], []
     active = state != codec.accepting_state
     while bool(active.any()):
-        choice = codec.log_probabilities(memory.logits, state, full=full)
+        choice = codec.log_probabilities(memory.logits, state, full=full, vocabulary=memory.vocabulary)
         block, masks = [], []
         while True:
             symbol = choice.argmax(dim=-1).masked_fill(~active, 0)
@@ -122,7 +122,7 @@ def beam(
         kept = state.shape[1]
         active = state != codec.accepting_state
         logits = now.logits.unflatten(0, (rows, kept))
-        steps = codec.log_probabilities(logits, state, full=full)
+        steps = codec.log_probabilities(logits, state, full=full, vocabulary=memory.vocabulary)
         # A target that is ended stays as it is, at no cost.
         stay = torch.full_like(steps, float("-inf"))
         stay[..., 0] = 0.0
@@ -185,7 +185,7 @@ def sample(
         columns: list[Tensor] = []
         active = state != codec.accepting_state
         while bool(active.any()):
-            scores = codec.log_probabilities(now.logits, state, full=full)
+            scores = codec.log_probabilities(now.logits, state, full=full, vocabulary=now.vocabulary)
             uniform = torch.rand(scores.shape, generator=generator).clamp(min=torch.finfo().tiny).to(device)
             # The largest of log-probability plus Gumbel noise is a draw from the softmax.
             symbol = (scores.float() - (-uniform.log()).log()).argmax(dim=-1)

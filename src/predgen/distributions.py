@@ -43,11 +43,22 @@ class NumberDistribution:
 
     @classmethod
     def of_all(
-        cls, log_probabilities: Float[Tensor, "row number"], numbers: Float[Tensor, " number"]
+        cls,
+        log_probabilities: Float[Tensor, "row number"],
+        numbers: Float[Tensor, " number"],
+        covered: Float[Tensor, " row"] | None = None,
     ) -> "NumberDistribution":
-        """Returns the distribution of scores of all numbers, up to a constant of each row."""
+        """Returns the distribution of scores of all numbers, up to a constant of each row.
+
+        Args:
+            log_probabilities: of each number.
+            numbers: ascending.
+            covered: the share of the probability that was scored number by number; all if not given.
+        """
         probabilities = log_probabilities.double().softmax(dim=-1)
-        return cls(numbers.expand_as(probabilities), probabilities, torch.ones_like(probabilities[:, 0]))
+        if covered is None:
+            covered = torch.ones_like(probabilities[:, 0])
+        return cls(numbers.expand_as(probabilities), probabilities, covered.double())
 
     @classmethod
     def joined(cls, parts: "Sequence[NumberDistribution]") -> "NumberDistribution":

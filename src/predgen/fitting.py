@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import release_memory, should_reduce_batch_size
+from accelerate.utils.memory import release_memory
 
 from predgen.artifact import Contents, check_output
 from predgen.backbones import Source, default_template, find_source, is_builtin
-from predgen.batches import Collator, Examples
+from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
 from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings, build_config
+from predgen.encoding import encode_prompts
 from predgen.files import write_text
 from predgen.label_sets import LabelSet
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
@@ -29,7 +30,7 @@ from predgen.methods.heads import truth_of
 from predgen.methods.predicting import answer_all
 from predgen.metrics import check_metric, higher_is_better, needs_probabilities
 from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
-from predgen.model import Model, encode_prompts
+from predgen.model import Model
 from predgen.preparing import Prepared, prepare
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
@@ -161,14 +162,15 @@ def fit_prepared(
                 record = train(settings, method, contents, prepared, metric, folder, resume=resume, quiet=quiet)
                 break
             except RuntimeError as error:
-                if not should_reduce_batch_size(error):
+                if not lacks_memory(error):
                     raise
             del method  # outside the handler, which keeps alive what the failed step held
             settings = _after_lack_of_memory(folder, settings)
         wait_for_all()  # the folder goes when the first process leaves it
+    limits = _limits_of(settings, method)
     if isinstance(method, PredGen) and config.model.predict_from == "stack":
-        method.mixes = fitted_mixes(method, contents, prepared, settings.eval_batch_size)
-    tune_thresholds(method, contents, prepared, settings.eval_batch_size)
+        method.mixes = fitted_mixes(method, contents, prepared, limits)
+    tune_thresholds(method, contents, prepared, limits)
     contents.record.update(record)
     model = Model(method.eval(), contents)
     if prepared.splits.calibration is not None:
@@ -176,10 +178,10 @@ def fit_prepared(
     return model
 
 
-def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, batch_size: int) -> list[Mix]:
+def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, limits: BatchLimits) -> list[Mix]:
     """Returns the shares of Director and Writer that answer the validation rows best, for each field."""
     director, writer = (
-        _validation_fields(method, contents, prepared, batch_size, [MIXES[source]] * len(method.fields))
+        _validation_fields(method, contents, prepared, limits, [MIXES[source]] * len(method.fields))
         for source in ("director", "writer")
     )
     return [_stack(one, other) for one, other in zip(director, writer, strict=True)]
@@ -203,7 +205,7 @@ def _stack(director: Scored, writer: Scored) -> Mix:
     return stack_labels(one, other, held)
 
 
-def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, batch_size: int) -> None:
+def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits) -> None:
     """Sets the probability from which on each label is in a set: the one with the best F1 on the validation part.
 
     A generator whose sets are what it wrote needs none.
@@ -214,20 +216,20 @@ def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, batc
     ]
     if not any(tuned):
         return
-    for place, scored in enumerate(_validation_fields(method, contents, prepared, batch_size)):
+    for place, scored in enumerate(_validation_fields(method, contents, prepared, limits)):
         if tuned[place]:
             assert scored.probabilities is not None
             method.thresholds[place] = torch.from_numpy(fitted_thresholds(scored.probabilities, scored.truth[:, :-1]))
 
 
 def _validation_fields(
-    method: Method, contents: Contents, prepared: Prepared, batch_size: int, mixes: list[Mix] | None = None
+    method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits, mixes: list[Mix] | None = None
 ) -> list[Scored]:
     """Returns the method's answers for the validation part, field by field, with the probabilities of labels."""
     prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
     if isinstance(method, PredGen) and mixes is not None:
         method.mixes = mixes
-    answers = answer_all(method, prompts, batch_size=batch_size, probabilities=True)
+    answers = answer_all(method, prompts, batch_size=limits, probabilities=True)
     found = score(prepared.target, prepared.validation_values, answers)
     return [found] if isinstance(found, Scored) else list(found.fields.values())
 
@@ -358,20 +360,27 @@ def _validator(
         log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
     looked_at = _exposure_rows(method, prompts, prepared.validation_values)
 
+    limits: BatchLimits | None = None
+
     def validate(trained: Method) -> dict[str, float]:
-        answers = answer_all(
-            trained, prompts, batch_size=settings.eval_batch_size, probabilities=needs_probabilities(metric)
-        )
+        nonlocal limits  # what did not fit once is not tried again; the device is known now
+        limits = limits or _limits_of(settings, trained)
+        answers = answer_all(trained, prompts, batch_size=limits, probabilities=needs_probabilities(metric))
         scored = score(prepared.target, prepared.validation_values, answers)
         metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
         if not np.isfinite(metrics[metric]):
             # Every answer was invalid, or all were equal: the worst value there is.
             metrics[metric] = float("-inf") if higher_is_better(metric) else float("inf")
         if looked_at is not None and isinstance(trained, Writer):
-            metrics |= exposure(trained, looked_at, batch_size=settings.eval_batch_size)
+            metrics |= exposure(trained, looked_at, batch_size=limits)
         return metrics
 
     return validate
+
+
+def _limits_of(settings: TrainSettings, method: Method) -> BatchLimits:
+    """Returns how large a prediction batch may be where the method is."""
+    return BatchLimits.on(method.device, settings.eval_batch_size, settings.eval_batch_tokens)
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[Any]) -> Collator | None:

@@ -105,5 +105,8 @@ def _part(name: str, fit: int, predict: int, *, estimated: bool = False) -> dict
 
 
 def _target_vocabulary(backbone: Backbone) -> int:
-    """Returns the tokens that each step of writing has logits for."""
+    """Returns the tokens that each step of writing has logits for.
+
+    At most: where the check at load finds that a causal model's head is linear, they are the target's symbols alone.
+    """
     return int(getattr(backbone, "target_vocabulary", None) or backbone.model.get_input_embeddings().weight.shape[0])

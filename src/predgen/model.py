@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,10 @@ import pandas as pd
 import torch
 
 from predgen.artifact import Contents, load_artifact, save_artifact
+from predgen.batches import BatchLimits
 from predgen.calibration import calibrate_labels, calibrate_numbers
-from predgen.columns import check_inputs
 from predgen.config import RunConfig
+from predgen.encoding import Encoded, encode_rows
 from predgen.errors import ConfigError, DataError, explain, unknown_name
 from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.predicting import answer_all
@@ -140,21 +142,61 @@ class Model:
             UnknownNameError: an input column is missing.
         """
         self.check_spread(probabilities=probabilities, std=std, interval=interval, marginal=marginal)
-        table = read_table(rows)
-        asked = {"probabilities": probabilities, "std": std}
-        calibrations = self.contents.calibrations
-        added = output_names(self.target, calibrations, **asked, interval=interval is not None)
-        taken = [name for name in added if name in table.columns]
-        if taken:
-            raise DataError(
-                explain(
-                    expected="input columns whose names are free for the output",
-                    found=f"a column '{taken[0]}'",
-                    fix="Rename that column.",
-                )
-            )
+        return self.predict_encoded(
+            self.encode(rows, probabilities=probabilities, std=std, interval=interval),
+            invalid=invalid,
+            probabilities=probabilities,
+            std=std,
+            interval=interval,
+            marginal=marginal,
+        )
+
+    def encode(
+        self, rows: TableLike, *, probabilities: bool = False, std: bool = False, interval: float | None = None
+    ) -> Encoded:
+        """Returns rows checked and tokenized, as `predict_encoded` takes them; the model does not work here.
+
+        Args:
+            rows: as `predict` takes them.
+            probabilities: as there; the names of the columns that are added must be free.
+            std: likewise.
+            interval: likewise.
+
+        Raises:
+            DataError: an input is missing, or a column has the name of an answer's.
+            UnknownNameError: an input column is missing.
+        """
+        added = output_names(
+            self.target, self.contents.calibrations, probabilities=probabilities, std=std, interval=interval is not None
+        )
+        return encode_rows(self.method, self.contents, read_table(rows), added)
+
+    def predict_encoded(
+        self,
+        encoded: Encoded,
+        *,
+        invalid: InvalidPolicy = "nan",
+        probabilities: bool = False,
+        std: bool = False,
+        interval: float | None = None,
+        marginal: bool = False,
+    ) -> pd.DataFrame:
+        """Returns what `predict` returns, of rows that `encode` made ready with the same arguments.
+
+        Args:
+            encoded: the rows.
+            invalid: as in `predict`, like all that follow.
+            probabilities: see there.
+            std: see there.
+            interval: see there.
+            marginal: see there.
+
+        Raises:
+            DataError: an answer is invalid and the policy is `raise`.
+            TrainingError: a single row does not fit into memory.
+        """
         sets = interval is not None and any(isinstance(field, Label) for field in self._fields.values())
-        answers = self._answer(table, probabilities=probabilities or std or sets, marginal=marginal)
+        answers = self._answer(encoded, probabilities=probabilities or std or sets, marginal=marginal)
         if marginal and isinstance(self.method, Writer) and not self.method.marginals_are_exact:
             log.info(
                 "The marginal answers come from %d draws for each row: the standard error of a probability is at most "
@@ -169,12 +211,20 @@ class Model:
                 expected=f"a written {self.target.kind}",
                 found=f"{sum(wrong)} invalid of {len(wrong)}, first '{answers.written[first]}'",
                 fix="Use another decoding than free, or the policy 'nan'.",
-                row=row_numbers(table)[first],
+                row=row_numbers(encoded.table)[first],
             )
             if invalid == "raise":
                 raise DataError(message)
             log.warning(message)
-        return with_answers(table, self.target, answers, calibrations, **asked, interval=interval)
+        return with_answers(
+            encoded.table,
+            self.target,
+            answers,
+            self.contents.calibrations,
+            probabilities=probabilities,
+            std=std,
+            interval=interval,
+        )
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
@@ -188,7 +238,7 @@ class Model:
         truth = values_of(self.target, table, self._columns(table))
         # Without the old temperature in them; and what was there stays if these rows cannot be taken.
         labels = any(isinstance(field, Label) for field in self._fields.values())
-        scored = score(self.target, truth, self._untempered(table, probabilities=labels))
+        scored = score(self.target, truth, self._untempered(self._encoded(table), probabilities=labels))
         found = {}
         for name, one in fields_scored(scored).items():
             field = self._fields[name]
@@ -329,7 +379,7 @@ class Model:
             if isinstance(field, Number) and self.method.writes and fits(field)
         ]
         if written:
-            answers = self._answer(table, probabilities=True)
+            answers = self._answer(self._encoded(table), probabilities=True)
             for place, name in written:
                 quantiles = (answers.fields or (answers,))[place].quantiles
                 assert quantiles is not None  # a method that writes numbers has their distribution
@@ -355,9 +405,10 @@ class Model:
         labels = not all(isinstance(field, Number) for field in self._fields.values())
         free = self.method.free_probabilities
         start = time.perf_counter()
-        answers = self._answer(table, probabilities=labels and free)
+        encoded = self._encoded(table)
+        answers = self._answer(encoded, probabilities=labels and free)
         seconds = time.perf_counter() - start
-        return (answers if free or not labels else self._answer(table, probabilities=True)), seconds
+        return (answers if free or not labels else self._answer(encoded, probabilities=True)), seconds
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes the model as one directory, whole or not at all.
@@ -367,9 +418,12 @@ class Model:
         """
         save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
 
-    def _answer(self, table: pd.DataFrame, *, probabilities: bool, marginal: bool = False) -> Answers:
-        """Returns the method's answers for the rows of a table, label probabilities tempered."""
-        answers = self._untempered(table, probabilities=probabilities, marginal=marginal)
+    def _encoded(self, table: pd.DataFrame) -> Encoded:
+        return encode_rows(self.method, self.contents, table)
+
+    def _answer(self, encoded: Encoded, *, probabilities: bool, marginal: bool = False) -> Answers:
+        """Returns the method's answers for some rows, label probabilities tempered."""
+        answers = self._untempered(encoded, probabilities=probabilities, marginal=marginal)
         parts = [
             self._tempered(name, one) for name, one in zip(self._fields, answers.fields or (answers,), strict=True)
         ]
@@ -381,16 +435,22 @@ class Model:
             return answers
         return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
 
-    def _untempered(self, table: pd.DataFrame, *, probabilities: bool, marginal: bool = False) -> Answers:
-        require_columns(table, self.inputs)
-        check_inputs(table, self.inputs)
-        prompts, num_cut = encode_prompts(self.method, self.contents, table)
-        if num_cut:
-            log.warning("%d of %d prompts were cut inside their longest field to fit the model.", num_cut, len(prompts))
+    @cached_property
+    def _limits(self) -> BatchLimits:
+        """How large a prediction batch may be; what did not fit into memory once is not tried again."""
+        settings = self.config.train
+        return BatchLimits.on(self.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
+
+    def _untempered(self, encoded: Encoded, *, probabilities: bool, marginal: bool = False) -> Answers:
+        prompts = encoded.prompts
+        if encoded.num_cut:
+            log.warning(
+                "%d of %d prompts were cut inside their longest field to fit the model.", encoded.num_cut, len(prompts)
+            )
         answers = answer_all(
             self.method,
             prompts,
-            batch_size=self.config.train.eval_batch_size,
+            batch_size=self._limits,
             probabilities=probabilities,
             marginal=marginal,
         )
@@ -398,20 +458,13 @@ class Model:
             if one.covered is not None and float(one.covered.mean()) < COARSE_BELOW:
                 log.warning(
                     "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers "
-                    "alone: means and standard deviations are coarse. Fewer decimals or a smaller range make them "
-                    "exact.",
+                    "alone: means and standard deviations are coarse. %s them exact.",
                     100 * float(one.covered.mean()),
+                    "trie_mass=1 makes"
+                    if self.config.model.trie_mass < 1
+                    else "Fewer decimals or a smaller range make",
                 )
         return answers
-
-
-def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
-    """Returns the prompts of a table's rows as token ids, and how many were cut."""
-    backbone = method.backbone
-    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(method.max_written))
-    fields = list(contents.template.fields)
-    rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
-    return contents.template.prompts(rows, backbone.tokenize_prompts, longest)
 
 
 def choose_device(name: str) -> torch.device:

@@ -60,7 +60,8 @@ def _csv_frames(path: Path, delimiter: str) -> Iterator[pd.DataFrame]:
             if batch.num_rows:
                 num_rows += batch.num_rows
                 last = batch.column(batch.num_columns - 1)[-1].as_py()
-                yield pd.DataFrame(batch.to_pydict(), dtype=object)
+                for first in range(0, batch.num_rows, ROWS_PER_CHUNK):  # a block can hold many thousand rows
+                    yield pd.DataFrame(batch.slice(first, ROWS_PER_CHUNK).to_pydict(), dtype=object)
     except pa.ArrowInvalid as error:
         raise _csv_error(path, error, header, num_rows, num_blank + 1) from error
     if num_rows and _ends_inside_quotes(path, last, delimiter):

@@ -2,10 +2,11 @@
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
@@ -21,6 +22,8 @@ STATED_MASS = 0.999
 MAX_NODES = 192
 # Prefixes of each row that are expanded in one write.
 WIDTH = 32
+# What a write costs by itself, in tokens: it reads all weights (26M parameters on a CPU).
+WRITE_TOKENS = 50
 
 
 def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "batch leaf"]:
@@ -28,22 +31,84 @@ def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "
 
     Over the allowed symbols the probabilities of all targets sum to 1.
     """
-    batch, num_vocab = memory.logits.shape
+    batch, vocabulary = len(memory.state), memory.vocabulary
     if trie.num_nodes == 0:  # one symbol decides
-        return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0])
-    symbols = trie.codec.symbols
-    tokens = symbols[trie.symbols]
-    wanted = None if trie.full else symbols
-    kept = num_vocab if wanted is None else len(wanted)
-    cells = trie.num_nodes * (kept + memory.tokens.shape[1] + trie.num_nodes)
+        return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0], vocabulary=vocabulary)
+    tokens = trie.codec.symbols[trie.symbols]
     parts = []
-    for rows in torch.split(torch.arange(batch, device=tokens.device), max(1, TREE_CELLS // cells)):
+    for rows in torch.split(torch.arange(batch, device=tokens.device), _rows_at_once(memory, trie)):
         part = memory if len(rows) == batch else backbone.take(memory, rows)
         nodes, depths, ancestors = (one.expand(len(rows), *one.shape) for one in (tokens, trie.depths, trie.ancestors))
-        written = backbone.write_tree(part, nodes, depths, ancestors, wanted)
-        root = part.logits if wanted is None else part.logits[:, wanted]
-        parts.append(trie.log_probabilities(root, written.logits, picked=wanted is not None))
+        written = backbone.write_tree(part, nodes, depths, ancestors)
+        parts.append(trie.log_probabilities(part.logits, written.logits, vocabulary=vocabulary))
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class TrieScores:
+    """The scores of all targets of a trie.
+
+    Attributes:
+        log_probabilities: log P(target | prompt) in nats, in the trie's order.
+        followed: which targets were scored one by one. The others share evenly what the first symbol of theirs has.
+        covered: the share of the probability that those have.
+    """
+
+    log_probabilities: Float[Tensor, "batch leaf"]
+    followed: Bool[Tensor, "batch leaf"]
+    covered: Float[Tensor, " batch"]
+
+    def best(self) -> Int[Tensor, " batch"]:
+        """Returns the likeliest target of those that were scored one by one."""
+        return self.log_probabilities.masked_fill(~self.followed, float("-inf")).argmax(dim=1)
+
+
+def score_likeliest(backbone: Backbone, memory: Memory, trie: Trie, mass: float) -> TrieScores:
+    """Returns the scores of all targets, of which only those behind the likeliest first symbols are written.
+
+    What each first symbol holds is known before anything is written. The likeliest ones that together hold the stated
+    mass are followed to their ends, in one write.
+
+    Args:
+        backbone: the model.
+        memory: what it has read.
+        trie: the targets.
+        mass: the share of the probability that is enough; 1 writes all of the tree, as the softmax over the whole
+            vocabulary needs it in every case: there forced symbols have a share too.
+    """
+    if mass >= 1 or trie.full or trie.num_nodes == 0:
+        scores = score_all(backbone, memory, trie)
+        return TrieScores(scores, torch.ones_like(scores, dtype=torch.bool), torch.ones_like(scores[:, 0]))
+    codec, batch = trie.codec, len(memory.state)
+    start = torch.zeros(batch, dtype=torch.long, device=memory.state.device)
+    first = codec.log_probabilities(memory.logits, start, vocabulary=memory.vocabulary)
+    shares, order = first.softmax(dim=1).sort(dim=1, descending=True)
+    kept = torch.zeros_like(shares, dtype=torch.bool).scatter(1, order, shares.cumsum(dim=1) - shares < mass)
+    if bool(kept[:, trie.first_symbols].all()):
+        return score_likeliest(backbone, memory, trie, 1.0)
+    parts, order = [], list[int]()
+    most = _rows_at_once(memory, trie)
+    for group in row_groups(kept[:, trie.first_symbols].sum(dim=1).tolist(), most):
+        rows = torch.tensor(group, device=start.device)
+        order += group
+        part = memory if group == list(range(batch)) else backbone.take(memory, rows)
+        wanted = kept[rows][:, trie.first_symbols]
+        # Each row's own nodes, in their order; rows with fewer of them write some that nothing is read from.
+        nodes = (~wanted).to(torch.int8).argsort(dim=1, stable=True)[:, : int(wanted.sum(dim=1).max())]
+        logits = part.logits.new_zeros(len(rows), trie.num_nodes, part.logits.shape[1])
+        if nodes.shape[1]:  # or their likeliest first symbols decide all
+            seen = trie.ancestors[nodes.unsqueeze(2), nodes.unsqueeze(1)]
+            written = backbone.write_tree(part, codec.symbols[trie.symbols][nodes], trie.depths[nodes], seen).logits
+            logits = logits.scatter(1, nodes.unsqueeze(2).expand_as(written), written)
+        parts.append(trie.log_probabilities(part.logits, logits, vocabulary=memory.vocabulary))
+    scores = torch.cat(parts)[torch.tensor(order, device=start.device).argsort()]
+    first_of_leaf = trie.paths[:, 0]
+    alike = torch.bincount(first_of_leaf, minlength=codec.num_symbols).to(scores.dtype)
+    alone = alike[first_of_leaf] == 1  # its first symbol is all of its probability
+    followed = kept[:, first_of_leaf] | alone
+    spread = first[:, first_of_leaf].to(scores.dtype) - alike[first_of_leaf].log()
+    covered = first.softmax(dim=1) * (kept | (alike == 1))
+    return TrieScores(torch.where(followed, scores, spread), followed, covered.sum(dim=1).to(scores.dtype))
 
 
 @dataclass
@@ -100,6 +165,39 @@ class _Row:
         return nodes
 
 
+def row_groups(num_nodes: Sequence[int], most: int) -> list[list[int]]:
+    """Returns all rows in the groups that are written together, such that the fewest tokens are written.
+
+    In a group every row is filled up to its longest. A write costs as much as some tokens by itself, so that few rows
+    are not worth one of their own.
+
+    Args:
+        num_nodes: what each row writes.
+        most: rows of a group.
+    """
+    order = sorted(range(len(num_nodes)), key=lambda row: num_nodes[row])
+    # The cheapest way to write the first rows of that order, and where its last group begins.
+    costs, begins = [0], [0]
+    for end in range(1, len(order) + 1):
+        longest = num_nodes[order[end - 1]]
+        cost, begin = min(
+            (costs[first] + longest * (end - first) + WRITE_TOKENS, first) for first in range(max(0, end - most), end)
+        )
+        costs.append(cost)
+        begins.append(begin)
+    groups, end = [], len(order)
+    while end > 0:
+        groups.append(sorted(order[begins[end] : end]))
+        end = begins[end]
+    return groups
+
+
+def _rows_at_once(memory: Memory, trie: Trie) -> int:
+    """Returns how many rows' trees are written at once."""
+    cells = trie.num_nodes * (memory.logits.shape[1] + memory.tokens.shape[1] + trie.num_nodes)
+    return max(1, int(TREE_CELLS // cells))
+
+
 @torch.no_grad()
 def best_first(
     backbone: Backbone,
@@ -123,9 +221,9 @@ def best_first(
         max_nodes: the nodes of each row's tree that are enough.
         full: as in `Codec.log_probabilities`; the mass is that of valid numbers then.
     """
-    batch, num_vocab = memory.logits.shape
+    batch, kept = memory.logits.shape
     device = memory.state.device
-    most = max(1, TREE_CELLS // ((max_nodes + WIDTH) * (num_vocab + memory.tokens.shape[1] + max_nodes + WIDTH)))
+    most = max(1, TREE_CELLS // ((max_nodes + WIDTH) * (kept + memory.tokens.shape[1] + max_nodes + WIDTH)))
     if batch > most:
         parts = [
             best_first(backbone, backbone.take(memory, rows), codec, mass=mass, max_nodes=max_nodes, full=full)
@@ -134,7 +232,8 @@ def best_first(
         return NumberDistribution.joined(parts)
     start = torch.zeros(batch, dtype=torch.long, device=device)
     rows = [_Row(full) for _ in start]
-    for row, scores in zip(rows, codec.log_probabilities(memory.logits, start, full=full).tolist(), strict=True):
+    first = codec.log_probabilities(memory.logits, start, full=full, vocabulary=memory.vocabulary)
+    for row, scores in zip(rows, first.tolist(), strict=True):
         row.add(codec, (), [], scores, 0.0)
     while True:
         expanded: list[tuple[int, float, tuple[int, ...], list[int]]] = []
@@ -147,11 +246,10 @@ def best_first(
                 expanded.append((index, -negative, prefix, row.grow(prefix, nodes)))
         if not expanded:
             return _distribution(codec, rows, device)
-        wanted = None if full else codec.symbols
-        logits = backbone.write_tree(memory, *_tensors(codec, rows, device), vocabulary=wanted).logits
+        logits = backbone.write_tree(memory, *_tensors(codec, rows, device)).logits
         after = torch.stack([logits[index, nodes[-1]] for index, _, _, nodes in expanded])
         states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=device)
-        table = codec.log_probabilities(after, states, full=full, picked=not full).tolist()
+        table = codec.log_probabilities(after, states, full=full, vocabulary=memory.vocabulary).tolist()
         for (index, log_mass, prefix, nodes), scores in zip(expanded, table, strict=True):
             rows[index].add(codec, prefix, nodes, scores, log_mass)
 

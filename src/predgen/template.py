@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from predgen.errors import TemplateError, explain, unknown_name
@@ -108,7 +109,11 @@ class Template:
         return {field: str(row[field]).replace(SEPARATOR, " ").strip() for field in self.fields}
 
     def _fill(self, cells: Mapping[str, str]) -> str:
-        return "".join(text if field is None else cells[field] for text, field in _pieces(self.text))
+        return "".join(text if field is None else cells[field] for text, field in self._parsed)
+
+    @cached_property
+    def _parsed(self) -> list[tuple[str, str | None]]:
+        return _pieces(self.text)
 
     def prompts(
         self, rows: Sequence[Mapping[str, Any]], tokenize: Tokenize, max_tokens: int
@@ -143,7 +148,7 @@ class Template:
                 )
             )
         cells = self._cells(row)
-        uses = Counter(field for _, field in _pieces(self.text))
+        uses = Counter(field for _, field in self._parsed)
         spans = dict(zip(cells, (offsets for _, offsets in tokenize(list(cells.values()))), strict=True))
         budget = max_tokens - alone
         while True:

@@ -25,7 +25,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import EvalLoopOutput
 
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
-from predgen.batches import BucketSampler, Collator, Examples
+from predgen.batches import BucketSampler, Collator, Examples, one_row_does_not_fit
 from predgen.checkpoints import seal
 from predgen.config import TrainSettings
 from predgen.errors import ConfigError, DivergenceError, TrainingError
@@ -338,10 +338,7 @@ def smaller_batches(settings: TrainSettings) -> TrainSettings:
     rows = settings.batch_size * settings.accumulation
     size = next((size for size in range(settings.batch_size // 2, 0, -1) if rows % size == 0), None)
     if size is None:
-        raise TrainingError(
-            "Expected one row at a time to fit into memory, found that it does not. Use a smaller backbone, shorter "
-            "prompts (--set max_prompt_tokens=…), or a larger device."
-        )
+        raise one_row_does_not_fit()
     return settings.model_copy(
         update={
             "batch_size": size,

@@ -35,6 +35,7 @@ class Trie(nn.Module):
         members: which labels each leaf's set holds, shape (leaf, label); empty for others.
         paths: each leaf's path, the end symbol included, 0 after it, shape (leaf, target).
         path_mask: which positions belong to the path, shape (leaf, target).
+        first_symbols: the first symbol of each node's prefix, shape (node,).
     """
 
     codec: Codec
@@ -45,6 +46,7 @@ class Trie(nn.Module):
     members: Float[Tensor, "leaf label"]
     paths: Int[Tensor, "leaf target"]
     path_mask: Bool[Tensor, "leaf target"]
+    first_symbols: Int[Tensor, " node"]
     _parents: Int[Tensor, " node"]
     _states: Int[Tensor, " place"]
     _leaf_places: Int[Tensor, " leaf"]
@@ -105,6 +107,7 @@ class Trie(nn.Module):
             "paths": paths,
             "path_mask": torch.arange(paths.shape[1]) < lengths,
             "symbols": torch.tensor(symbols, dtype=torch.long),
+            "first_symbols": torch.tensor([prefix[0] for prefix in prefixes[1:]], dtype=torch.long),
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,
             "numbers": torch.tensor(numbers, dtype=torch.float64),
@@ -126,18 +129,18 @@ class Trie(nn.Module):
         root: Float[Tensor, "batch kept"],
         nodes: Float[Tensor, "batch node kept"],
         *,
-        picked: bool = False,
+        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> Float[Tensor, "batch leaf"]:
         """Returns log P(target | prompt) in nats of every target, in the order of `values`.
 
         Args:
             root: the logits after the prompt.
             nodes: the logits after each node.
-            picked: as in `Codec.log_probabilities`.
+            vocabulary: as in `Codec.log_probabilities`.
         """
         logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
         states = self._states.expand(len(logits), -1)
-        scores = self.codec.log_probabilities(logits, states, full=self.full, picked=picked)
+        scores = self.codec.log_probabilities(logits, states, full=self.full, vocabulary=vocabulary)
         into = scores[:, self._parents, self.symbols]
         with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
             before = into @ self.ancestors.to(into.dtype).T

@@ -6,6 +6,7 @@ follow by listing all values; they share no code with what they check.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from predgen.backbones import Backbone
+from predgen.backbones import Backbone, Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
@@ -340,6 +341,11 @@ def writer_loss_alone(
         if len(allowed) > 1:
             losses.append(torch.logsumexp(logits[position, allowed], dim=0) - logits[position, token])
     return torch.stack(losses).mean()
+
+
+def with_vocabulary(memory: Memory, vocabulary: Tensor) -> Memory:
+    """Returns a memory that was read for the logits of some tokens."""
+    return replace(memory, logits=memory.logits[:, vocabulary], vocabulary=vocabulary)
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

@@ -41,6 +41,7 @@ def test_a_part_changes_its_own_settings_alone(part: str) -> None:
         assert set(differing(variant, base)) <= set(changes)
 
 
+@pytest.mark.slow
 def test_variants_are_switched_one_at_a_time_and_tested_against_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
     original = comparing.fit_prepared

@@ -213,6 +213,20 @@ def test_rows_of_added_tokens_train_under_lora_and_come_back(family: str, tied: 
     assert (first.values, first.written) == (second.values, second.written)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_of_added_tokens_are_the_trained_ones(tied: bool) -> None:
+    backbone = word_level_backbone("llama", tied)
+    backbone.choose_road()
+    assert backbone.linear_head
+    method = adapted("predgen", "lora", "number", backbone, full_vocabulary=True)
+    train(method, "number", steps=8)
+    prompts = backbone.collate(ragged_prompts(len(backbone.tokenizer), seed=9))
+    added = torch.tensor(backbone.added_token_ids)
+    with torch.no_grad():
+        some, every = backbone.read(*prompts, added).logits, backbone.read(*prompts).logits
+    torch.testing.assert_close(some, every[:, added])
+
+
 @pytest.mark.parametrize("peft", ["none", "lora"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_an_artifact_with_added_tokens_predicts_the_same(tmp_path: Path, tied: bool, peft: str) -> None:

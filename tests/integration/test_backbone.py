@@ -94,6 +94,162 @@ def test_prompt_states_are_finite_everywhere_and_right_at_the_prompt(family: str
     assert torch.equal(memory.state, memory.prompt_states[:, -1])
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_logits_of_some_tokens_equal_those_of_all(family: str, plain: bool, training: bool) -> None:
+    backbone = tiny_backbone(family, plain=plain)
+    backbone.choose_road()
+    if training and not plain and getattr(backbone.model, "supports_gradient_checkpointing", False):
+        checkpoint_activations(backbone.model)
+    backbone.train(training)
+    prompts = ragged_prompts(backbone.model.config.vocab_size)
+    target, mask = ragged_targets(backbone.model.config.vocab_size)
+    some = torch.tensor([3, 40, 7])
+    gradients = []
+    found = []
+    for vocabulary in (None, some):
+        backbone.zero_grad()
+        memory = backbone.read(*backbone.collate(prompts), vocabulary)
+        written = backbone.write(memory, target, mask)
+        after = backbone.write(written.memory, target[:, :1], mask[:, :1])
+        parts = [memory.logits, written.logits, after.logits]
+        if vocabulary is None:
+            parts = [part[..., some] for part in parts]
+        found.append(torch.cat([part.reshape(-1, 3) for part in parts]))
+        (found[-1] * torch.linspace(-1, 1, 3)).square().mean().backward()
+        gradients.append(torch.cat([one.grad.flatten() for one in backbone.parameters() if one.grad is not None]))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    assert relative_difference(*gradients) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shared", [0, 20])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_gradients_add_up_to_whole_ones(
+    family: str, tied: bool, shared: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = tiny_backbone(family, tie_word_embeddings=tied)
+    backbone.choose_road()
+    backbone.model.to(dtype)
+    vocab_size = backbone.model.config.vocab_size
+    some = torch.tensor([3, 40, 7, 11])
+    gradients = []
+    for as_rows in (False, True):
+        if not as_rows:
+            monkeypatch.setattr(DecoderOnlyBackbone, "_adds_rows", False)
+        backbone.zero_grad(set_to_none=True)
+        for seed in (1, 2):  # two batches are added up
+            prompts = [[9] * shared + prompt for prompt in ragged_prompts(vocab_size, seed=seed)]
+            target, mask = ragged_targets(vocab_size)
+            memory = backbone.read(*backbone.collate(prompts), some)
+            first = backbone.write(memory, target, mask)
+            second = backbone.write(first.memory, target[:, :2], mask[:, :2])
+            (first.logits.float().square().mean() + second.states.float().square().mean()).backward()
+        assert not any(one.grad.is_sparse for one in backbone.parameters() if one.grad is not None)
+        gradients.append([one.grad.float() for one in backbone.parameters() if one.grad is not None])
+        monkeypatch.undo()
+    whole, rows = (torch.cat([one.flatten() for one in part]) for part in gradients)
+    assert relative_difference(rows, whole) < {torch.float32: 1e-5}.get(dtype, 2e-2)
+    nn.utils.clip_grad_norm_(backbone.parameters(), 1.0)
+    torch.optim.AdamW(backbone.parameters(), lr=1e-3).step()
+
+
+def test_a_write_over_a_memory_without_gradients_has_whole_ones() -> None:
+    backbone = tiny_backbone("llama", tie_word_embeddings=True)
+    backbone.choose_road()
+    vocab_size = backbone.model.config.vocab_size
+    target, mask = ragged_targets(vocab_size)
+    memory = backbone.detach(backbone.read(*backbone.collate(ragged_prompts(vocab_size)), torch.tensor([3, 7])))
+    backbone.write(memory, target, mask).logits.square().mean().backward()
+    embeddings = backbone.model.get_input_embeddings()
+    assert not embeddings.weight.grad.is_sparse
+    assert embeddings.sparse is False
+
+
+def test_a_head_is_linear_only_where_no_logits_say_otherwise() -> None:
+    small = tiny_backbone("gemma2", std=0.001)  # far below the cap
+    small.choose_road()
+    assert small.model.config.final_logit_softcapping
+    assert not small.linear_head
+    for family in FAMILIES:
+        backbone = tiny_backbone(family)
+        backbone.choose_road()
+        assert backbone.linear_head
+        backbone.model.get_output_embeddings()._hf_hook = object()  # as a device map puts it there
+        backbone.choose_road()
+        assert not backbone.linear_head
+
+
+def test_dropout_is_drawn_for_each_row() -> None:
+    backbone = tiny_backbone("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
+    backbone.choose_road()
+    tokens, mask = backbone.collate([[5] * 20 + [6], [5] * 20 + [7]])
+    assert backbone.eval()._num_shared(tokens, mask) == 20
+    assert backbone.train()._num_shared(tokens, mask) == 0
+    states = backbone.prompt_states(tokens, mask)
+    assert not torch.equal(states[0, :20], states[1, :20])
+
+
+@pytest.mark.parametrize("num_shared", [16, 21])
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_what_all_prompts_begin_with_is_read_once(family: str, num_shared: int) -> None:
+    backbone = tiny_backbone(family)
+    backbone.choose_road()
+    vocab_size = backbone.model.config.vocab_size
+    start = ragged_prompts(vocab_size, (num_shared,), seed=5)[0]
+    prompts = [[*start, *rest] for rest in ragged_prompts(vocab_size, seed=6)]
+    prompts[1][num_shared] = (prompts[0][num_shared] + 1) % vocab_size  # they share no token more
+    tokens, prompt_mask = backbone.collate(prompts)
+    given: list[int] = []
+    handle = backbone.model.register_forward_pre_hook(
+        lambda _, __, arguments: given.append(arguments["input_ids"].numel()), with_kwargs=True
+    )
+    states = backbone.prompt_states(tokens, prompt_mask)
+    handle.remove()
+    if backbone._takes_gaps and not backbone.plain:
+        assert given == [num_shared, tokens.numel() - num_shared * len(tokens)]
+    else:
+        assert given == [tokens.numel()]
+    alone = [
+        backbone.model(input_ids=torch.tensor([prompt]), use_cache=False, output_hidden_states=True).hidden_states[-1]
+        for prompt in prompts
+    ]
+    expected = torch.cat([one[0] for one in alone])
+    torch.testing.assert_close(states[prompt_mask], expected, atol=1e-4, rtol=1e-4)
+    gradients = []
+    for found in (states[prompt_mask], expected):
+        backbone.zero_grad()
+        (found * torch.linspace(-1, 1, found.shape[1])).sum().backward()
+        gradients.append(torch.cat([one.grad.flatten() for one in backbone.parameters() if one.grad is not None]))
+    assert relative_difference(*gradients) < 1e-4
+
+    target, mask = ragged_targets(vocab_size)
+    written = backbone.write(backbone.read(tokens, prompt_mask), target, mask)
+    depths = torch.arange(1, target.shape[1] + 1).expand_as(target)
+    chain = torch.ones(len(target), target.shape[1], target.shape[1]).tril().bool()
+    tree = backbone.write_tree(written.memory, target, depths, chain)
+    for row, prompt in enumerate(prompts):
+        own = target[row, mask[row]].tolist()
+        found, _ = run_alone(backbone.model, prompt, own)
+        torch.testing.assert_close(written.states[row, : len(own) + 1], found, atol=1e-4, rtol=1e-4)
+        found, _ = run_alone(backbone.model, [*prompt, *own], target[row].tolist())
+        torch.testing.assert_close(tree.states[row], found[1:], atol=1e-4, rtol=1e-4)
+
+
+def test_a_short_beginning_or_one_row_is_read_as_it_stands() -> None:
+    backbone = tiny_backbone("llama")
+    backbone.choose_road()
+    for prompts in ([[5] * 30], [[5] * 15 + [6, 7], [5] * 15 + [8, 7]], [[5] * 16, [5] * 16], [[5] * 40, [6] * 40]):
+        tokens, mask = backbone.collate(prompts)
+        assert backbone._num_shared(tokens, mask) == 0
+    tokens, mask = backbone.collate([[5] * 16 + [6] * 200, [5] * 16 + [7] * 200])
+    assert backbone._num_shared(tokens, mask) == 0  # too small a part
+    tokens, mask = backbone.collate([[5] * 17, [5] * 30])
+    assert backbone._num_shared(tokens, mask) == 16
+
+
 def frozen(memory: Memory) -> list[Tensor]:
     """Returns copies of all tensors that a memory holds."""
     layers = memory.cache.layers if memory.cache is not None else []
@@ -320,7 +476,8 @@ class ForgetfulBackbone(DecoderOnlyBackbone):
     def write(self, memory: Memory, tokens: Tensor, mask: Tensor):  # type: ignore[no-untyped-def]
         if memory.cache is not None:
             for layer in memory.cache.layers:
-                layer.keys, layer.values = torch.zeros_like(layer.keys), torch.zeros_like(layer.values)
+                layer.keys.zero_()
+                layer.values.zero_()
         return super().write(memory, tokens, mask)
 
 

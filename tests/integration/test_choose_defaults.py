@@ -13,6 +13,7 @@ with pytest.MonkeyPatch.context() as _patch:
     choose_defaults = importlib.import_module("choose_defaults")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "metrics"), [("lcp", ["mse"]), ("sst2", ["accuracy", "log_loss"])])
 def test_tables_of_the_variants_and_a_short_json_of_each_fit(
     task: str, metrics: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

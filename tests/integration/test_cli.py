@@ -74,6 +74,7 @@ def new(tmp_path: Path) -> Path:
 # ---- the main job
 
 
+@pytest.mark.slow
 def test_every_file_format_gives_the_same_model_answers_and_scores(tmp_path: Path) -> None:
     # Cells are text in CSV and TSV, and numbers in the other two.
     weights, answers, scores = {}, {}, {}
@@ -182,14 +183,14 @@ def test_predict_streams_in_the_order_of_the_rows(
     )
     table = write(rows, tmp_path / "rows.jsonl")
     sizes = []
-    original = predgen.Model.predict
+    original = predgen.Model.predict_encoded
 
-    def counted(self: predgen.Model, chunk: pd.DataFrame, **options: Any) -> pd.DataFrame:
-        sizes.append(len(chunk))
+    def counted(self: predgen.Model, chunk: Any, **options: Any) -> pd.DataFrame:
+        sizes.append(len(chunk.prompts))
         return original(self, chunk, **options)
 
-    monkeypatch.setattr("predgen.cli.predict.ROWS_PER_CHUNK", 8)
-    monkeypatch.setattr(predgen.Model, "predict", counted)
+    monkeypatch.setattr("predgen.streaming.ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr(predgen.Model, "predict_encoded", counted)
     for suffix in SUFFIXES:
         assert run("predict", models["mood"], table, "--out", f"answers{suffix}", "--quiet").code == 0
         answers = read_table(f"answers{suffix}")
@@ -209,7 +210,7 @@ def test_a_fault_in_a_late_row_leaves_the_answers_of_before(
     table = write(rows, tmp_path / "rows.csv")
     (tmp_path / "answers.csv").write_text("precious")
     before = files_in(tmp_path)
-    monkeypatch.setattr("predgen.cli.predict.ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr("predgen.streaming.ROWS_PER_CHUNK", 8)
     message = refused("predict", models["mood"], table, "--out", "answers.csv", "--overwrite")
     assert "Expected input text in row 28, column 'review', found an empty cell." in message
     assert files_in(tmp_path) == before

@@ -252,6 +252,7 @@ def _figures(found: Comparison) -> Any:
     return plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [2, 5, 9])
 def test_a_comparison_that_goes_on_ends_where_the_whole_one_ends(
     stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

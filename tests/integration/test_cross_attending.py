@@ -41,6 +41,7 @@ from .shapes import (
     tiny_encoder,
     tiny_encoder_decoder,
     tiny_method,
+    with_vocabulary,
 )
 from .tables import reviews
 
@@ -240,7 +241,7 @@ def test_a_tree_is_written_in_one_forward_where_its_positions_can_be_set(family:
     assert relative_difference(found.states, expected.states) < 1e-4
     assert relative_difference(found.logits, expected.logits) < 1e-4
     some = torch.tensor([2, 0])
-    assert torch.equal(backbone.write_tree(begun, *tree, some).logits, found.logits[..., some])
+    assert torch.equal(backbone.write_tree(with_vocabulary(begun, some), *tree).logits, found.logits[..., some])
 
 
 @pytest.mark.parametrize("kind", ["number", "label"])

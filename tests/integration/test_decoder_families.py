@@ -29,6 +29,7 @@ from .shapes import (
     run_alone,
     save_model,
     tiny_model,
+    with_vocabulary,
 )
 from .tables import reviews
 
@@ -324,7 +325,7 @@ def assert_all_writes_are_exact(
     tokens, depths, ancestors = random_tree(vocab_size)
     tree = backbone.write_tree(memory, tokens, depths, ancestors)
     few = torch.tensor([5, 3, 200])
-    some = backbone.write_tree(memory, tokens, depths, ancestors, few)
+    some = backbone.write_tree(with_vocabulary(memory, few), tokens, depths, ancestors)
     rows = Backbone.write_tree(backbone, memory, tokens, depths, ancestors)
     assert relative_difference(tree.states, rows.states) < TOLERANCE
     assert relative_difference(tree.logits, rows.logits) < TOLERANCE

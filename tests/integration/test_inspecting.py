@@ -34,7 +34,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
         raise AssertionError("the hub was asked")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
-    monkeypatch.setattr("predgen.backbones.loading._download", ask)
+    monkeypatch.setattr("predgen.backbones.sources._download", ask)
 
 
 def llama_in(folder: Path, tokenizer: Any = None, **changes: Any) -> str:

@@ -27,14 +27,6 @@ CHAT = (
 )
 
 
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """Returns the folder of a tiny Llama."""
-    tokenizer = byte_level_tokenizer()
-    save_model(tmp_path / "llama", tiny_model("llama", len(tokenizer)), tokenizer)
-    return tmp_path / "llama"
-
-
 def predicts_again(model: predgen.Model, folder: Path, **options: Any) -> predgen.Model:
     """Saves and loads a model, whose answers stay the same to the bit, and returns what was loaded."""
     rows = reviews(25, seed=9)

@@ -162,7 +162,10 @@ class Peak(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
-                self.add(tensor.untyped_storage())
+                # Rows of gradients have a storage for their places and one for their values.
+                parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
+                for part in parts:
+                    self.add(part.untyped_storage())
         return result
 
     def add(self, storage: Any) -> None:

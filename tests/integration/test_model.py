@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import predgen
-from predgen.backbones.loading import find_source
+from predgen.backbones import find_source
 
 from .tables import reviews
 

@@ -362,6 +362,7 @@ def test_answers_from_the_writer_and_the_stack_of_a_record(tmp_path: Path) -> No
         predgen.fit(tagged(40), "mood", **{**SMALL, "method": "generator"}).predict(rows, marginal=True)
 
 
+@pytest.mark.slow
 def test_a_comparison_of_a_record_tests_every_field(tmp_path: Path) -> None:
     found = predgen.compare(
         tagged(80), "mood,stars,tags", runs=tmp_path / "runs", methods=["predictor", "predgen"], **SMALL
@@ -403,6 +404,7 @@ def test_the_command_line_fits_evaluates_and_predicts_a_record(tmp_path: Path) -
     assert "found a record" in refused(*taken, "mood,stars", "--set", "writer_loss=number_token")
 
 
+@pytest.mark.slow
 def test_logarithmic_numbers_are_learned_as_logarithms(tmp_path: Path) -> None:
     rows = reviews(80)
     rows["price"] = [10.0 ** (2 * stars - 4) for stars in rows["stars"]]

@@ -1,16 +1,22 @@
 """Scores: those of all targets are exact, and the likeliest first come near them."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predgen import scoring
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.building import check_method
 from predgen.codec import Codec
+from predgen.config import build_config
 from predgen.distributions import NumberDistribution
-from predgen.scoring import best_first, score_all
+from predgen.errors import ConfigError
+from predgen.scoring import best_first, row_groups, score_all, score_likeliest
 from predgen.targets import Number
 from predgen.trie import Trie, fits
 
@@ -136,6 +142,131 @@ def test_the_full_vocabulary_reports_the_mass_on_labels() -> None:
     torch.testing.assert_close(answers.valid_mass, scores.double().exp().sum(dim=1))
     exact = tiny_method("generator", backbone, LABEL).answer(*prompts, probabilities=True)
     assert exact.valid_mass is None
+
+
+# ---- only what begins with likely symbols
+
+
+@pytest.mark.parametrize("mass", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("kind", ["number", "label"])
+@torch.no_grad()
+def test_what_begins_with_likely_symbols_is_exact_and_the_rest_is_spread(kind: str, mass: float) -> None:
+    backbone = backbone_of("llama")
+    trie = Trie(Codec(TARGETS[kind], backbone))
+    memory = read(backbone, ragged_prompts(250))
+    exact = score_all(backbone, memory, trie).double().exp()
+    found = score_likeliest(backbone, memory, trie, mass)
+    probabilities = found.log_probabilities.double().exp()
+    first = trie.paths[:, 0]
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(exact), dtype=torch.float64))
+    for row in range(len(exact)):
+        for symbol in first.unique():
+            alike = first == symbol
+            share, expected = probabilities[row, alike], exact[row, alike]
+            if bool(found.followed[row, alike].all()):
+                torch.testing.assert_close(share, expected, atol=1e-6, rtol=1e-4)
+            else:  # spread evenly, and nothing of it lost
+                assert not bool(found.followed[row, alike].any())
+                torch.testing.assert_close(share, (expected.sum() / len(share)).expand_as(share), atol=1e-6, rtol=1e-4)
+        known = float(exact[row, found.followed[row]].sum())
+        assert known == pytest.approx(float(found.covered[row]), abs=1e-5)
+        assert known >= mass - 1e-5
+        assert bool(found.followed[row, found.best()[row]])
+    if kind == "number":
+        assert bool((found.covered < 1).all())
+
+
+@torch.no_grad()
+def test_a_method_says_what_its_answers_cover() -> None:
+    backbone = tiny_backbone("llama", std=0.15)
+    prompts = backbone.collate(ragged_prompts(250))
+    settings = {"decoding": "trie", "estimates": ["mean"]}
+    whole = tiny_method("generator", backbone, NUMBER, **settings).answer(*prompts)
+    part = tiny_method("generator", backbone, NUMBER, **settings, trie_mass=0.6).answer(*prompts)
+    assert whole.covered is not None
+    assert part.covered is not None
+    assert bool((whole.covered == 1).all())
+    assert bool((part.covered >= 0.6 - 1e-6).all())
+    assert bool((part.covered < 1).any())
+    for one, other, covered in zip(whole.values, part.values, part.covered.tolist(), strict=True):
+        # What is spread lies where it was, behind its first symbol, in a range of at most ten.
+        assert abs(one - other) <= 10 * (1 - covered) + 1e-4
+
+
+def test_a_share_of_the_mass_is_refused_where_forced_symbols_have_some() -> None:
+    given = {"data.data": "x.csv", "data.target": "y", "method": "generator", "trie_mass": 0.9}
+    check_method(build_config(given), NUMBER)
+    for other in ({"writer_vocabulary": "full"}, {"decoding": "free"}):
+        with pytest.raises(ConfigError, match="Expected trie_mass 1 with the softmax over the whole vocabulary"):
+            check_method(build_config(given, other), NUMBER)
+
+
+@torch.no_grad()
+def test_the_softmax_over_all_tokens_is_written_whole() -> None:
+    backbone = backbone_of("llama")
+    trie = Trie(Codec(NUMBER, backbone), full=True)
+    memory = read(backbone, ragged_prompts(250))
+    found = score_likeliest(backbone, memory, trie, 0.5)
+    assert torch.equal(found.log_probabilities, score_all(backbone, memory, trie))
+    assert bool(found.followed.all())
+
+
+@torch.no_grad()
+def test_rows_whose_first_symbol_decides_write_nothing() -> None:
+    backbone = backbone_of("llama")
+    trie = Trie(Codec(Number(0.0, 5.0, decimals=2), backbone))
+    memory = read(backbone, ragged_prompts(250))
+    symbol = int(trie.paths[trie.values.index(5.0), 0])
+    assert int((trie.paths[:, 0] == symbol).sum()) == 1  # 5 can only be 5.00
+    sure = memory.logits.clone()
+    sure[:3, int(trie.codec.symbols[symbol])] = 100.0
+    found = score_likeliest(backbone, replace(memory, logits=sure), trie, 0.999)
+    assert [trie.values[leaf] for leaf in found.best()[:3].tolist()] == [5.0] * 3
+    exact = score_all(backbone, replace(memory, logits=sure), trie)
+    torch.testing.assert_close(found.log_probabilities[found.followed], exact[found.followed], atol=1e-4, rtol=1e-4)
+    sure[:] = sure[:1]
+    assert (
+        count_forwards(backbone.model, lambda: score_likeliest(backbone, replace(memory, logits=sure), trie, 0.9)) == 0
+    )
+
+
+@torch.no_grad()
+def test_unlikely_beginnings_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = backbone_of("llama")
+    trie = Trie(Codec(NUMBER, backbone))
+    memory = read(backbone, ragged_prompts(250))
+    written: list[int] = []
+    original = backbone.write_tree
+
+    def counted(memory: Memory, tokens: torch.Tensor, *rest: torch.Tensor) -> object:
+        written.append(tokens.shape[1])
+        return original(memory, tokens, *rest)
+
+    monkeypatch.setattr(backbone, "write_tree", counted)
+    exact = score_likeliest(backbone, memory, trie, 1.0)
+    assert bool((exact.covered == 1).all())
+    at_once = score_likeliest(backbone, memory, trie, 0.5)
+    assert written[0] == trie.num_nodes > written[1]
+    monkeypatch.setattr(scoring, "TREE_CELLS", 1)
+    alone = score_likeliest(backbone, memory, trie, 0.5)
+    assert len(written) == 2 + len(memory.state)
+    torch.testing.assert_close(alone.log_probabilities, at_once.log_probabilities, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(alone.covered, at_once.covered)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=12), st.integers(1, 12))
+def test_groups_of_rows_write_the_fewest_tokens(num_nodes: list[int], most: int) -> None:
+    groups = row_groups(num_nodes, most)
+    assert sorted(row for group in groups for row in group) == list(range(len(num_nodes)))
+    assert all(len(group) <= most for group in groups)
+
+    def cost(parts: list[list[int]]) -> int:
+        return sum(len(part) * max(num_nodes[row] for row in part) + scoring.WRITE_TOKENS for part in parts)
+
+    every = list(range(len(num_nodes)))
+    assert cost(groups) <= cost([every[start : start + most] for start in range(0, len(every), most)])
+    by_length = sorted(every, key=lambda row: num_nodes[row])
+    assert cost(groups) <= cost([by_length[start : start + most] for start in range(0, len(every), most)])
 
 
 # ---- the likeliest first

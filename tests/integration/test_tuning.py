@@ -28,6 +28,7 @@ def trials_of(folder: Path, method: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
+@pytest.mark.slow
 def test_every_method_gets_the_same_number_of_trials_and_its_best_one(tmp_path: Path) -> None:
     methods = ["predictor", "generator", "predgen"]
     found = predgen.compare(reviews(40), "stars", methods=methods, trials=3, runs=tmp_path / "runs", **SMALL)

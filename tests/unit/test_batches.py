@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Sequence
+from unittest import mock
 
 import pytest
 import torch
@@ -12,8 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from predgen.backbones import Backbone, Memory, Written
-from predgen.batches import BATCHES_PER_GROUP, BucketSampler, Collator, Examples, buckets
+from predgen.batches import (
+    BATCHES_PER_GROUP,
+    CPU_BATCH_TOKENS,
+    DEVICE_BATCH_TOKENS,
+    BatchLimits,
+    BucketSampler,
+    Collator,
+    Examples,
+    in_order,
+    lacks_memory,
+    run_in_buckets,
+)
 from predgen.codec import Codec
+from predgen.errors import TrainingError
 from predgen.targets import Label, Number
 
 PROPERTY = settings(max_examples=80)
@@ -148,15 +161,154 @@ def test_groups_mix_anew_in_every_epoch() -> None:
 # ── The order of prediction ──────────────────────────────────────────────────────────────────────────────────
 
 
+def buckets(lengths: list[int], limits: BatchLimits) -> list[list[int]]:
+    """Returns the batches that rows are taken in."""
+    return run_in_buckets(lengths, limits, lambda rows: rows)[0]
+
+
+def padded_tokens(lengths: list[int], batches: list[list[int]]) -> int:
+    """Returns the tokens of some batches with their padding, which is what a model reads."""
+    return sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+
+
 @PROPERTY
 @given(lengths=LENGTHS, batch_size=st.integers(1, 9))
 def test_buckets_hold_every_row_once_the_longest_first(lengths: list[int], batch_size: int) -> None:
-    found = buckets(lengths, batch_size)
+    found = buckets(lengths, BatchLimits(batch_size))
     rows = [row for batch in found for row in batch]
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
     assert [len(batch) for batch in found[:-1]] == [batch_size] * max(len(found) - 1, 0)
     assert all(1 <= len(batch) <= batch_size for batch in found)
+
+
+@PROPERTY
+@given(lengths=LENGTHS, rows=st.integers(1, 40), tokens=st.integers(1, 200))
+def test_buckets_keep_to_a_budget_of_tokens(lengths: list[int], rows: int, tokens: int) -> None:
+    found = buckets(lengths, BatchLimits(rows, tokens))
+    order = [row for batch in found for row in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[row] for row in order] == sorted(lengths, reverse=True)
+    for place, batch in enumerate(found):
+        longest = max(lengths[row] for row in batch)
+        assert len(batch) == 1 or (len(batch) <= rows and len(batch) * longest <= tokens)
+        # Nor is a batch smaller than it must be.
+        assert place + 1 == len(found) or len(batch) == rows or (len(batch) + 1) * longest > tokens
+
+
+@PROPERTY
+@given(lengths=LENGTHS, rows=st.integers(1, 9), tokens=st.integers(1, 200))
+def test_padding_is_counted_and_buckets_never_have_more_of_it(lengths: list[int], rows: int, tokens: int) -> None:
+    as_they_come = in_order(len(lengths), rows)
+    assert [row for batch in as_they_come for row in batch] == list(range(len(lengths)))
+    assert all(len(batch) == rows for batch in as_they_come[:-1])
+    counted = padding_of(lengths, list(range(len(lengths))), rows) + sum(lengths)
+    assert padded_tokens(lengths, as_they_come) == counted
+    by_length = padded_tokens(lengths, buckets(lengths, BatchLimits(rows)))
+    assert sum(lengths) <= padded_tokens(lengths, buckets(lengths, BatchLimits(1))) <= by_length
+    if len(lengths) % rows == 0:  # else the one batch of fewer rows may hold a long one
+        assert by_length <= counted
+    assert sum(lengths) <= padded_tokens(lengths, buckets(lengths, BatchLimits(rows, tokens)))
+
+
+def test_rows_of_equal_length_need_no_padding() -> None:
+    assert padded_tokens([7] * 10, buckets([7] * 10, BatchLimits(4, 20))) == 70
+    assert [len(batch) for batch in buckets([7] * 10, BatchLimits(4, 20))] == [2] * 5
+    assert padded_tokens([], buckets([], BatchLimits(4, 20))) == 0
+
+
+def test_a_device_has_a_budget_of_its_own() -> None:
+    cpu, other = torch.device("cpu"), torch.device("meta")
+    assert BatchLimits.on(cpu, 7, None) == BatchLimits(7, CPU_BATCH_TOKENS)
+    assert BatchLimits.on(other, 7, None) == BatchLimits(7, DEVICE_BATCH_TOKENS)
+    assert BatchLimits.on(other, 7, 5) == BatchLimits(7, 5)
+
+
+# ── Too little memory ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lack() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@PROPERTY
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=120),
+    limits=st.builds(BatchLimits, st.integers(1, 64), st.none() | st.integers(1, 400)),
+    most_rows=st.integers(1, 20),
+    most_tokens=st.integers(50, 300),
+)
+def test_what_does_not_fit_is_halved_and_nothing_is_lost(
+    lengths: list[int], limits: BatchLimits, most_rows: int, most_tokens: int
+) -> None:
+    failed = []
+
+    def run(rows: list[int]) -> list[int]:
+        if len(rows) > most_rows or len(rows) * max(lengths[row] for row in rows) > most_tokens:
+            failed.append(len(rows))
+            raise lack()
+        return rows
+
+    before = BatchLimits(limits.rows, limits.tokens)
+    with mock.patch("predgen.batches.release_memory"):  # which takes longer than all the rest
+        parts, order = run_in_buckets(lengths, limits, run)
+    assert [row for part in parts for row in part] == order
+    assert sorted(order) == list(range(len(lengths)))
+    assert (limits == before) == (not failed)
+    assert limits.rows <= before.rows
+    # Each fault halves a limit for good: they are few, whatever the number of batches.
+    assert len(failed) <= 7 + 9
+
+
+def test_a_lack_of_memory_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    taken = []
+
+    def run(rows: list[int]) -> None:
+        if len(rows) > 3:
+            raise lack()
+        taken.append(len(rows))
+
+    limits = BatchLimits(16)
+    caplog.set_level("WARNING", "predgen")
+    run_in_buckets([5] * 20 + [3] * 10, limits, run)
+    assert taken == [2] * 15
+    assert limits.rows == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "a prediction batch of 16 rows of up to 5 tokens: going on with at most 2 rows." in caplog.text
+    run_in_buckets([5] * 20, limits, run)
+    assert len(caplog.records) == 1
+
+
+def test_the_limit_that_bound_is_the_one_that_is_halved() -> None:
+    by_tokens, by_rows, by_number = BatchLimits(100, 64), BatchLimits(8, 1000), BatchLimits(100, 1000)
+    by_tokens.halve(8, 8)
+    by_rows.halve(8, 8)
+    by_number.halve(5, 8)
+    assert (by_tokens.rows, by_tokens.tokens) == (100, 32)
+    assert (by_rows.rows, by_rows.tokens) == (4, 1000)
+    assert (by_number.rows, by_number.tokens) == (2, 1000)
+
+
+def test_a_row_that_does_not_fit_and_other_faults_are_raised() -> None:
+    def never(rows: list[int]) -> None:
+        raise lack()
+
+    def broken(rows: list[int]) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(TrainingError, match="Expected one row at a time to fit into memory, found that it does not"):
+        run_in_buckets([3] * 9, BatchLimits(4), never)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_in_buckets([3] * 9, BatchLimits(4), broken)
+
+
+def test_a_lack_of_memory_is_known_by_its_message() -> None:
+    assert lacks_memory(lack())
+    assert lacks_memory(torch.OutOfMemoryError("some other words"))
+    assert lacks_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."))
+    assert lacks_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)."))
+    assert not lacks_memory(RuntimeError("shapes differ"))
+    assert not lacks_memory(ValueError("CUDA out of memory."))
 
 
 # ── Batches ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ module asks which kind of model it is, or on which side it pads.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -28,19 +28,22 @@ class Memory:
         prompt_states: the last layer's states of the prompt tokens.
         prompt_mask: which of them are prompt tokens and not padding.
         state: H[0], the state that predicts the next token.
-        logits: the logits of the next token.
+        logits: the logits of the next token, of all tokens or of those that were asked for.
         tokens: all tokens that the writing part of the model has seen so far, padded.
         mask: which of them are not padding.
         cache: the backbone's own; None on the plain road.
+        vocabulary: the tokens whose logits are wanted, in their order; None for all. What is written over the memory
+            follows it.
     """
 
     prompt_states: Float[Tensor, "batch prompt prompt_hidden"]
     prompt_mask: Bool[Tensor, "batch prompt"]
     state: Float[Tensor, "batch hidden"]
-    logits: Float[Tensor, "batch vocab"]
+    logits: Float[Tensor, "batch kept"]
     tokens: Int[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
     cache: Any
+    vocabulary: Int[Tensor, " kept"] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,12 @@ class Written:
 
     Attributes:
         states: H[0..m], one more than the written tokens; H[t] is the state at the t-th written token.
-        logits: the logits that follow each of these states.
+        logits: the logits that follow each of these states, of the memory's vocabulary.
         memory: the memory with the tokens added.
     """
 
     states: Float[Tensor, "batch step hidden"]
-    logits: Float[Tensor, "batch step vocab"]
+    logits: Float[Tensor, "batch step kept"]
     memory: Memory
 
 
@@ -64,7 +67,7 @@ class TreeWritten:
 
     Attributes:
         states: the state at each node.
-        logits: the logits that follow it, of all tokens or of those that were asked for.
+        logits: the logits that follow it, of the memory's vocabulary.
     """
 
     states: Float[Tensor, "batch node hidden"]
@@ -102,8 +105,19 @@ class Backbone(nn.Module, ABC):
         """Returns the last layer's states of a batch of prompts: all that a method that writes nothing needs."""
 
     @abstractmethod
-    def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
-        """Returns the memory of a batch of prompts, with gradients if they are on."""
+    def read(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> Memory:
+        """Returns the memory of a batch of prompts, with gradients if they are on.
+
+        Args:
+            tokens: prompt tokens.
+            mask: which of them are not padding.
+            vocabulary: as in `Memory`: a few tokens' logits are cheaper than all.
+        """
 
     @abstractmethod
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
@@ -125,7 +139,6 @@ class Backbone(nn.Module, ABC):
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
         ancestors: Bool[Tensor, "batch node node"],
-        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> TreeWritten:
         """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
@@ -136,7 +149,6 @@ class Backbone(nn.Module, ABC):
             tokens: the token of each node; parents come before their children.
             depths: 1 for the nodes that follow the memory, one more for their children.
             ancestors: which nodes each node sees, itself included.
-            vocabulary: the tokens whose logits are wanted, in the order in which they come back; all if not given.
         """
         tips = (ancestors.sum(dim=1) == 1).nonzero()  # (row, node): no other node sees it
         states: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
@@ -153,8 +165,6 @@ class Backbone(nn.Module, ABC):
                 for depth, node in enumerate(branch.tolist(), start=1):
                     states[row][node] = written.states[index, depth]
                     logits[row][node] = written.logits[index, depth]
-                    if vocabulary is not None:
-                        logits[row][node] = logits[row][node][vocabulary]
         return TreeWritten(*(torch.stack([torch.stack(row) for row in parts]) for parts in (states, logits)))
 
     @abstractmethod
@@ -217,6 +227,28 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def text_of(self, ids: Sequence[int]) -> str:
         """Returns the text of written tokens."""
+
+
+def continued(
+    memory: Memory,
+    written: tuple[Float[Tensor, "batch target hidden"], Float[Tensor, "batch target kept"]],
+    target_mask: Bool[Tensor, "batch target"],
+    **seen: Any,
+) -> Written:
+    """Returns what comes of a write, from the states and logits of its tokens.
+
+    Args:
+        memory: what was written over.
+        written: the states at the tokens, and the logits that follow them.
+        target_mask: which of the tokens are not padding.
+        seen: the tokens, their mask and the cache of the memory with the tokens added.
+    """
+    states = torch.cat([memory.state.unsqueeze(1), written[0]], dim=1)
+    logits = torch.cat([memory.logits.unsqueeze(1), written[1]], dim=1)
+    # What comes next follows each row's last token, not its padding; a row without a token is where it was.
+    rows, last = torch.arange(len(target_mask), device=target_mask.device), target_mask.sum(dim=1)
+    after = replace(memory, state=states[rows, last], logits=logits[rows, last], **seen)
+    return Written(states, logits, after)
 
 
 def compact(

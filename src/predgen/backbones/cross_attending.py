@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from predgen.backbones.base import Memory, TreeWritten, Written, compact, dropout_off
+from predgen.backbones.base import Memory, TreeWritten, Written, compact, continued, dropout_off
 from predgen.backbones.caches import fork
-from predgen.backbones.hugging_face import HuggingFaceBackbone, relative_difference
+from predgen.backbones.hugging_face import HuggingFaceBackbone, kept_of, relative_difference
 from predgen.backbones.reaches import additive
 from predgen.backbones.self_check import Sample, read_sample, tree_disagreement, write_sample
 from predgen.errors import BackboneError, TargetError
@@ -94,15 +94,19 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
 
     # ---- states and logits
 
-    def read(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> Memory:
+    def read(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> Memory:
         """Returns the memory of a batch of prompts, with gradients if they are on."""
         states = self.prompt_states(tokens, mask)
         cache = None if self._plain_now() else EncoderDecoderCache(DynamicCache(), DynamicCache())
         start = torch.tensor(self.start_ids, device=tokens.device).expand(len(tokens), -1)
         written, logits = self.decode(start, states, mask, cache)
-        return Memory(
-            states, mask, written[:, -1], logits[:, -1], start, torch.ones_like(start, dtype=torch.bool), cache
-        )
+        seen = torch.ones_like(start, dtype=torch.bool)
+        return Memory(states, mask, written[:, -1], kept_of(logits[:, -1], vocabulary), start, seen, cache, vocabulary)
 
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
         """Returns the states and logits of tokens written over a memory, which stays as it is."""
@@ -124,13 +128,8 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
                 max=every.shape[1] - 1
             )
             states, logits = every[rows.unsqueeze(1), places], every_logits[rows.unsqueeze(1), places]
-        states = torch.cat([memory.state.unsqueeze(1), states], dim=1)
-        logits = torch.cat([memory.logits.unsqueeze(1), logits], dim=1)
-        last = mask.sum(dim=1)
-        after = replace(
-            memory, state=states[rows, last], logits=logits[rows, last], tokens=all_tokens, mask=all_mask, cache=cache
-        )
-        return Written(states, logits, after)
+        written = states, kept_of(logits, memory.vocabulary)
+        return continued(memory, written, mask, tokens=all_tokens, mask=all_mask, cache=cache)
 
     def write_tree(
         self,
@@ -138,7 +137,6 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
         ancestors: Bool[Tensor, "batch node node"],
-        vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> TreeWritten:
         """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
 
@@ -148,7 +146,7 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         num_nodes, length = tokens.shape[1], memory.tokens.shape[1]
         # The index of a node, of which there may be more than positions, must be one of those that the family adds.
         if not self.masks_trees or length + num_nodes > self.max_written:
-            return super().write_tree(memory, tokens, depths, ancestors, vocabulary)
+            return super().write_tree(memory, tokens, depths, ancestors)
         before = torch.arange(length, device=tokens.device)
         own = (before.unsqueeze(1) >= before) & memory.mask.unsqueeze(1)
         own = own | torch.eye(length, dtype=torch.bool, device=tokens.device)
@@ -164,8 +162,7 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
             self._empty(memory),
             layout,
         )
-        states, logits = states[:, -num_nodes:], logits[:, -num_nodes:]
-        return TreeWritten(states, logits if vocabulary is None else logits[..., vocabulary])
+        return TreeWritten(states[:, -num_nodes:], kept_of(logits[:, -num_nodes:], memory.vocabulary))
 
     def _empty(self, memory: Memory) -> EncoderDecoderCache | None:
         """Returns a cache of the prompt alone, which keeps what the decoder has made of the prompt's states."""

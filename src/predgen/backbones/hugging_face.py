@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones.base import Backbone, Memory
@@ -89,7 +89,7 @@ class HuggingFaceBackbone(Backbone):
             name: getattr(memory, name)[rows]
             for name in ("prompt_states", "prompt_mask", "state", "logits", "tokens", "mask")
         }
-        return Memory(**parts, cache=None if memory.cache is None else rows_of(memory.cache, rows))
+        return replace(memory, **parts, cache=None if memory.cache is None else rows_of(memory.cache, rows))
 
     def detach(self, memory: Memory) -> Memory:
         """Returns the memory without its graph of gradients."""
@@ -296,6 +296,13 @@ def max_positions_of(config: Any, tokenizer: Any) -> int:
         if isinstance(one, dict) and one.get("rope_type") in LENGTH_DEPENDENT:
             limits.append(one.get("original_max_position_embeddings"))
     return min([int(limit) for limit in limits if limit and 0 < limit < UNLIMITED_POSITIONS] or [UNLIMITED_POSITIONS])
+
+
+def kept_of(
+    logits: Float[Tensor, "*batch vocab"], vocabulary: Int[Tensor, " kept"] | None
+) -> Float[Tensor, "*batch kept"]:
+    """Returns the logits of some tokens; of all if none are named."""
+    return logits if vocabulary is None else logits[..., vocabulary]
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

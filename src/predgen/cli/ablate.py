@@ -50,14 +50,14 @@ def ablate(
       predgen ablate sts/ --target label --seeds 3 --runs ablation --resume
     """
     import predgen
+    from predgen.config import split_names
 
     show_notes(quiet)
     check_results(json, markdown, plot)
-    names = None if parts is None else [name.strip() for name in parts.split(",") if name.strip()]
     found = predgen.ablate(
         data,
         target,
-        parts=names,
+        parts=split_names(parts),
         seeds=seeds,
         runs=runs,
         resume=resume,

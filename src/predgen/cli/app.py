@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from predgen.cli.ablate import ablate
+from predgen.cli.bench import bench
 from predgen.cli.calibrate import calibrate
 from predgen.cli.compare import compare
 from predgen.cli.demo import demo
@@ -87,5 +88,5 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate):
+for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, bench):
     app.command(command.__name__, cls=Command)(command)

@@ -59,7 +59,7 @@ def compare(
       predgen compare reviews.csv --target stars --set director=mean
     """
     import predgen
-    from predgen.config import ModelSettings
+    from predgen.config import ModelSettings, split_names
     from predgen.errors import ConfigError
 
     show_notes(quiet)
@@ -69,7 +69,7 @@ def compare(
     found = predgen.compare(
         data,
         target,
-        methods=[name.strip() for name in methods.split(",") if name.strip()],
+        methods=split_names(methods),
         seeds=seeds,
         trials=trials,
         runs=runs,

@@ -13,17 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from predgen.config import SECTIONS, build_config, parse_assignments, read_config_file
+from predgen.config import SECTIONS, build_config, parse_assignments, read_config_file, split_names
 from predgen.errors import ConfigError
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _label_text(text: str) -> dict[str, str]:
     words: dict[str, str] = {}
-    for pair in _names(text):
+    for pair in split_names(text):
         label, _, word = (part.strip() for part in pair.partition("="))
         if not label or not word:
             raise ConfigError(f"Expected --label-text label=word,label=word, found '{pair}'.")
@@ -87,7 +83,7 @@ class RunOption:
 
 RUN_OPTIONS = [
     RunOption("data.target", str),
-    RunOption("data.inputs", str, _names),
+    RunOption("data.inputs", str, split_names),
     RunOption("data.template", str),
     RunOption("data.kind", str),
     RunOption("data.label_text", str, _label_text),

@@ -1,6 +1,5 @@
 """`predgen predict`."""
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +17,6 @@ from predgen.cli.output import (
     write_json,
 )
 from predgen.errors import ConfigError
-
-ROWS_PER_CHUNK = 2048
 
 
 @fails_clearly
@@ -127,32 +124,23 @@ def _predict_table(
     from rich.progress import Progress, TextColumn
 
     import predgen
-    from predgen.data import stream_rows
+    from predgen.streaming import Streamed, predict_file
     from predgen.tables import TableWriter
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(**model_of)
     model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
-    rows = num_invalid = 0
-    start = time.perf_counter()
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
     progress = Progress(TextColumn("{task.description}"), console=console, disable=hidden, transient=True)
-    with writer, progress:
+    with progress:
         task = progress.add_task("predicting", total=None)
-        for chunk in stream_rows(data, ROWS_PER_CHUNK):
-            answers = model.predict(chunk, **asked)
-            writer.write(answers)
-            rows += len(answers)
-            num_invalid += int(answers["invalid"].sum())
-            rate = rows / (time.perf_counter() - start)
-            progress.update(task, description=f"{rows} rows, {rate:.0f} per second")
-    return {
-        "rows": rows,
-        "invalid": num_invalid,
-        "examples_per_second": rows / (time.perf_counter() - start),
-        "out": out,
-    }
+
+        def show(done: Streamed) -> None:
+            progress.update(task, description=f"{done.rows} rows, {done.rows_per_second:.0f} per second")
+
+        done = predict_file(model, data, writer, asked=asked, on_chunk=show)
+    return {"rows": done.rows, "invalid": done.invalid, "examples_per_second": done.rows_per_second, "out": out}
 
 
 def _rows(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ class Generator(Writer):
             text alone for a number.
         beam_width: as in `Writer`.
         estimates: as in `Writer`.
+        trie_mass: as in `Writer`.
     """
 
     free_probabilities = False  # every target is scored
@@ -47,7 +48,7 @@ class Generator(Writer):
     ) -> dict[str, Float[Tensor, ""]]:
         """Returns L_W as `loss` and `writer_loss`; the gold prefix is always fed."""
         gold = EncodedTargets(symbols, symbol_mask, states)
-        memory = self.backbone.read(prompt, prompt_mask)
+        memory = self.read(prompt, prompt_mask)
         logits = memory.logits.unsqueeze(1)
         if symbols.shape[1] > 1:
             logits = self.backbone.write(memory, self.codec.symbols[symbols[:, :-1]], symbol_mask[:, :-1]).logits
@@ -69,13 +70,14 @@ class Generator(Writer):
         marginal: bool = False,
     ) -> Answers:
         """Returns the values of the written texts, or the estimates; a text that is no value gives None."""
-        memory = self.backbone.read(prompt, prompt_mask)
+        free = self.decoding == "free"
+        memory = self.backbone.read(prompt, prompt_mask) if free else self.read(prompt, prompt_mask)
         places = [place for place, name in enumerate(self.estimates) if probabilities or marginal or name != "text"]
         beliefs: dict[int, Belief] = {}
         values: list[Any]
         texts: list[str]
         scores: list[Any] = [None] * len(self.fields)
-        if self.decoding == "free":
+        if free:
             rows = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written)
             found = [self._read_freely(row) for row in rows]
             values, texts = [value for value, _ in found], [text for _, text in found]
@@ -95,16 +97,16 @@ class Generator(Writer):
             own = field_values(self.target, values, name)
             belief, estimate = beliefs.get(place), self.estimates[place]
             if belief is not None and belief.distribution is not None:
-                if estimate != "text" or (marginal and self.decoding != "free"):
+                if estimate != "text" or (marginal and not free):
                     own = belief.distribution.estimate("mode" if estimate == "text" else estimate).tolist()
                 answer = Answers(own, field_texts[place])
                 answers.append(answer.with_distribution(belief.distribution, spread=probabilities))
             elif belief is not None and belief.probabilities is not None:
-                if estimate == "thresholds" or (marginal and self.decoding != "free"):
+                if estimate == "thresholds" or (marginal and not free):
                     own = values_of(one.field, belief.probabilities, self.thresholds[place])
                 mass = None
                 if self.full_vocabulary and scores[place] is not None:
-                    mass = scores[place].double().exp().sum(dim=-1).cpu()
+                    mass = scores[place].log_probabilities.double().exp().sum(dim=-1).cpu()
                 kept = belief.probabilities.cpu() if probabilities else None
                 answers.append(Answers(own, field_texts[place], kept, mass if probabilities else None))
             else:

@@ -36,6 +36,7 @@ class PredGen(Writer):
         decoding: as in `Writer`.
         beam_width: as in `Writer`.
         estimates: as in `Writer`; read where the Writer has a share in the answer.
+        trie_mass: as in `Writer`.
         director: how the Director reads the states.
         loss: how L_W and L_D are joined.
         sharpness: of `wdal_smooth`.
@@ -60,6 +61,7 @@ class PredGen(Writer):
         decoding: Decoding = "auto",
         beam_width: int = 4,
         estimates: Sequence[str] | None = None,
+        trie_mass: float = 1.0,
         director: Reading = "attention",
         loss: LossName = "wdal_stable",
         sharpness: float = 1.0,
@@ -76,6 +78,7 @@ class PredGen(Writer):
             decoding=decoding,
             beam_width=beam_width,
             estimates=estimates,
+            trie_mass=trie_mass,
         )
         self.director = Director(backbone.hidden_size, self.num_outputs, director)
         self.loss = loss
@@ -97,7 +100,7 @@ class PredGen(Writer):
         """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D), and `writer_accuracy` if it is reported."""
         gold = EncodedTargets(symbols, symbol_mask, states)
         draws = draws or Draws()
-        memory = self.backbone.read(prompt, prompt_mask)
+        memory = self.read(prompt, prompt_mask)
         fed, gold_scores = self._fed(memory, gold, draws)
         written = self.backbone.write(memory, self.codec.symbols[fed], symbol_mask)
         loss_writer = self.writer_loss(memory, written.logits[:, :-1], gold, truth)
@@ -114,7 +117,8 @@ class PredGen(Writer):
         }
         if self.reports_accuracy:
             if gold_scores is None:  # gold was fed
-                gold_scores = self.codec.log_probabilities(written.logits[:, :-1].detach(), states)
+                logits = written.logits[:, :-1].detach()
+                gold_scores = self.codec.log_probabilities(logits, states, vocabulary=memory.vocabulary)
             parts["writer_accuracy"] = token_accuracy(gold_scores.argmax(dim=-1), symbols, self.decided(gold))
         return parts
 
@@ -215,7 +219,7 @@ class PredGen(Writer):
 
         With `marginal` the Writer's part is its marginals; the Director's stays what it reads in the written record.
         """
-        memory = self.backbone.read(prompt, prompt_mask)
+        memory = self.read(prompt, prompt_mask)
         # The fields whose Writer's distribution is asked for; its text is there already.
         places = [place for place in range(len(self.fields)) if self._asks(place, probabilities, marginal)]
         written = self.write_target(memory, with_states=True, scored=() if marginal else places)

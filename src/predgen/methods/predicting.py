@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from predgen.backbones.base import dropout_off
-from predgen.batches import buckets
+from predgen.batches import BatchLimits, run_in_buckets
 from predgen.methods.base import Answers, Method
 
 
@@ -11,7 +11,7 @@ def answer_all(
     method: Method,
     prompts: Sequence[list[int]],
     *,
-    batch_size: int,
+    batch_size: int | BatchLimits,
     probabilities: bool = False,
     marginal: bool = False,
 ) -> Answers:
@@ -20,15 +20,21 @@ def answer_all(
     Args:
         method: the method, on its device.
         prompts: token ids.
-        batch_size: rows of a batch. Float results can differ in their last bits between batch sizes.
+        batch_size: the most rows of a batch, or the limits of its rows and tokens, which are lowered where memory
+            lacks. Float results can differ in their last bits between batch sizes.
         probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
         marginal: as in `Method.answer`.
+
+    Raises:
+        TrainingError: a single row does not fit into memory.
     """
-    parts, order = [], list[int]()
+
+    def answer(rows: list[int]) -> Answers:
+        tokens, mask = method.backbone.collate([prompts[row] for row in rows])
+        return method.answer(
+            tokens.to(method.device), mask.to(method.device), probabilities=probabilities, marginal=marginal
+        )
+
     with dropout_off(method):
-        for rows in buckets([len(prompt) for prompt in prompts], batch_size):
-            tokens, mask = method.backbone.collate([prompts[row] for row in rows])
-            tokens, mask = tokens.to(method.device), mask.to(method.device)
-            parts.append(method.answer(tokens, mask, probabilities=probabilities, marginal=marginal))
-            order += rows
+        parts, order = run_in_buckets([len(prompt) for prompt in prompts], BatchLimits.of(batch_size), answer)
     return Answers.joined(parts, order)

@@ -14,6 +14,7 @@ from torch import Tensor
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec import Codec, EncodedTargets
+from predgen.processes import num_processes
 
 Unit = Literal["token", "row", "batch"]
 
@@ -91,7 +92,7 @@ def sample_parallel(
         codec: the target automaton.
         gold: the gold targets.
         own: where the model is fed its own symbol.
-        passes: how many passes.
+        passes: how many passes; those after which nothing would change any more are left out.
         full: choose by the softmax over the whole vocabulary; the choice among allowed symbols is the same.
         noise: as in `Draws`.
         gold_scores: what the first pass would find, where it is known.
@@ -103,7 +104,10 @@ def sample_parallel(
             scores = gold_scores if step == 0 else None
             if scores is None:
                 scores = scores_after(backbone, memory, codec, gold, fed, full=full)
-            fed = torch.where(own, _choice(scores, noise), gold.symbols)
+            before, fed = fed, torch.where(own, _choice(scores, noise), gold.symbols)
+            # As many passes in every process, as its partners may wait for them.
+            if num_processes() == 1 and torch.equal(fed, before):
+                break
     return fed
 
 
@@ -123,7 +127,8 @@ def sample_sequential(
     columns = []
     with dropout_off(backbone):
         for step in range(gold.symbols.shape[1]):
-            scores = codec.log_probabilities(memory.logits, gold.states[:, step], full=full)
+            states = gold.states[:, step]
+            scores = codec.log_probabilities(memory.logits, states, full=full, vocabulary=memory.vocabulary)
             choice = _choice(scores, None if noise is None else noise[:, step])
             fed = torch.where(own[:, step], choice, gold.symbols[:, step])
             columns.append(fed)
@@ -145,7 +150,7 @@ def scores_after(
     logits = memory.logits.unsqueeze(1)
     if fed.shape[1] > 1:
         logits = backbone.write(memory, codec.symbols[fed[:, :-1]], gold.mask[:, :-1]).logits
-    return codec.log_probabilities(logits, gold.states, full=full)
+    return codec.log_probabilities(logits, gold.states, full=full, vocabulary=memory.vocabulary)
 
 
 def _choice(

@@ -18,7 +18,7 @@ from predgen.methods.base import Method
 from predgen.methods.heads import Scale
 from predgen.methods.sampling import scores_after
 from predgen.records import field_values, fields_of
-from predgen.scoring import best_first, score_all
+from predgen.scoring import TrieScores, best_first, score_all, score_likeliest
 from predgen.targets import Label, Number
 from predgen.trie import Trie, fits
 
@@ -43,8 +43,7 @@ class WrittenTarget:
         texts: each row's text.
         field_texts: the text of each field, row by row.
         memories: what was read and written before each field, as far as it was asked for.
-        scores: log P of each of a field's targets after what was written before it, shape (batch, leaf); None where not
-            asked for.
+        scores: of each of a field's targets after what was written before it; None where not asked for.
     """
 
     decoded: Decoded
@@ -52,7 +51,7 @@ class WrittenTarget:
     texts: list[str]
     field_texts: list[list[str]]
     memories: list[Memory]
-    scores: list[Tensor | None]
+    scores: list[TrieScores | None]
 
 
 class Writer(Method):
@@ -72,6 +71,8 @@ class Writer(Method):
         estimates: the Writer's answer for each field: the written `text`; of a number's distribution the `mode`, the
             `mean`, the `median`, or a quantile such as `0.9`; the labels of a set whose probability reaches their
             `thresholds`. All texts if not given.
+        trie_mass: the share of the probability that scoring all targets must know target by target; see
+            `predgen.scoring.score_likeliest`.
 
     Attributes:
         decoding: as above, `auto` decided.
@@ -93,8 +94,10 @@ class Writer(Method):
         decoding: Decoding = "auto",
         beam_width: int = 4,
         estimates: Sequence[str] | None = None,
+        trie_mass: float = 1.0,
     ) -> None:
         super().__init__(backbone, codec, scales)
+        self.trie_mass = trie_mass
         self.full_vocabulary = full_vocabulary
         self.token_loss = token_loss or TokenLoss()
         self.tries = nn.ModuleDict(
@@ -126,14 +129,18 @@ class Writer(Method):
         """The trie of a target that is no record."""
         return self.trie_of(0)
 
+    def read(self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]) -> Memory:
+        """Returns the memory of prompts, with the logits of the target's own symbols alone where these are enough."""
+        return self.backbone.read(prompt, prompt_mask, None if self.full_vocabulary else self.codec.symbols)
+
     def writer_loss(
-        self, memory: Memory, logits: Float[Tensor, "batch target vocab"], gold: EncodedTargets, truth: Tensor
+        self, memory: Memory, logits: Float[Tensor, "batch target kept"], gold: EncodedTargets, truth: Tensor
     ) -> Float[Tensor, ""]:
         """Returns L_W, from the logits at H[0..m-1] or from the scores of all numbers.
 
         Args:
             memory: what was read.
-            logits: over the whole vocabulary.
+            logits: of the memory's vocabulary.
             gold: the gold targets.
             truth: as in `forward`.
         """
@@ -143,7 +150,9 @@ class Writer(Method):
             scale = self.fields[0].scale
             numbers = self.trie.numbers.log10() if self.fields[0].logarithmic else self.trie.numbers
             return expected_value_loss(scores, numbers, truth, mean=scale.mean, deviation=scale.deviation)
-        scores = self.codec.log_probabilities(logits, gold.states, full=self.full_vocabulary)
+        scores = self.codec.log_probabilities(
+            logits, gold.states, full=self.full_vocabulary, vocabulary=memory.vocabulary
+        )
         counted = gold.mask if self.full_vocabulary else self.decided(gold)
         allowed = self.codec.allowed(gold.states)
         return self.token_loss(scores, gold.symbols, counted, allowed, self.codec.digits)
@@ -168,7 +177,7 @@ class Writer(Method):
         each example's tokens, then over examples. A method with a Director adds its loss on both.
         """
         gold = EncodedTargets(symbols, symbol_mask, states)
-        memory = self.backbone.read(prompt, prompt_mask)
+        memory = self.read(prompt, prompt_mask)
         decoded = self.write_target(memory, with_states=True).decoded
         scores = scores_after(self.backbone, memory, self.codec, gold, symbols, full=self.full_vocabulary)
         decided = self.decided(gold)
@@ -195,7 +204,7 @@ class Writer(Method):
             scored: the places of the fields whose targets are all to be scored, where they have a trie.
         """
         backbone, codec, full = self.backbone, self.codec, self.full_vocabulary
-        scores: list[Tensor | None] = [None] * len(self.fields)
+        scores: list[TrieScores | None] = [None] * len(self.fields)
         memories = [memory]
         last = max(scored, default=0)
         if self.decoding == "trie":
@@ -203,8 +212,8 @@ class Writer(Method):
             for place in range(len(self.fields)):
                 trie = self.trie_of(place)
                 assert trie is not None  # `build_method` refuses fields with too many values
-                own = score_all(backbone, memories[place], trie)
-                best, scores[place] = own.argmax(dim=1), own
+                own = score_likeliest(backbone, memories[place], trie, self.trie_mass)
+                best, scores[place] = own.best(), own
                 symbols, mask = compact(codec.to_whole(place, trie.paths[best]), trie.path_mask[best])
                 pieces.append((symbols, mask))
                 if place + 1 < len(self.fields):
@@ -220,7 +229,7 @@ class Writer(Method):
             for place in range(last + 1 if scored else 0):
                 trie = self.trie_of(place)
                 if place in scored and trie is not None:
-                    scores[place] = score_all(backbone, memories[place], trie)
+                    scores[place] = score_likeliest(backbone, memories[place], trie, self.trie_mass)
                 if place < last and fields is not None:
                     symbols, mask = compact(decoded.symbols, decoded.mask & (fields == place))
                     memories.append(backbone.write(memories[place], codec.symbols[symbols], mask).memory)
@@ -235,10 +244,10 @@ class Writer(Method):
             decoded, [value for value, _ in answers], [text for _, text in answers], by_field, memories, scores
         )
 
-    def belief(self, place: int, memory: Memory, scores: Float[Tensor, "batch leaf"] | None = None) -> Belief:
+    def belief(self, place: int, memory: Memory, scores: TrieScores | None = None) -> Belief:
         """Returns the Writer's probabilities of a field, after what was written before it.
 
-        Exact where the field has a trie; else of the likeliest numbers, or from samples of sets.
+        Exact where the field has a trie that is written whole; else of the likeliest targets, or from samples of sets.
 
         Args:
             place: the field's.
@@ -250,24 +259,11 @@ class Writer(Method):
             if isinstance(part.target, Number):
                 return Belief(best_first(self.backbone, memory, part, full=self.full_vocabulary))
             return belief_of_samples(self.fields[place].field, self._samples(memory, part), self.device)
-        scores = score_all(self.backbone, memory, trie) if scores is None else scores
-        probabilities = scores.double().softmax(dim=-1)
+        scores = score_likeliest(self.backbone, memory, trie, self.trie_mass) if scores is None else scores
         if isinstance(part.target, Number):
-            return Belief(NumberDistribution.of_all(scores, trie.numbers))
+            return Belief(NumberDistribution.of_all(scores.log_probabilities, trie.numbers, scores.covered))
+        probabilities = scores.log_probabilities.double().softmax(dim=-1)
         return Belief(None, probabilities if isinstance(part.target, Label) else probabilities @ trie.members)
-
-    def number_distribution(
-        self, memory: Memory, scores: Float[Tensor, "batch leaf"] | None = None
-    ) -> NumberDistribution:
-        """Returns the Writer's probabilities of numbers; of the likeliest ones where there are too many.
-
-        Args:
-            memory: what was read.
-            scores: of all targets, where they are known already.
-        """
-        distribution = self.belief(0, memory, scores).distribution
-        assert distribution is not None  # of a number
-        return distribution
 
     @property
     def marginals_are_exact(self) -> bool:

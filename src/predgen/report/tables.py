@@ -139,15 +139,16 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
     tests = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in comparison["tests"]]
     return "\n".join(
         [
-            *_markdown(["method", *names, *COSTS], rows),
+            *markdown_lines(["method", *names, *COSTS], rows),
             "",
-            *_markdown(["first", "second", "metric", *TEST_FIGURES], tests),
+            *markdown_lines(["first", "second", "metric", *TEST_FIGURES], tests),
             "",
         ]
     )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 

@@ -1,0 +1,13 @@
+"""`python -m predgen.bench CELL CASE DEVICE THREADS`: the peak memory of one case, for `memory.py`."""
+
+import json
+import sys
+
+import torch
+
+from predgen.bench.memory import memory_here
+from predgen.bench.shapes import Cell
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[4]))
+    print(json.dumps(memory_here(Cell(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3])))

@@ -1,0 +1,165 @@
+"""From cells to figures: times, ratios under the names of the goals, memory, how much of the machine is used."""
+
+import logging
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from predgen.bench import workload as cases
+from predgen.bench.memory import peak_memory
+from predgen.bench.shapes import Cell
+from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
+from predgen.errors import ConfigError, OutputExistsError
+from predgen.model import choose_device
+from predgen.runs import Finished
+from predgen.version import __version__
+
+log = logging.getLogger("predgen")
+
+# Each ratio: its name, the case above, the case below.
+RATIOS: dict[str, tuple[str, str]] = {
+    "train_overhead_over_predictor": (cases.TRAIN_ONE_PASS, cases.TRAIN_PREDICTOR),
+    "train_overhead_over_predictor_fixed_point": (cases.TRAIN_FIXED_POINT, cases.TRAIN_PREDICTOR),
+    "train_speedup_over_published": (cases.TRAIN_PUBLISHED, cases.TRAIN_ONE_PASS),
+    "train_speedup_over_sft": (cases.TRAIN_SFT, cases.TRAIN_ONE_PASS),
+    "predict_overhead_over_predictor": (cases.PREDICT_PREDGEN, cases.PREDICT_PREDICTOR),
+    "predict_speedup_over_published": (cases.PREDICT_PUBLISHED, cases.PREDICT_PREDGEN),
+    "predict_speedup_over_published_last_logits": (cases.PREDICT_KINDER, cases.PREDICT_PREDGEN),
+    "predict_speedup_over_generate": (cases.PREDICT_GENERATE, cases.PREDICT_PREDGEN),
+    "trie_overhead_over_predictor": (cases.PREDICT_ALL, cases.PREDICT_PREDICTOR),
+    "trie_overhead_over_predictor_pruned": (cases.PREDICT_PRUNED, cases.PREDICT_PREDICTOR),
+    "label_cost_64_over_2": (cases.PREDICT_64, cases.PREDICT_TWO),
+    "rows_per_second_bucketed_over_unsorted": (cases.PREDICT_UNSORTED, cases.PREDICT_BUCKETED),
+}
+MEMORY_RATIO = "train_memory_over_published"
+MEMORY_CASES = (cases.TRAIN_PREDICTOR, cases.TRAIN_ONE_PASS, cases.TRAIN_PUBLISHED, cases.TRAIN_SFT)
+# What is asked of the default cell on a CPU: at most, or at least.
+GOALS: dict[str, tuple[Literal["most", "least"], float]] = {
+    "train_overhead_over_predictor": ("most", 1.10),
+    "train_overhead_over_predictor_fixed_point": ("most", 1.25),
+    "train_speedup_over_published": ("least", 2.7),
+    "train_speedup_over_sft": ("least", 1.7),
+    MEMORY_RATIO: ("most", 0.5),
+    "predict_overhead_over_predictor": ("most", 1.15),
+    "predict_speedup_over_published": ("least", 3.8),
+    "predict_speedup_over_generate": ("least", 1.2),
+    "trie_overhead_over_predictor": ("most", 1.6),
+    "trie_overhead_over_predictor_pruned": ("most", 1.35),
+    "label_cost_64_over_2": ("most", 1.5),
+}
+USED = ("train_flops_over_matrix_rate", cases.TRAIN_ONE_PASS), ("predict_flops_over_matrix_rate", cases.PREDICT_PREDGEN)
+
+
+def run_bench(
+    cells: Sequence[Cell],
+    *,
+    repetitions: int = 7,
+    device: str = "auto",
+    runs: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Returns the figures of cells, of which the first is the one that the ratios at the top are of.
+
+    Args:
+        cells: what to measure.
+        repetitions: timed runs of every case.
+        device: auto, cpu, cuda or mps.
+        runs: a folder that keeps each finished cell; nothing is kept if not given.
+        resume: go on with what the folder holds.
+        overwrite: measure again what the folder holds.
+
+    Returns:
+        The ratios of the first cell under the names of `RATIOS`, `train_memory_over_published`,
+        `train_flops_over_matrix_rate` and `predict_flops_over_matrix_rate`, `machine`, and all `cells` with their
+        seconds. A ratio that a cell does not have is None, as those of all numbers where they are too many.
+
+    Raises:
+        ConfigError: the device is not there, or there is nothing to repeat.
+        OutputExistsError: the folder holds something, and it is neither to be gone on with nor to be measured again.
+    """
+    if repetitions < 1:
+        raise ConfigError(f"Expected at least 1 repetition, found {repetitions}. Use a larger number.")
+    where = choose_device(device)
+    finished = Finished(_runs_folder(runs, resume=resume, overwrite=overwrite))
+    found = []
+    for cell in cells:
+        log.info("Measuring %s", cell.name)
+        name = f"{cell.name}-{where.type}-{torch.get_num_threads()}-threads-{repetitions}-{__version__}"
+
+        def make(_: Path | None, cell: Cell = cell) -> dict[str, Any]:
+            return measure(cell, repetitions, where)
+
+        found.append(finished.figures(name, make))
+    return {**found[0]["ratios"], "machine": machine(where), "version": __version__, "cells": found}
+
+
+def measure(cell: Cell, repetitions: int, device: torch.device) -> dict[str, Any]:
+    """Returns the figures of one cell.
+
+    Args:
+        cell: the cell.
+        repetitions: timed runs of every case.
+        device: where they run.
+    """
+    work = cases.make_workload(cell, device)
+    rate = matrix_rate(cases.DTYPES[cell.dtype], device)
+    flops = {name: count_flops(work.cases[name]) for _, name in USED}
+    tokens = {name: count_tokens(work.backbone.model, case) / cell.batch_size for name, case in work.cases.items()}
+    seconds = time_cases(work.cases, repetitions, device)
+    parameters = sum(one.numel() for one in work.backbone.model.parameters())
+    target_tokens = work.gold.symbols.shape[1]
+    del work
+    memory = {name: peak_memory(cell, name, device.type)["peak_bytes"] for name in MEMORY_CASES}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    spreads = {
+        name: ratio(seconds[over], seconds[base])
+        for name, (over, base) in RATIOS.items()
+        if over in seconds and base in seconds
+    }
+    ratios: dict[str, float | None] = {name: spreads[name]["ratio"] if name in spreads else None for name in RATIOS}
+    ratios[MEMORY_RATIO] = memory[cases.TRAIN_ONE_PASS] / memory[cases.TRAIN_PUBLISHED]
+    ratios |= {key: flops[name] / medians[name] / rate for key, name in USED}
+    return {
+        "cell": cell.to_json(),
+        "parameters": parameters,
+        "target_tokens": target_tokens,
+        "repetitions": repetitions,
+        "ratios": ratios,
+        "spreads": spreads,
+        "median_seconds": medians,
+        "seconds": seconds,
+        "tokens_per_row": {name: count for name, count in tokens.items() if "ragged" not in name},
+        "peak_bytes": memory,
+        "flops": flops,
+        "matrix_flops_per_second": rate,
+        "machine": machine(device),
+    }
+
+
+def _runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> Path | None:
+    """Returns where finished cells are kept, emptied of cells if they are to be measured again."""
+    if runs is None:
+        if resume:
+            raise ConfigError("Expected --runs DIR to go on with, found none. Name the folder of the first run.")
+        return None
+    folder = Path(runs)
+    held = sorted(folder.iterdir()) if folder.is_dir() else []
+    if any(one.suffix != ".json" for one in held) or (folder.exists() and not folder.is_dir()):
+        raise OutputExistsError(
+            f"Expected finished cells or nothing at '{folder}', found something else. Name another."
+        )
+    if resume and overwrite:
+        raise ConfigError("Expected either --resume or --overwrite, found both. Leave one out.")
+    if held and not (resume or overwrite):
+        raise OutputExistsError(
+            f"Expected no finished cells, found {len(held)} in '{folder}'. Use --resume to go on with them, or "
+            "--overwrite to measure again."
+        )
+    if overwrite:
+        for one in held:
+            one.unlink()
+    return folder

@@ -1,0 +1,108 @@
+"""Interleaved timing: every repetition runs all cases once, so that a change of the machine's speed meets them all."""
+
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+# Runs before the first that counts.
+WARM_UP = 1
+# Side of the square matrices whose product gives the machine's rate.
+MATRIX_SIDE = 2048
+MATRIX_RUNS = 5
+
+
+def time_cases(
+    cases: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Returns the seconds of every case in each repetition, whose order is drawn anew each time.
+
+    Args:
+        cases: what is timed, by name.
+        repetitions: how many count.
+        device: where they run.
+    """
+    draw = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for repetition in range(-WARM_UP, repetitions):
+        for name in draw.sample(sorted(cases), len(cases)):
+            _wait(device)
+            start = time.perf_counter()
+            cases[name]()
+            _wait(device)
+            if repetition >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(over: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Returns the ratio of two cases' medians, and the quartiles of the repetitions' own ratios."""
+    low, high = np.percentile(np.array(over) / np.array(base), [25, 75])
+    middle = statistics.median(over) / statistics.median(base)
+    return {"ratio": middle, "lower_quartile": float(low), "upper_quartile": float(high)}
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Returns the floating-point operations per second of large matrix products, the median of some."""
+    left, right = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype) for _ in range(2))
+    seconds = time_cases({"product": lambda: left @ right}, MATRIX_RUNS, device)["product"]
+    return 2 * MATRIX_SIDE**3 / statistics.median(seconds)
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Returns the floating-point operations of the matrix products and attentions that a case runs."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def count_tokens(model: Any, run: Callable[[], object]) -> int:
+    """Returns how many tokens a case gives to a model, padding included, in all of its forwards.
+
+    Args:
+        model: the Hugging Face model.
+        run: the case.
+    """
+    given: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, __, arguments: given.append(arguments["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        run()
+    finally:
+        handle.remove()
+    return sum(given)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Returns what the figures were measured on."""
+    found: dict[str, Any] = {
+        "device": device.type,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    """Returns the processor's name, or its kind where the system does not tell."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,63 @@
+"""Rows to prompts in tokens: what is done of a prediction before the model works."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from predgen.artifact import Contents
+from predgen.columns import check_inputs
+from predgen.errors import DataError, explain
+from predgen.methods import Method
+from predgen.tables import require_columns
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows that are checked, and their prompts.
+
+    Attributes:
+        table: the rows.
+        prompts: the token ids of each.
+        num_cut: how many prompts were cut.
+    """
+
+    table: pd.DataFrame
+    prompts: list[list[int]]
+    num_cut: int
+
+
+def encode_rows(method: Method, contents: Contents, table: pd.DataFrame, added: Sequence[str] = ()) -> Encoded:
+    """Returns a table's rows, checked and encoded.
+
+    Args:
+        method: the method that will answer.
+        contents: its template and settings.
+        table: the rows.
+        added: columns that the answers will add.
+
+    Raises:
+        DataError: an input is missing, or a column has the name of an answer's.
+        UnknownNameError: an input column is missing.
+    """
+    taken = [name for name in added if name in table.columns]
+    if taken:
+        raise DataError(
+            explain(
+                expected="input columns whose names are free for the output",
+                found=f"a column '{taken[0]}'",
+                fix="Rename that column.",
+            )
+        )
+    require_columns(table, contents.template.fields)
+    check_inputs(table, contents.template.fields)
+    return Encoded(table, *encode_prompts(method, contents, table))
+
+
+def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
+    """Returns the prompts of a table's rows as token ids, and how many were cut."""
+    backbone = method.backbone
+    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(method.max_written))
+    fields = list(contents.template.fields)
+    rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
+    return contents.template.prompts(rows, backbone.tokenize_prompts, longest)

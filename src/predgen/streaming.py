@@ -1,0 +1,105 @@
+"""A table through a model into a file, chunk by chunk: the next one is read and tokenized while the model works."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from predgen.data import stream_rows
+from predgen.encoding import Encoded
+from predgen.model import Model
+from predgen.outputs import INVALID
+from predgen.tables import TableWriter
+
+# Rows are sorted by length inside a chunk: the larger it is, the less padding, and the later the first answers
+# (docs/log.md).
+ROWS_PER_CHUNK = 4096
+# The options of a prediction that add columns.
+ADDING_COLUMNS = ("probabilities", "std", "interval")
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was predicted so far.
+
+    Attributes:
+        rows: how many rows.
+        invalid: how many of their answers are no value of the target.
+        seconds: since the first row was asked for.
+    """
+
+    rows: int
+    invalid: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows answered per second."""
+        return self.rows / self.seconds
+
+
+def predict_file(
+    model: Model,
+    source: str,
+    writer: TableWriter,
+    *,
+    asked: Mapping[str, Any],
+    ahead: bool = True,
+    on_chunk: Callable[[Streamed], None] | None = None,
+) -> Streamed:
+    """Writes a table's rows with their answers, in the rows' order; memory does not grow with the rows.
+
+    Args:
+        model: what answers.
+        source: a file, or a source with parts.
+        writer: where the rows go; the file appears when all are written.
+        asked: the options of `Model.predict`.
+        ahead: as in `predict_chunks`.
+        on_chunk: called after each chunk.
+
+    Raises:
+        PredGenError: as `stream_rows`, `Model.predict` and the writer raise it; nothing is written then.
+    """
+    start = time.perf_counter()
+    done = Streamed(0, 0, 0.0)
+    chunks = predict_chunks(model, stream_rows(source, ROWS_PER_CHUNK), asked=asked, ahead=ahead)
+    with writer, closing(chunks):
+        for answers in chunks:
+            writer.write(answers)
+            invalid = done.invalid + int(answers[INVALID].sum())
+            done = Streamed(done.rows + len(answers), invalid, time.perf_counter() - start)
+            if on_chunk is not None:
+                on_chunk(done)
+    return Streamed(done.rows, done.invalid, time.perf_counter() - start)
+
+
+def predict_chunks(
+    model: Model, chunks: Iterator[pd.DataFrame], *, asked: Mapping[str, Any], ahead: bool = True
+) -> Generator[pd.DataFrame, None, None]:
+    """Yields each chunk of rows with its answers.
+
+    Args:
+        model: what answers.
+        chunks: the rows.
+        asked: the options of `Model.predict`.
+        ahead: read, check and tokenize the next chunk in a thread while the model works on this one. At most one chunk
+            is ahead, and a fault in it is raised when its turn has come, as without a thread.
+    """
+    model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
+    columns = {name: asked[name] for name in ADDING_COLUMNS if name in asked}
+    encoded = (model.encode(chunk, **columns) for chunk in chunks)
+    for one in _one_ahead(encoded) if ahead else encoded:
+        yield model.predict_encoded(one, **asked)
+
+
+def _one_ahead(items: Iterator[Encoded]) -> Iterator[Encoded]:
+    """Yields the items, the next one made in a thread meanwhile; leaving the loop waits for the one in the making."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="predgen-rows") as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
