@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from predgen.artifact import Contents, load_artifact, save_artifact
+from predgen.backbones.packing import PackedWeights
 from predgen.batches import BatchLimits
 from predgen.calibration import calibrate_labels, calibrate_numbers
 from predgen.config import RunConfig
@@ -441,19 +442,25 @@ class Model:
         settings = self.config.train
         return BatchLimits.on(self.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
 
+    @cached_property
+    def _packed(self) -> PackedWeights:
+        """The weights as this machine reads them fastest, kept from one prediction to the next."""
+        return PackedWeights(self.method.backbone)
+
     def _untempered(self, encoded: Encoded, *, probabilities: bool, marginal: bool = False) -> Answers:
         prompts = encoded.prompts
         if encoded.num_cut:
             log.warning(
                 "%d of %d prompts were cut inside their longest field to fit the model.", encoded.num_cut, len(prompts)
             )
-        answers = answer_all(
-            self.method,
-            prompts,
-            batch_size=self._limits,
-            probabilities=probabilities,
-            marginal=marginal,
-        )
+        with self._packed:
+            answers = answer_all(
+                self.method,
+                prompts,
+                batch_size=self._limits,
+                probabilities=probabilities,
+                marginal=marginal,
+            )
         for one in answers.fields or (answers,):
             if one.covered is not None and float(one.covered.mean()) < COARSE_BELOW:
                 log.warning(

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from predgen.backbones import find_source
 from predgen.backbones.base import Backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.backbones.packing import PackedWeights
 from predgen.batches import in_order
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
@@ -47,6 +48,12 @@ TRAIN_PUBLISHED, TRAIN_SFT = "train published", "train sft"
 PREDICT_PREDICTOR, PREDICT_PREDGEN = "predict predictor", "predict predgen"
 PREDICT_PUBLISHED, PREDICT_GENERATE = "predict published", "predict generate"
 PREDICT_KINDER = "predict published, last logits alone while it writes"
+# What this package's models do on a CPU done to the others, and left out for ours.
+PREDICT_PUBLISHED_PACKED, PREDICT_GENERATE_PACKED = (
+    "predict published, packed weights",
+    "predict generate, packed weights",
+)
+PREDICT_PLAIN = "predict predgen, plain weights"
 PREDICT_ALL, PREDICT_PRUNED = "predict all numbers", "predict likely numbers, sure model"
 PREDICT_TWO, PREDICT_64 = "predict 2 labels", "predict 64 labels"
 PREDICT_BUCKETED, PREDICT_UNSORTED = "predict ragged, bucketed", "predict ragged, unsorted"
@@ -150,12 +157,21 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         arguments = (prompt, mask, gold.symbols, gold.mask, gold.states, truth, fed)
         return trained(lambda: method(*arguments)["loss"], method)
 
+    packed = PackedWeights(backbone)
+
+    def over_packed(run: Callable[[], object]) -> Callable[[], object]:
+        def predict() -> object:
+            with packed:
+                return run()
+
+        return predict
+
     def scored(target: Target, mass: float = 1.0) -> Callable[[], object]:
         estimates = ["mean" if isinstance(target, Number) else "text"]
         method = ready(
             Generator(backbone, Codec(target, backbone), scale, decoding="trie", estimates=estimates, trie_mass=mass)
         )
-        return lambda: method.answer(prompt, mask, probabilities=not isinstance(target, Number))
+        return over_packed(lambda: method.answer(prompt, mask, probabilities=not isinstance(target, Number)))
 
     def generated() -> list[float | None]:
         with torch.no_grad():
@@ -180,15 +196,18 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         TRAIN_FIXED_POINT: method_step(fixed_point, own),
         TRAIN_PUBLISHED: trained(lambda: published(prompt, gold_tokens, truth, own=True).loss, published),
         TRAIN_SFT: trained(lambda: model(input_ids=whole, labels=labels, use_cache=False).loss, model),
-        PREDICT_PREDICTOR: lambda: predictor.answer(prompt, mask),
-        PREDICT_PREDGEN: lambda: one_pass.answer(prompt, mask),
+        PREDICT_PREDICTOR: over_packed(lambda: predictor.answer(prompt, mask)),
+        PREDICT_PREDGEN: over_packed(lambda: one_pass.answer(prompt, mask)),
+        PREDICT_PLAIN: lambda: one_pass.answer(prompt, mask),
         PREDICT_PUBLISHED: lambda: published.predict(prompt, gold_tokens, truth),
         PREDICT_KINDER: lambda: published.predict(prompt, gold_tokens, truth, all_logits=False),
+        PREDICT_PUBLISHED_PACKED: over_packed(lambda: published.predict(prompt, gold_tokens, truth)),
         PREDICT_GENERATE: generated,
+        PREDICT_GENERATE_PACKED: over_packed(generated),
         PREDICT_TWO: scored(Label(TWO_LABELS, TWO_LABELS)),
         PREDICT_64: scored(Label(TOPICS, TOPICS)),
-        PREDICT_BUCKETED: lambda: answer_all(one_pass, ragged, batch_size=cell.batch_size),
-        PREDICT_UNSORTED: unsorted,
+        PREDICT_BUCKETED: over_packed(lambda: answer_all(one_pass, ragged, batch_size=cell.batch_size)),
+        PREDICT_UNSORTED: over_packed(unsorted),
     }
     if fits(target):
         likely = scored(target, TRIE_MASS)
