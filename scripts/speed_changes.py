@@ -20,6 +20,7 @@ from cells import markdown
 
 from predgen.backbones import decoder_only
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.backbones.packing import PackedWeights
 from predgen.bench import SHAPES, Cell
 from predgen.bench.timing import count_tokens, machine, ratio, time_cases
 from predgen.bench.workload import (
@@ -61,6 +62,11 @@ def one_by_one() -> Any:
     return mock.patch.object(Codec, "forced", lambda self, states: torch.zeros_like(states, dtype=torch.bool))
 
 
+def plain_weights() -> Any:
+    """Returns a switch that multiplies by the weights as they are."""
+    return mock.patch.object(PackedWeights, "_layers", return_value=[])
+
+
 def read_whole() -> Any:
     """Returns a switch that reads what all prompts begin with in every row."""
     return mock.patch.object(decoder_only, "LEAST_SHARED", NEVER)
@@ -73,6 +79,8 @@ CHANGES: tuple[tuple[str, str, Callable[[], Any], bool], ...] = (
     ("gradients of written embeddings as rows", TRAIN_ONE_PASS, whole_gradients, False),
     ("no passes after the fixed point", TRAIN_FIXED_POINT, every_pass, False),
     ("tokens without a choice written with their neighbors", PREDICT_PREDGEN, one_by_one, False),
+    ("packed weights, prediction", PREDICT_PREDGEN, plain_weights, False),
+    ("packed weights, the predictor", PREDICT_PREDICTOR, plain_weights, False),
     ("a beginning of half the prompt read once, prediction", PREDICT_PREDICTOR, read_whole, True),
     ("a beginning of half the prompt read once, training", TRAIN_PREDICTOR, read_whole, True),
 )
