@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
+from predgen.backbones.base import Tree
 from predgen.codec import Codec
 
 # Rows that are drawn in one write.
@@ -97,6 +98,67 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
     return [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)]
 
 
+class Forest:
+    """Beginnings of targets for each row, which grow together: what some have in common is written once.
+
+    Args:
+        backbone: the model.
+        memory: what it has read.
+
+    Attributes:
+        logits: of what follows each beginning that was written last, of the memory's vocabulary.
+    """
+
+    def __init__(self, backbone: Backbone, memory: Memory) -> None:
+        self.backbone = backbone
+        self.memory = memory
+        self.logits: Float[Tensor, "batch beginning kept"] = memory.logits.unsqueeze(1)
+        self._tree: Tree | None = None
+        self._seen = memory.mask[:, :1, None][:, :, :0]  # the nodes of each beginning
+        self._depth = 0
+
+    def write(self, tokens: Int[Tensor, "batch new"], parents: Int[Tensor, "batch new"]) -> None:
+        """Writes a token behind some beginnings; one may be gone on with several times, or no more.
+
+        Args:
+            tokens: the tokens.
+            parents: the place of the beginning that each follows.
+        """
+        self._depth += 1
+        num_new = tokens.shape[1]
+        above = self._seen.gather(1, parents.unsqueeze(2).expand(-1, -1, self._seen.shape[2]))
+        own = torch.eye(num_new, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+        self._seen = torch.cat([above, own], dim=2)
+        written = self.backbone.write_tree(
+            self.memory, tokens, torch.full_like(tokens, self._depth), self._seen, self._tree
+        )
+        self.logits, self._tree = written.logits, written.tree
+
+    def write_distinct(
+        self,
+        codec: Codec,
+        parents: Int[Tensor, "batch draw"],
+        symbols: Int[Tensor, "batch draw"],
+        active: Bool[Tensor, "batch draw"],
+    ) -> Int[Tensor, "batch draw"]:
+        """Writes a symbol behind each draw's beginning, equal ones once, and returns each draw's new place.
+
+        Args:
+            codec: whose symbols they are.
+            parents: the place of each draw's beginning.
+            symbols: the symbol that each draw adds.
+            active: draws that go on; the others get any place.
+        """
+        keys = (parents * codec.num_symbols + symbols).masked_fill(~active, -1)
+        found = [row[row >= 0].unique() for row in keys]
+        distinct = nn.utils.rnn.pad_sequence(found, batch_first=True)  # what fills a row up is written for nothing
+        self.write(codec.symbols[distinct % codec.num_symbols], distinct // codec.num_symbols)
+        places = [
+            torch.searchsorted(own, row).clamp(max=max(len(own) - 1, 0)) for own, row in zip(found, keys, strict=True)
+        ]
+        return torch.stack(places)
+
+
 @torch.no_grad()
 def beam(
     backbone: Backbone, memory: Memory, codec: Codec, *, width: int, with_states: bool, full: bool = False
@@ -112,17 +174,14 @@ def beam(
         full: as in `Codec.log_probabilities`.
     """
     rows, device = len(memory.state), memory.state.device
-    first = torch.arange(rows, device=device).unsqueeze(1)
     state = torch.zeros(rows, 1, dtype=torch.long, device=device)
     scores = torch.zeros(rows, 1, device=device)
     symbols = torch.zeros(rows, 1, 0, dtype=torch.long, device=device)
     masks = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
-    now = memory
+    forest = Forest(backbone, memory)
     while True:
-        kept = state.shape[1]
         active = state != codec.accepting_state
-        logits = now.logits.unflatten(0, (rows, kept))
-        steps = codec.log_probabilities(logits, state, full=full, vocabulary=memory.vocabulary)
+        steps = codec.log_probabilities(forest.logits, state, full=full, vocabulary=memory.vocabulary)
         # A target that is ended stays as it is, at no cost.
         stay = torch.full_like(steps, float("-inf"))
         stay[..., 0] = 0.0
@@ -141,9 +200,7 @@ def beam(
         )
         if not bool((state != codec.accepting_state).any()):
             break
-        now = backbone.take(now, (first * kept + parents).flatten())
-        written = backbone.write(now, codec.symbols[symbols[..., -1]].reshape(-1, 1), masks[..., -1].reshape(-1, 1))
-        now = written.memory
+        forest.write(codec.symbols[symbols[..., -1]], parents)
     return write_paths(backbone, memory, codec, symbols[:, 0], masks[:, 0], with_states=with_states)
 
 
@@ -178,23 +235,25 @@ def sample(
     device = memory.state.device
     generator = torch.Generator().manual_seed(seed)
     rows: list[list[tuple[int, ...]]] = []
-    # As many rows at a time as fit into one write.
+    # As many rows at a time as fit into one write, if all of their draws differ.
     for part in torch.split(torch.arange(len(memory.state), device=device), max(1, SAMPLED_ROWS // number)):
-        now = backbone.take(memory, part.repeat_interleave(number))
-        state = torch.zeros(len(now.state), dtype=torch.long, device=device)
+        forest = Forest(backbone, memory if len(part) == len(memory.state) else backbone.take(memory, part))
+        state = torch.zeros(len(part), number, dtype=torch.long, device=device)
+        place = torch.zeros_like(state)  # of each draw's beginning among those of the forest
         columns: list[Tensor] = []
         active = state != codec.accepting_state
         while bool(active.any()):
-            scores = codec.log_probabilities(now.logits, state, full=full, vocabulary=now.vocabulary)
-            uniform = torch.rand(scores.shape, generator=generator).clamp(min=torch.finfo().tiny).to(device)
+            logits = forest.logits.gather(1, place.unsqueeze(2).expand(-1, -1, forest.logits.shape[2]))
+            scores = codec.log_probabilities(logits, state, full=full, vocabulary=memory.vocabulary)
+            uniform = torch.rand(scores.flatten(0, 1).shape, generator=generator).clamp(min=torch.finfo().tiny)
             # The largest of log-probability plus Gumbel noise is a draw from the softmax.
-            symbol = (scores.float() - (-uniform.log()).log()).argmax(dim=-1)
+            noise = -(-uniform.log()).log().to(device).view_as(scores)
+            symbol = (scores.float() + noise).argmax(dim=-1)
             columns.append(symbol.masked_fill(~active, -1))
             state = torch.where(active, codec.transitions[state, symbol], state)
-            mask, active = active, state != codec.accepting_state
+            active = state != codec.accepting_state
             if bool(active.any()):
-                tokens = codec.symbols[symbol.masked_fill(~mask, 0)]
-                now = backbone.write(now, tokens.unsqueeze(1), mask.unsqueeze(1)).memory
-        paths = [tuple(symbol for symbol in path if symbol >= 0) for path in torch.stack(columns, dim=1).tolist()]
-        rows += [paths[start : start + number] for start in range(0, len(paths), number)]
+                place = forest.write_distinct(codec, place, symbol, active)
+        drawn = torch.stack(columns, dim=2).tolist()
+        rows += [[tuple(symbol for symbol in path if symbol >= 0) for path in paths] for paths in drawn]
     return rows

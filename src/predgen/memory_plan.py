@@ -4,8 +4,8 @@ Weights, gradients and moments are counted on the method itself, built on torch'
 its heads, so they are exact. AdamW keeps two moments of a trained parameter in the parameter's own type (LoRA updates
 and heads are float32 in every case), and a counter of 4 bytes for each tensor, which is left out. Activations, working
 space, logits and the key/value cache are estimates. Not counted: the framework's own memory, buffers, the optimizer's
-scratch space (it works when activations are gone), what an allocator cannot use, and, in prediction on a CPU in float32,
-the packed copy of at most 1 GiB of weights.
+scratch space (it works when activations are gone), what an allocator cannot use, and, in prediction on a CPU in
+float32, the packed copy of at most 1 GiB of weights.
 """
 
 from collections.abc import Iterable

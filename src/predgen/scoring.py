@@ -17,7 +17,7 @@ from predgen.trie import Trie
 # Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
 TREE_CELLS = 100_000_000
 # Where the expansion of a number with too many values stops: the share of the probability that is known number by
-# number, and the nodes of each row's tree, which every round writes anew.
+# number, and the nodes of each row's tree.
 STATED_MASS = 0.999
 MAX_NODES = 192
 # Prefixes of each row that are expanded in one write.
@@ -116,16 +116,16 @@ class _Row:
     """The tree of one row as far as it is expanded.
 
     Attributes:
-        symbols: the symbol at each node.
-        seen: the nodes that each node sees, itself included.
+        size: its nodes.
+        new: those that are not written yet: the symbol, and the nodes that each sees, itself included.
         open: prefixes that may be expanded, the likeliest first: (−log P, count, prefix, nodes of the prefix).
         leaves: numbers that are scored, and log P of each.
         full: forced symbols are scored too, as the softmax over the whole vocabulary needs it.
     """
 
     full: bool
-    symbols: list[int] = field(default_factory=list)
-    seen: list[list[int]] = field(default_factory=list)
+    size: int = 0
+    new: list[tuple[int, list[int]]] = field(default_factory=list)
     open: list[tuple[float, int, tuple[int, ...], list[int]]] = field(default_factory=list)
     leaves: list[tuple[float, float]] = field(default_factory=list)
     count: int = 0
@@ -156,12 +156,18 @@ class _Row:
         """The probability of the numbers that are scored."""
         return math.fsum(math.exp(score) for _, score in self.leaves)
 
-    def grow(self, prefix: tuple[int, ...], nodes: list[int]) -> list[int]:
-        """Returns the nodes of a prefix, of which some are there already."""
+    def grow(self, prefix: tuple[int, ...], nodes: list[int], written: int) -> list[int]:
+        """Returns the nodes of a prefix, of which some are there already.
+
+        Args:
+            prefix: symbols.
+            nodes: those of its beginning.
+            written: how many nodes each row's tree has had written.
+        """
         for symbol in prefix[len(nodes) :]:
-            nodes = [*nodes, len(self.symbols)]
-            self.symbols.append(symbol)
-            self.seen.append(nodes)
+            nodes = [*nodes, written + len(self.new)]
+            self.new.append((symbol, nodes))
+            self.size += 1
         return nodes
 
 
@@ -235,33 +241,39 @@ def best_first(
     first = codec.log_probabilities(memory.logits, start, full=full, vocabulary=memory.vocabulary)
     for row, scores in zip(rows, first.tolist(), strict=True):
         row.add(codec, (), [], scores, 0.0)
+    tree = None
     while True:
+        written = 0 if tree is None else tree.tokens.shape[1]
         expanded: list[tuple[int, float, tuple[int, ...], list[int]]] = []
         for index, row in enumerate(rows):
-            known = row.mass
+            known, row.new = row.mass, []
             for _ in range(WIDTH):
-                if known >= mass or len(row.symbols) >= max_nodes or not row.open:
+                if known >= mass or row.size >= max_nodes or not row.open:
                     break
                 negative, _, prefix, nodes = heapq.heappop(row.open)
-                expanded.append((index, -negative, prefix, row.grow(prefix, nodes)))
+                expanded.append((index, -negative, prefix, row.grow(prefix, nodes, written)))
         if not expanded:
             return _distribution(codec, rows, device)
-        logits = backbone.write_tree(memory, *_tensors(codec, rows, device)).logits
-        after = torch.stack([logits[index, nodes[-1]] for index, _, _, nodes in expanded])
+        found = backbone.write_tree(memory, *_new_nodes(codec, rows, written, device), tree)
+        tree = found.tree
+        after = torch.stack([found.logits[index, nodes[-1] - written] for index, _, _, nodes in expanded])
         states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=device)
         table = codec.log_probabilities(after, states, full=full, vocabulary=memory.vocabulary).tolist()
         for (index, log_mass, prefix, nodes), scores in zip(expanded, table, strict=True):
             rows[index].add(codec, prefix, nodes, scores, log_mass)
 
 
-def _tensors(codec: Codec, rows: list[_Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the rows' trees as `write_tree` takes them, filled up with nodes that see themselves alone."""
-    length = max(len(row.symbols) for row in rows)
+def _new_nodes(
+    codec: Codec, rows: list[_Row], written: int, device: torch.device
+) -> tuple[Int[Tensor, "batch new"], Int[Tensor, "batch new"], Bool[Tensor, "batch new all"]]:
+    """Returns the rows' new nodes as `write_tree` takes them, filled up with nodes that see themselves alone."""
+    length = max(len(row.new) for row in rows)
     symbols = torch.zeros(len(rows), length, dtype=torch.long)
     ancestors = torch.eye(length, dtype=torch.bool).repeat(len(rows), 1, 1)
+    ancestors = torch.nn.functional.pad(ancestors, (written, 0))
     for index, row in enumerate(rows):
-        symbols[index, : len(row.symbols)] = torch.tensor(row.symbols, dtype=torch.long)
-        for node, seen in enumerate(row.seen):
+        symbols[index, : len(row.new)] = torch.tensor([symbol for symbol, _ in row.new], dtype=torch.long)
+        for node, (_, seen) in enumerate(row.new):
             ancestors[index, node, seen] = True
     return codec.symbols[symbols.to(device)], ancestors.sum(dim=2).to(device), ancestors.to(device)
 

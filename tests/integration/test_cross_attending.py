@@ -242,6 +242,10 @@ def test_a_tree_is_written_in_one_forward_where_its_positions_can_be_set(family:
     assert relative_difference(found.logits, expected.logits) < 1e-4
     some = torch.tensor([2, 0])
     assert torch.equal(backbone.write_tree(with_vocabulary(begun, some), *tree).logits, found.logits[..., some])
+    first = backbone.write_tree(begun, tokens[:, :4], depths[:, :4], tree[2][:, :4, :4])
+    rest = backbone.write_tree(begun, tokens[:, 4:], depths[:, 4:], tree[2][:, 4:], first.tree)
+    grown = torch.cat([first.logits, rest.logits], dim=1)
+    assert relative_difference(grown, expected.logits) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["number", "label"])

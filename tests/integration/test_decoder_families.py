@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, CpmAntConfig, XLNetCo
 
 import predgen
 from predgen.backbones import Backbone, Memory, find_source, load_backbone
+from predgen.backbones.base import TreeWritten
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 
@@ -331,6 +332,7 @@ def assert_all_writes_are_exact(
     assert relative_difference(tree.logits, rows.logits) < TOLERANCE
     if one_forward:
         assert count_forwards(backbone.model, lambda: backbone.write_tree(memory, tokens, depths, ancestors)) == 1
+    assert_a_tree_grows(backbone, memory, (tokens, depths, ancestors), tree)
     for row, text in enumerate(texts):
         for node in (3, 7, 9):  # the tips: no other node sees them
             branch = ancestors[row, node]
@@ -338,6 +340,25 @@ def assert_all_writes_are_exact(
             assert relative_difference(tree.states[row, branch], states[1:]) < TOLERANCE
             assert relative_difference(tree.logits[row, branch], logits[1:]) < TOLERANCE
             assert relative_difference(some.logits[row, branch], logits[1:, few]) < TOLERANCE
+
+
+def assert_a_tree_grows(backbone: Backbone, memory: Memory, tree: Any, whole: TreeWritten) -> None:
+    """Writes a tree in three parts, and one part a second time, as another tree grows from the same beginning."""
+    tokens, depths, ancestors = tree
+    before, parts = None, []
+    for begin, end in ((0, 3), (3, 4), (4, tokens.shape[1])):
+        own = slice(begin, end)
+        written = [
+            backbone.write_tree(memory, tokens[:, own], depths[:, own], ancestors[:, own, :end], before)
+            for _ in range(2)
+        ]
+        assert relative_difference(written[1].states, written[0].states) < TOLERANCE
+        assert torch.equal(written[0].tree.ancestors, ancestors[:, :end, :end])
+        before = written[0].tree
+        parts.append(written[0])
+    for name in ("states", "logits"):
+        found = torch.cat([getattr(part, name) for part in parts], dim=1)
+        assert relative_difference(found, getattr(whole, name)) < TOLERANCE
 
 
 @pytest.mark.slow

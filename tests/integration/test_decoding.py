@@ -14,7 +14,7 @@ from torch import Tensor
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
-from predgen.decoding import beam, greedy, greedy_free
+from predgen.decoding import beam, greedy, greedy_free, sample
 from predgen.methods.generator import FREE_MARGIN_TOKENS
 from predgen.records import Target
 from predgen.scoring import score_all
@@ -242,6 +242,67 @@ def test_a_beam_of_one_is_greedy_and_wider_ones_are_never_less_likely() -> None:
                 assert bool((now >= before - 1e-4).all())
             before = now
         assert bool((before >= scores.max(dim=1).values - 1e-4).all())
+
+
+# ---- draws, and what they share
+
+
+def drawn_alone(
+    backbone: DecoderOnlyBackbone, memory: Memory, codec: Codec, number: int
+) -> list[list[tuple[int, ...]]]:
+    """Returns what `sample` draws, every draw a row of its own that repeats the prompt."""
+    generator = torch.Generator().manual_seed(0)
+    now = backbone.take(memory, torch.arange(len(memory.state)).repeat_interleave(number))
+    state = torch.zeros(len(now.state), dtype=torch.long)
+    paths: list[list[int]] = [[] for _ in state]
+    while bool((state != codec.accepting_state).any()):
+        active = state != codec.accepting_state
+        scores = codec.log_probabilities(now.logits, state, vocabulary=now.vocabulary)
+        uniform = torch.rand(scores.shape, generator=generator).clamp(min=torch.finfo().tiny)
+        symbol = (scores - (-uniform.log()).log()).argmax(dim=-1)
+        for path, one, goes_on in zip(paths, symbol.tolist(), active.tolist(), strict=True):
+            path += [one] * goes_on
+        tokens = codec.symbols[symbol.masked_fill(~active, 0)]
+        now = backbone.write(now, tokens.unsqueeze(1), active.unsqueeze(1)).memory
+        state = torch.where(active, codec.transitions[state, symbol], state)
+    return [[tuple(path) for path in paths[row : row + number]] for row in range(0, len(paths), number)]
+
+
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("family", [*FAMILIES, "bloom", "mistral"])
+@torch.no_grad()
+def test_draws_are_those_of_rows_that_repeat_the_prompt(family: str, plain: bool) -> None:
+    backbone = tiny_backbone(family, plain=plain, seed=2)
+    backbone.choose_road()
+    for target in ODD_TARGETS:
+        codec = Codec(target, backbone)
+        memory = read(backbone, ragged_prompts(250, seed=3))
+        assert sample(backbone, memory, codec, number=12) == drawn_alone(backbone, memory, codec, 12)
+
+
+@torch.no_grad()
+def test_what_draws_and_beams_share_is_written_once() -> None:
+    backbone = backbone_of("llama", False, 0)
+    codec = Codec(NUMBER, backbone)
+    memory = read(backbone, ragged_prompts(250))
+    written: list[int] = []
+    handle = backbone.model.register_forward_pre_hook(
+        lambda _, __, given: written.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        paths = sample(backbone, memory, codec, number=200)
+        prefixes = [
+            {path[:length] for path in row for length in range(1, len(path))} for row in paths
+        ]  # the last symbol of a target is never written
+        widest = [
+            max(sum(len(one) == length for one in row) for row in prefixes) for length in range(1, len(written) + 1)
+        ]
+        assert written == [len(memory.state) * most for most in widest]
+        written.clear()
+        beam(backbone, memory, codec, width=3, with_states=False)
+        assert set(written) <= {len(memory.state) * places for places in (1, 2, 3)}
+    finally:
+        handle.remove()
 
 
 # ---- free decoding

@@ -63,15 +63,56 @@ class Written:
 
 @dataclass(frozen=True)
 class TreeWritten:
-    """What comes of writing a tree of tokens over a memory.
+    """What comes of writing the nodes of a tree over a memory, which can grow further.
 
     Attributes:
-        states: the state at each node.
+        states: the state at each node that was written last.
         logits: the logits that follow it, of the memory's vocabulary.
+        tree: all nodes so far.
     """
 
     states: Float[Tensor, "batch node hidden"]
     logits: Float[Tensor, "batch node kept"]
+    tree: "Tree"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Tokens over a memory, some of which follow the same ones.
+
+    Attributes:
+        tokens: the token of each node; parents come before their children.
+        depths: 1 for the nodes that follow the memory, one more for their children.
+        ancestors: which nodes each node sees, itself included.
+        cache: the backbone's own, of the memory and all nodes; None where they are written anew.
+    """
+
+    tokens: Int[Tensor, "batch node"]
+    depths: Int[Tensor, "batch node"]
+    ancestors: Bool[Tensor, "batch node node"]
+    cache: Any = None
+
+    def grown(
+        self,
+        tokens: Int[Tensor, "batch new"],
+        depths: Int[Tensor, "batch new"],
+        ancestors: Bool[Tensor, "batch new all"],
+        cache: Any = None,
+    ) -> "Tree":
+        """Returns the tree with nodes added, which see some of the nodes so far, themselves, and some before them."""
+        above = nn.functional.pad(self.ancestors, (0, tokens.shape[1]))
+        return Tree(
+            torch.cat([self.tokens, tokens], dim=1),
+            torch.cat([self.depths, depths], dim=1),
+            torch.cat([above, ancestors], dim=1),
+            cache,
+        )
+
+    @classmethod
+    def empty(cls, memory: Memory) -> "Tree":
+        """Returns a tree without nodes over a memory."""
+        none = memory.tokens[:, :0]
+        return cls(none, none, memory.mask[:, :0].unsqueeze(2)[:, :, :0], memory.cache)
 
 
 class Backbone(nn.Module, ABC):
@@ -138,9 +179,10 @@ class Backbone(nn.Module, ABC):
         memory: Memory,
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
-        ancestors: Bool[Tensor, "batch node node"],
+        ancestors: Bool[Tensor, "batch node all"],
+        before: Tree | None = None,
     ) -> TreeWritten:
-        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
+        """Returns the states and logits of nodes of a tree for each row, over a memory, which stays as it is.
 
         This is the plain road: each branch is written as a row of its own, some branches at a time.
 
@@ -148,24 +190,32 @@ class Backbone(nn.Module, ABC):
             memory: what was read.
             tokens: the token of each node; parents come before their children.
             depths: 1 for the nodes that follow the memory, one more for their children.
-            ancestors: which nodes each node sees, itself included.
+            ancestors: which nodes each node sees, itself included; those of the tree before stand first.
+            before: the nodes that were written before, over the same memory.
         """
-        tips = (ancestors.sum(dim=1) == 1).nonzero()  # (row, node): no other node sees it
+        tree = (before or Tree.empty(memory)).grown(tokens, depths, ancestors)
+        first = tree.tokens.shape[1] - tokens.shape[1]
+        tips = (tree.ancestors.sum(dim=1) == 1).nonzero()  # (row, node): no other node sees it
+        tips = tips[tips[:, 1] >= first]
         states: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
         logits: list[list[Any]] = [[None] * tokens.shape[1] for _ in tokens]
         for part in torch.split(tips, EXPANDED_ROWS):
-            rows, branches = part[:, 0], [ancestors[row, tip].nonzero().squeeze(-1) for row, tip in part.tolist()]
+            rows, branches = part[:, 0], [tree.ancestors[row, tip].nonzero().squeeze(-1) for row, tip in part.tolist()]
             target = nn.utils.rnn.pad_sequence(
-                [tokens[row, branch] for row, branch in zip(rows, branches, strict=True)], batch_first=True
+                [tree.tokens[row, branch] for row, branch in zip(rows, branches, strict=True)], batch_first=True
             )
             lengths = torch.tensor([len(branch) for branch in branches], device=tokens.device)
             mask = torch.arange(target.shape[1], device=tokens.device) < lengths.unsqueeze(1)
             written = self.write(self.take(memory, rows), target, mask)
             for index, (row, branch) in enumerate(zip(rows.tolist(), branches, strict=True)):
                 for depth, node in enumerate(branch.tolist(), start=1):
-                    states[row][node] = written.states[index, depth]
-                    logits[row][node] = written.logits[index, depth]
-        return TreeWritten(*(torch.stack([torch.stack(row) for row in parts]) for parts in (states, logits)))
+                    if node >= first:
+                        states[row][node - first] = written.states[index, depth]
+                        logits[row][node - first] = written.logits[index, depth]
+        written_states, written_logits = (
+            torch.stack([torch.stack(row) for row in parts]) for parts in (states, logits)
+        )
+        return TreeWritten(written_states, written_logits, tree)
 
     @abstractmethod
     def detach(self, memory: Memory) -> Memory:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from predgen.backbones.base import Memory, TreeWritten, Written, compact, continued, dropout_off
+from predgen.backbones.base import Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
 from predgen.backbones.caches import fork
 from predgen.backbones.hugging_face import HuggingFaceBackbone, kept_of, relative_difference
 from predgen.backbones.reaches import additive
@@ -136,33 +136,36 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         memory: Memory,
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
-        ancestors: Bool[Tensor, "batch node node"],
+        ancestors: Bool[Tensor, "batch node all"],
+        before: Tree | None = None,
     ) -> TreeWritten:
-        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
+        """Returns the states and logits of nodes of a tree for each row, over a memory, which stays as it is.
 
-        One forward of the decoder writes all of it, after what was written before: a 4-D mask lets each node see that
-        and its ancestors. Where the positions of a family cannot be set so, each branch is written as a row of its own.
+        One forward of the decoder writes the whole tree, after what was written before it: a 4-D mask lets each node
+        see that and its ancestors. Where the positions of a family cannot be set so, each branch is written as a row of
+        its own.
         """
-        num_nodes, length = tokens.shape[1], memory.tokens.shape[1]
+        tree = replace(before or Tree.empty(memory), cache=None).grown(tokens, depths, ancestors)
+        num_new, num_nodes, length = tokens.shape[1], tree.tokens.shape[1], memory.tokens.shape[1]
         # The index of a node, of which there may be more than positions, must be one of those that the family adds.
         if not self.masks_trees or length + num_nodes > self.max_written:
-            return super().write_tree(memory, tokens, depths, ancestors)
-        before = torch.arange(length, device=tokens.device)
-        own = (before.unsqueeze(1) >= before) & memory.mask.unsqueeze(1)
+            return super().write_tree(memory, tokens, depths, ancestors, before)
+        places = torch.arange(length, device=tokens.device)
+        own = (places.unsqueeze(1) >= places) & memory.mask.unsqueeze(1)
         own = own | torch.eye(length, dtype=torch.bool, device=tokens.device)
-        nodes = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
+        nodes = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), tree.ancestors], dim=2)
         layout = Layout(
-            torch.cat([before.expand(len(tokens), -1), memory.mask.sum(dim=1, keepdim=True) - 1 + depths], dim=1),
+            torch.cat([places.expand(len(tokens), -1), memory.mask.sum(dim=1, keepdim=True) - 1 + tree.depths], dim=1),
             torch.cat([torch.nn.functional.pad(own, (0, num_nodes)), nodes], dim=1),
         )
         states, logits = self.decode(
-            torch.cat([memory.tokens, tokens], dim=1),
+            torch.cat([memory.tokens, tree.tokens], dim=1),
             memory.prompt_states,
             memory.prompt_mask,
             self._empty(memory),
             layout,
         )
-        return TreeWritten(states[:, -num_nodes:], kept_of(logits[:, -num_nodes:], memory.vocabulary))
+        return TreeWritten(states[:, -num_new:], kept_of(logits[:, -num_new:], memory.vocabulary), tree)
 
     def _empty(self, memory: Memory) -> EncoderDecoderCache | None:
         """Returns a cache of the prompt alone, which keeps what the decoder has made of the prompt's states."""

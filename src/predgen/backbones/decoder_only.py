@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from predgen.backbones.base import Memory, TreeWritten, Written, compact, continued, dropout_off
+from predgen.backbones.base import Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
 from predgen.backbones.caches import fork, repeated, roomy_cache
 from predgen.backbones.hugging_face import (
     HuggingFaceBackbone,
@@ -200,29 +200,35 @@ class DecoderOnlyBackbone(HuggingFaceBackbone):
         memory: Memory,
         tokens: Int[Tensor, "batch node"],
         depths: Int[Tensor, "batch node"],
-        ancestors: Bool[Tensor, "batch node node"],
+        ancestors: Bool[Tensor, "batch node all"],
+        before: Tree | None = None,
     ) -> TreeWritten:
-        """Returns the states and logits of a tree of tokens for each row, over a memory, which stays as it is.
+        """Returns the states and logits of nodes of a tree for each row, over a memory, which stays as it is.
 
-        One forward writes all of it: a 4-D mask lets each node see the memory and its ancestors, as far as each layer
-        sees. Models that do not take such a mask write each branch as a row of its own.
+        One forward writes them: a 4-D mask lets each node see the memory and its ancestors, as far as each layer sees.
+        Nodes that were written before are in the cache. Models that do not take such a mask write each branch as a row
+        of its own.
         """
         if not self.masks_trees:
-            return super().write_tree(memory, tokens, depths, ancestors)
+            return super().write_tree(memory, tokens, depths, ancestors, before)
         num_nodes = tokens.shape[1]
-        positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + depths
+        before = before or Tree.empty(memory)
+        cache = None if before.cache is None else fork(before.cache)
+        tree = before.grown(tokens, depths, ancestors, cache)
+        positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
         key_positions = torch.cat([positions_of(memory.mask), positions], dim=1)
-        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
-        if memory.cache is None:
+        if cache is None:
             # Prompt and nodes go through one forward; each prompt token sees those up to itself.
-            sees = torch.cat([nn.functional.pad(_up_to_itself(memory.mask), (0, num_nodes)), sees], dim=1)
-            tokens, positions = torch.cat([memory.tokens, tokens], dim=1), key_positions
-            cache = None
+            tokens, positions, ancestors = torch.cat([memory.tokens, tree.tokens], dim=1), key_positions, tree.ancestors
+        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, ancestors.shape[1], -1), ancestors], dim=2)
+        if cache is None:
+            above = nn.functional.pad(_up_to_itself(memory.mask), (0, tree.tokens.shape[1]))
+            sees = torch.cat([above, sees], dim=1)
         else:
-            cache = fork(memory.cache)
+            positions = positions[:, -num_nodes:]
         masks = self._masks(sees, positions, key_positions, memory.state.dtype)
         states, logits = self._forward(tokens, masks, positions, cache, keep=num_nodes, vocabulary=memory.vocabulary)
-        return TreeWritten(states[:, -num_nodes:], logits)
+        return TreeWritten(states[:, -num_nodes:], logits, tree)
 
     def _masks(
         self,

@@ -72,7 +72,7 @@ def write_sample(backbone: HuggingFaceBackbone, sample: Sample) -> list[Float[Te
 
 
 def tree_disagreement(backbone: HuggingFaceBackbone, sample: Sample, memories: list[Memory]) -> float:
-    """Returns the largest relative difference between a tree in one forward and its branches on their own.
+    """Returns the largest relative difference between a tree in one forward, or in two, and its branches on their own.
 
     Args:
         backbone: the model.
@@ -80,7 +80,16 @@ def tree_disagreement(backbone: HuggingFaceBackbone, sample: Sample, memories: l
         memories: of the sample's prompts, for each road that the backbone takes.
     """
     expected = Backbone.write_tree(backbone, memories[0], *sample.tree).states
+    tokens, depths, ancestors = sample.tree
+    first = 2
+    worst = 0.0
     try:
-        return max(relative_difference(backbone.write_tree(one, *sample.tree).states, expected) for one in memories)
+        for memory in memories:
+            whole = backbone.write_tree(memory, *sample.tree)
+            begun = backbone.write_tree(memory, tokens[:, :first], depths[:, :first], ancestors[:, :first, :first])
+            rest = tokens[:, first:], depths[:, first:], ancestors[:, first:]
+            grown = torch.cat([begun.states, backbone.write_tree(memory, *rest, begun.tree).states], dim=1)
+            worst = max(worst, *(relative_difference(states, expected) for states in (whole.states, grown)))
     except Exception:  # a family that takes no such mask (Bloom)
         return float("inf")
+    return worst
