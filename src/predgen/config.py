@@ -16,6 +16,8 @@ from predgen.errors import ConfigError, unknown_name
 
 MethodName = Literal["predictor", "generator", "predgen"]
 ESTIMATES = ("auto", "text", "mode", "mean", "geometric_mean", "median")
+# The settings' name of the data where a task finds its rows by itself.
+TASK_ROWS = "<rows of the task>"
 METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
 
 
@@ -89,11 +91,11 @@ class FieldSettings(_Settings):
     kind: Literal["number", "label", "set"] | None = Field(
         None, description="number, label, or set (several labels or none); inferred, and said, if not given"
     )
+    label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
+    label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
     labels: Names | None = Field(
         None, description="declared labels A,B, those that no training row has among them; others are refused"
     )
-    label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
-    label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
     low: float | None = Field(None, description="declared low end of a number; values outside are refused")
     high: float | None = Field(None, description="declared high end of a number")
     decimals: int | None = Field(None, ge=0, le=14, description="declared digits after the point, or of a mantissa")

@@ -20,7 +20,7 @@ from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
 from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
-from predgen.config import RunConfig, TrainSettings, build_config
+from predgen.config import RunConfig, TrainSettings
 from predgen.encoding import encode_prompts
 from predgen.files import write_text
 from predgen.label_sets import LabelSet
@@ -74,7 +74,7 @@ def fit(
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
         quiet: show no progress.
-        settings: any setting of `predgen.config`, handed to `build_config`.
+        settings: any setting of `predgen.config`.
 
     Raises:
         PredGenError: the table, the settings, the backbone or the output is not right.

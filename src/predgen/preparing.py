@@ -72,17 +72,17 @@ def prepare(
     Raises:
         DataError: a cell, a row or a column is not what it must be.
     """
-    flat = _flat_rows(settings, source)
+    tables = _tables(settings, source)
     splits = load_splits(
-        flat.source,
+        tables.source,
         target=settings.target,
         stratify=lambda table: _strata(settings, table),
-        validation=flat.validation,
-        test=flat.test,
+        validation=tables.validation,
+        test=tables.test,
         split=settings.split,
         group=settings.group,
         seed=seed,
-        calibration=flat.calibration,
+        calibration=tables.calibration,
     )
     all_rows = splits.train
     splits = _capped(splits, settings.max_train_rows, settings.max_eval_rows)
@@ -125,7 +125,7 @@ def prepare(
 
 
 @dataclass(frozen=True)
-class _FlatRows:
+class _Tables:
     """The tables of a run, with the columns that its prompt and its target read."""
 
     source: TableLike
@@ -134,29 +134,32 @@ class _FlatRows:
     calibration: TableLike | float | None
 
 
-def _flat_rows(settings: DataSettings, source: TableLike | None) -> _FlatRows:
+def _tables(settings: DataSettings, source: TableLike | None) -> _Tables:
     """Returns the tables of a run; those of a task are read and made flat as the task says."""
     if settings.task is None:
         if source is None:
             raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
-        return _FlatRows(source, settings.validation, settings.test, settings.calibration)
+        return _Tables(source, settings.validation, settings.test, settings.calibration)
     task = load_task(settings.task)
 
-    def flat(table: TableLike | None) -> pd.DataFrame | None:
-        return None if table is None else flat_table(task, read_table(table))
+    def flat(table: TableLike) -> pd.DataFrame:
+        return flat_table(task, read_table(table))
 
-    calibration = settings.calibration
-    held_out = flat(settings.validation), flat(settings.test)
-    held_out = (*held_out, calibration if isinstance(calibration, float) else flat(calibration))
+    flat_source: TableLike
     if source is None or (isinstance(source, str | Path) and not Path(source).expanduser().is_file()):
         found = task_rows(task, source)
         log.info("Task: %s, %s; rows from %s", task.reference, task.title, found.origin)
         if found.note:
             log.log(logging.WARNING if found.is_fallback else logging.INFO, found.note)
-        return _FlatRows(dict(found.parts), *held_out)
-    if isinstance(source, Mapping) and all(hasattr(table, "columns") for table in source.values()):
-        return _FlatRows({name: flat_table(task, read_table(table)) for name, table in source.items()}, *held_out)
-    return _FlatRows(flat_table(task, read_table(source)), *held_out)
+        flat_source = dict(found.parts)
+    else:
+        flat_source = flat(source)
+    return _Tables(
+        flat_source,
+        None if settings.validation is None else flat(settings.validation),
+        None if settings.test is None else flat(settings.test),
+        flat(settings.calibration) if isinstance(settings.calibration, str) else settings.calibration,
+    )
 
 
 def settings_of(data: TableLike | None, target: str | Sequence[str] | None, settings: Mapping[str, Any]) -> RunConfig:

@@ -246,7 +246,7 @@ def test_every_metric_says_which_way_is_better() -> None:
 
 
 def test_names_are_those_that_come_back() -> None:
-    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2)))
+    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2), np.ones(2, bool)))
     assert metric_names({"": "label"}) == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
     for kind in ("number", "label"):
         for name in metric_names({"": kind}):

@@ -3,12 +3,11 @@
 from predgen.catalogue.checking import Checked, check_task, example_of
 from predgen.catalogue.loading import load_task, tasks
 from predgen.catalogue.making import flat_table
-from predgen.catalogue.rows import TaskRows, local_folder, task_rows
+from predgen.catalogue.rows import TaskRows, held_out_flat, local_folder, task_rows
 from predgen.catalogue.schema import Task
-from predgen.catalogue.settings import TASK_ROWS, build_task_config
+from predgen.catalogue.settings import build_task_config
 
 __all__ = [
-    "TASK_ROWS",
     "Checked",
     "Task",
     "TaskRows",
@@ -16,6 +15,7 @@ __all__ = [
     "check_task",
     "example_of",
     "flat_table",
+    "held_out_flat",
     "load_task",
     "local_folder",
     "task_rows",

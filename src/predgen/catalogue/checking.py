@@ -57,10 +57,8 @@ def check_task(name: str | Path, data: str | Path | None = None) -> Checked:
         found = task_rows(task, data)
     except PredGenError as error:
         return Checked(task, None, {}, None, None, (str(error),))
-    problems = [
-        f"{part}: {problem}" for part, table in found.parts.items() for problem in answer_problems(task, table)
-    ]
-    rows = {part: len(table) for part, table in found.parts.items()}
+    problems = [f"{part}: {problem}" for part, table in found.parts.items() for problem in answer_problems(task, table)]
+    rows: dict[str, int] = {part: len(table) for part, table in found.parts.items()}
     return Checked(
         task, found.origin, rows, found.note, example_of(task, found.parts["train"]), tuple(dict.fromkeys(problems))
     )
@@ -68,7 +66,7 @@ def check_task(name: str | Path, data: str | Path | None = None) -> Checked:
 
 def example_of(task: Task, table: pd.DataFrame) -> dict[str, str]:
     """Returns the prompt and the written answer of a flat table's first row."""
-    row = table.iloc[0].to_dict()
+    row: dict[str, Any] = {str(name): cell for name, cell in table.iloc[0].items()}
     key = label_key(row[task.target.column])
     return {
         "prompt": Template.parse(task.template, task.flat_columns).render(row),
@@ -80,9 +78,7 @@ def answer_problems(task: Task, table: pd.DataFrame) -> Iterator[str]:
     """Yields the first answer of a flat table that is none, and how many there are."""
     target = task.target
     wrong = [
-        (row, cell)
-        for row, cell in zip(row_numbers(table), table[target.column], strict=True)
-        if not _fits(task, cell)
+        (row, cell) for row, cell in zip(row_numbers(table), table[target.column], strict=True) if not _fits(task, cell)
     ]
     if wrong:
         known = ", ".join(target.label_text) if target.kind == "label" else f"{target.low:.15g} … {target.high:.15g}"

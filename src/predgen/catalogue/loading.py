@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from predgen.catalogue.schema import Task
 from predgen.errors import ConfigError, unknown_name
 
-FOLDER = files("predgen.catalogue") / "tasks"
+FOLDER = files("predgen.catalogue") / "definitions"
 SUFFIXES = (".yaml", ".yml")
 # The order of the paper's tables.
 ORDER = (
@@ -40,8 +40,8 @@ def load_task(name: str | Path) -> Task:
         >>> load_task("boolq").target.label_text
         {'true': 'true', 'false': 'false'}
     """
-    if Path(name).suffix.lower() in SUFFIXES:
-        return read_task(Path(name))
+    if is_file(name):
+        return read_task(Path(name).expanduser())
     known, at, version = str(name).partition("@")
     if known not in ORDER:
         raise unknown_name("task", str(name), ORDER)
@@ -52,6 +52,11 @@ def load_task(name: str | Path) -> Task:
             "use the release of PredGen that had it."
         )
     return task
+
+
+def is_file(name: str | Path) -> bool:
+    """Returns whether a task's name is that of a YAML file."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 @cache
@@ -105,10 +110,10 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in found:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = loader.construct_object(value_node, deep=True)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from predgen.catalogue.schema import AfterMark, CellType, Filled, Making, Names, Numbered, Position, Task, Unmarked
+from predgen.catalogue.schema import AfterMark, CellType, Filled, Making, Names, Numbered, Position, Task
 from predgen.errors import DataError, explain, unknown_name
 from predgen.tables import row_numbers
 from predgen.targets import describe, is_missing, label_key, parse_number
@@ -126,7 +126,7 @@ def _fault(expected: str, cell: Any, row: int, name: str) -> DataError:
     )
 
 
-def _make(making: Making, parts: Sequence[Any]) -> str:
+def _make(making: Making, parts: list[Any]) -> str:
     """Returns a made cell.
 
     Raises:
@@ -152,4 +152,4 @@ def _make(making: Making, parts: Sequence[Any]) -> str:
             if len(marks) != 1:
                 raise ValueError("a text with one mark <word/>", f"{len(marks)} in {describe(parts[0])}")
             word = parts[1].strip() if isinstance(making, Filled) else marks[0]
-            return _MARKED.sub(lambda _: word, parts[0])
+            return str(_MARKED.sub(lambda _: word, parts[0]))

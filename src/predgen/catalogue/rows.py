@@ -148,6 +148,22 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
     return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, is_fallback)
 
 
+def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> pd.DataFrame:
+    """Returns the flat rows of a file, or a task's test part.
+
+    Args:
+        task: the task.
+        data: a file of rows as the task's source has them; or the folder of its files, or the folder above.
+        with_target: whether the answers must be there.
+
+    Raises:
+        PredGenError: as `task_rows` and `flat_table`.
+    """
+    if Path(data).expanduser().is_file():
+        return flat_table(task, read_table(data), with_target=with_target)
+    return task_rows(task, data).parts["test"]
+
+
 def _missing(task: Task, parts: Parts, own: Source) -> list[str]:
     return [split for other, split in parts.sources() if other is None and split not in own.splits]
 

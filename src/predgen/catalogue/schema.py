@@ -171,7 +171,9 @@ class Task(_Strict):
     description: str
     group: Literal["regression", "classification", "commonsense", "arithmetic", "other"] = "other"
     hub: Hub | None = Field(None, description="where it is on the hub; none if it is not there in this form")
-    folder: str | None = Field(None, pattern=NAME, description="its folder beside those of others; the name if not given")
+    folder: str | None = Field(
+        None, pattern=NAME, description="its folder beside those of others; the name if not given"
+    )
     columns: dict[str, CellType | dict[str, CellType]] = Field(min_length=1, description="the source's columns")
     splits: Parts
     fallback: Parts | None = Field(None, description="the parts where a split of `splits` is not there")
@@ -259,5 +261,3 @@ class Task(_Strict):
 
 def _unknown(where: str, name: str, known: Any) -> str:
     return f"{where}: expected one of {', '.join(known)}, found '{name}'"
-
-

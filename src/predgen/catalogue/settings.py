@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from predgen.catalogue.loading import load_task
-from predgen.config import RunConfig, build_config, join_names, merged_layers
+from predgen.catalogue.loading import is_file, load_task
+from predgen.config import TASK_ROWS, RunConfig, build_config, join_names, merged_layers
 
 TARGET_SETTINGS = ("kind", "labels", "label_text", "low", "high", "decimals")
-# The settings' name of the data where a task finds its rows by itself.
-TASK_ROWS = "<rows of the task>"
 
 
 def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
@@ -30,13 +28,12 @@ def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
         return build_config(*layers)
     task = load_task(name)
     layer = task.settings()
-    asked = {key: given.get(f"data.{key}") for key in ("target", "kind", "labels", "label_text")}
-    other_target = asked["target"] is not None and join_names(asked["target"]) != task.target.column
-    if other_target or asked["kind"] not in (None, task.target.kind):
+    target, kind = given.get("data.target", task.target.column), given.get("data.kind", task.target.kind)
+    if join_names(target) != task.target.column or kind != task.target.kind:
         for key in TARGET_SETTINGS:
             layer.pop(f"data.{key}")
         layer.pop("train.metric")
     if given.get("data.inputs") is not None:
         layer.pop("data.template")
-    reference = name if task.reference.partition("@")[0] != str(name).partition("@")[0] else task.reference
-    return build_config({"data.data": TASK_ROWS, **layer}, *layers, {"data.task": reference})
+    named = {} if is_file(name) else {"data.task": task.reference}
+    return build_config({"data.data": TASK_ROWS, **layer}, *layers, named)

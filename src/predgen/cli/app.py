@@ -17,6 +17,7 @@ from predgen.cli.evaluate import evaluate
 from predgen.cli.fit import fit
 from predgen.cli.inspect import inspect
 from predgen.cli.predict import predict
+from predgen.cli.tasks import tasks
 from predgen.config import SECTIONS
 from predgen.version import __version__
 
@@ -90,3 +91,4 @@ def options(
 
 for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, bench):
     app.command(command.__name__, cls=Command)(command)
+app.add_typer(tasks, name="tasks")
