@@ -201,8 +201,8 @@ MADE: dict[str, tuple[Rows, list[str], list[Any], list[str]]] = {
             for answer in ("2", "1")
         ],
         [
-            "Please choose the correct answer to fill in the blank to complete the given sentence: Al thanked Bo because "
-            "_ had helped.\n\nOption1: Al Option2: Bo Answer format: option1/option2"
+            "Please choose the correct answer to fill in the blank to complete the given sentence: Al thanked Bo "
+            "because _ had helped.\n\nOption1: Al Option2: Bo Answer format: option1/option2"
         ]
         * 2,
         ["2", "1"],
@@ -226,8 +226,8 @@ MADE: dict[str, tuple[Rows, list[str], list[Any], list[str]]] = {
         [
             "Please choose the correct answer to the question: What melts ice?\n\nAnswer1: heat Answer2: wind Answer3: "
             "sand\n\nAnswer format: answer1/answer2/answer3",
-            "Please choose the correct answer to the question: What is a planet?\n\nAnswer1: Mars Answer2: Sun Answer3: "
-            "Moon Answer4: Sky Answer5: Sea\n\nAnswer format: answer1/answer2/answer3/answer4/answer5",
+            "Please choose the correct answer to the question: What is a planet?\n\nAnswer1: Mars Answer2: Sun "
+            "Answer3: Moon Answer4: Sky Answer5: Sea\n\nAnswer format: answer1/answer2/answer3/answer4/answer5",
         ],
         ["1", "5"],
         ["answer1", "answer5"],

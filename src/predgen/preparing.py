@@ -11,7 +11,7 @@ import pandas as pd
 
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
 from predgen.columns import check_inputs, infer_inputs, leak_warnings
-from predgen.config import DataSettings, FieldSettings, RunConfig
+from predgen.config import DataSettings, FieldSettings, RunConfig, merged_layers
 from predgen.data import Splits, load_splits
 from predgen.errors import ConfigError, explain, unknown_name
 from predgen.label_sets import LabelSet, delimiter_of, is_empty, items_of
@@ -173,11 +173,12 @@ def settings_of(data: TableLike | None, target: str | Sequence[str] | None, sett
     Raises:
         ConfigError: there are neither data nor a task; or as `build_config`.
     """
-    name = str(data) if isinstance(data, str | Path) else None if data is None else TABLE_IN_MEMORY
-    config = build_task_config(settings, {"data.data": name, "data.target": target})
-    if data is None and config.data.task is None:
-        raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
-    return config
+    if data is None:
+        if merged_layers(settings).get("data.task") is None:
+            raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
+        return build_task_config(settings, {"data.target": target})
+    name = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
+    return build_task_config(settings, {"data.data": name, "data.target": target})
 
 
 def target_columns(name: str, table: pd.DataFrame) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ splits:
 make:
   all_tags: {how: names, of: tags, word: tag}
 template: "{text} {all_tags}"
-target: {column: mark, kind: label, label_text: {0: no, 1: "yes"}}
+target: {column: mark, kind: label, label_text: {0: "no", 1: "yes"}}
 metrics: [accuracy]
 licence: mine
 citation: {authors: Me, title: Mine, venue: Home, year: 2026}
@@ -125,7 +125,7 @@ def test_a_label_that_no_training_row_has_is_known() -> None:
     config = build_task_config({"data.task": "piqa"}).data.model_copy(update={"task": None})
     target = prepare(config, {"train": flat, "validation": flat}, 0).target
     assert target.describe() == "2 labels: 0=solution1, 1=solution2"
-    with pytest.raises(DataError, match=r"one of the labels 0, 1 in row 1, column 'label', found '2'"):
+    with pytest.raises(DataError, match=r"Row 1, column 'label': Expected one of the labels 0, 1, found '2'"):
         prepare(config, {"train": flat.assign(label=2), "validation": flat}, 0)
 
 
@@ -280,7 +280,7 @@ def test_a_missing_split_and_missing_rows_are_said(tmp_path: Path) -> None:
 # ── The hub ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 # What the hub calls splits and columns, where its names are not ours.
-HUB_SPLITS = {"stsb": {"validation": "dev"}, "multiarith": {"test": "train"}}
+HUB_SPLITS = {"stsb": {"validation": "dev"}}
 HUB_COLUMNS = {"stsb": {"label": "similarity_score"}, "multiarith": {"answer": "final_ans"}}
 
 
@@ -291,9 +291,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     there: dict[str, Any] = {"asked": []}
 
-    def load_dataset(name: str, **given: str) -> Any:
-        there["asked"].append((name, given))
-        return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in there[name].items()})
+    def load_dataset(path: str, **given: str) -> Any:
+        there["asked"].append((path, given))
+        return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in there[path].items()})
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
@@ -362,11 +362,12 @@ def test_a_task_of_ones_own_is_read(tmp_path: Path) -> None:
         ("{text} {all_tags}", "{text} {tags}", ["Unknown column in the template 'tags'"]),
         ("{text} {all_tags}", "{text} {mark}", ["template: expected fields other than the target, found 'mark'"]),
         ("column: mark", "column: marks", ["target.column: expected one of text, mark, all_tags, found 'marks'"]),
-        (', label_text: {0: no, 1: "yes"}', "", ["target: expected label_text with two labels or more"]),
+        (', label_text: {0: "no", 1: "yes"}', "", ["target: expected label_text with two labels or more"]),
         ("kind: label", "kind: number", ["target: expected low, high and decimals for the kind number"]),
         ("[accuracy]", "[acuracy]", ["metrics: expected one of accuracy, macro_f1", "found 'acuracy'"]),
         ("of: tags", "of: tag", ["make.all_tags.of: expected one of text, mark, tags, nested.one", "found 'tag'"]),
         ("of: tags", "of: nested", ["make.all_tags.of: expected one of", "found 'nested'"]),
+        ('0: "no"', "0: no", ["target.label_text.0: Input should be a valid string (found 'False')"]),
         ("how: names", "how: magic", ["make.all_tags: Input tag 'magic'"]),
         ("all_tags: {how", "mark: {how", ["make: expected names that no column has, found 'mark'"]),
         ("share: 0.25", "share: 1.5", ["splits.validation.share: Input should be less than 1"]),

@@ -89,6 +89,5 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, bench):
+for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, tasks, bench):
     app.command(command.__name__, cls=Command)(command)
-app.add_typer(tasks, name="tasks")

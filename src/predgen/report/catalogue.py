@@ -12,8 +12,12 @@ from predgen.report.tables import markdown_lines
 HEADER = ("task", "group", "predicted", "train / validation / test", "metrics", "hub", "licence")
 
 
-def listed_tasks() -> list[dict[str, Any]]:
-    """Returns the catalogue as plain values: what each task predicts, its parts, and whether its data are here."""
+def listed_tasks(data: str | None = None) -> list[dict[str, Any]]:
+    """Returns the catalogue as plain values: what each task predicts, its parts, and the folder of its data if any.
+
+    Args:
+        data: the folder above those of the tasks; None for PREDGEN_DATA_DIR.
+    """
     found = []
     for name in tasks():
         task = load_task(name)
@@ -29,14 +33,14 @@ def listed_tasks() -> list[dict[str, Any]]:
                 "metrics": list(task.metrics),
                 "hub": None if task.hub is None else task.hub.id,
                 "licence": task.licence,
-                "local": _folder_of(task),
+                "local": _folder_of(task, data),
             }
         )
     return found
 
 
-def _folder_of(task: Task) -> str | None:
-    folder = local_folder(task)
+def _folder_of(task: Task, data: str | None) -> str | None:
+    folder = local_folder(task, data)
     return None if folder is None else str(folder)
 
 
