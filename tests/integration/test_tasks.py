@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,9 @@ import pandas as pd
 import pytest
 
 import predgen
-from predgen.catalogue import check_task, load_task, task_rows, tasks
-from predgen.catalogue.checking import answer_problems
+from predgen.catalogue import load_task, task_rows, tasks
 from predgen.cli.options import RUN_OPTIONS
 from predgen.statistics import bootstrap_interval
-from predgen.template import Template
 
 from ..commands import refused, run
 from ..task_rows import MADE, write_rows
@@ -183,22 +183,39 @@ def test_a_task_of_ones_own_is_validated_and_fitted(tmp_path: Path) -> None:
 
 # The fixture above takes the variable away.
 DATA = os.environ.get("PREDGEN_DATA_DIR")
+# Without the checks of types that tests install, which would take minutes for so many rows.
+LOOK = """
+import json, sys
+from predgen.catalogue import load_task, task_rows
+from predgen.catalogue.checking import answer_problems
+from predgen.template import Template
+
+task = load_task(sys.argv[1])
+found = task_rows(task, sys.argv[2])
+template = Template.parse(task.template, task.flat_columns)
+prompts, problems = {}, []
+for part, table in found.parts.items():
+    problems += answer_problems(task, table)
+    prompts[part] = [template.render(row) for row in table[list(template.fields)].to_dict("records")]
+shortest = min(len(one) for part in prompts.values() for one in part)
+marked = sum("/>" in one and "<" in one for part in prompts.values() for one in part)
+sizes = {part: len(one) for part, one in prompts.items()}
+print(json.dumps([sizes, problems, found.is_fallback, shortest, marked, len(task.template)]))
+"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="PREDGEN_DATA_DIR is not set")
 @pytest.mark.parametrize("name", SIZES)
 def test_the_benchmarks_own_rows(name: str) -> None:
-    task = load_task(name)
-    found = task_rows(task, DATA)
-    train, validation, test = (len(found.parts[part]) for part in ("train", "validation", "test"))
-    assert (train if SIZES[name][1] else train + validation, validation if SIZES[name][1] else 0, test) == SIZES[name]
-    assert found.is_fallback == (name == "hellaswag")
-    assert check_task(name, DATA).problems == ()
-    template = Template.parse(task.template, task.flat_columns)
-    for table in found.parts.values():
-        assert list(answer_problems(task, table)) == []
-        rows = table[list(template.fields)].to_dict("records")
-        prompts = [template.render({str(key): cell for key, cell in row.items()}) for row in rows]
-        assert len(prompts) == len(table)
-        assert all("<" not in prompt or "/>" not in prompt for prompt in prompts)
-        assert min(map(len, prompts)) > len(task.template) - 60
+    look = [sys.executable, "-c", LOOK, name, str(DATA)]
+    done = subprocess.run(look, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    sizes, problems, is_fallback, shortest, marked, template = json.loads(done.stdout)
+    train, validation, test = SIZES[name]
+    assert (sizes["test"], problems, is_fallback) == (test, [], name == "hellaswag")
+    if validation:
+        assert sizes["validation"] == validation
+    assert sizes["train"] + sizes["validation"] == train + validation
+    assert sizes["validation"] > 0
+    assert (shortest > template - 60, marked) == (True, 0)

@@ -146,7 +146,7 @@ def _make(making: Making, parts: list[Any]) -> str:
             _, mark, text = parts[0].rpartition(making.mark)
             if not mark or not text.strip():
                 raise ValueError(f"a text with '{making.mark}' before its answer", describe(parts[0]))
-            return text.strip().replace(",", "")
+            return str(text).strip().replace(",", "")
         case _:
             marks = _MARKED.findall(parts[0])
             if len(marks) != 1:
