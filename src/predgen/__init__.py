@@ -16,6 +16,7 @@ from predgen.version import __version__
 
 if TYPE_CHECKING:
     from predgen.ablating import ablate
+    from predgen.catalogue import Task, load_task, tasks
     from predgen.comparing import compare
     from predgen.errors import (
         ArtifactError,
@@ -55,6 +56,7 @@ __all__ = [
     "PredGenError",
     "Record",
     "TargetError",
+    "Task",
     "TemplateError",
     "TrainingError",
     "UnknownNameError",
@@ -64,6 +66,8 @@ __all__ = [
     "fit",
     "inspect_backbone",
     "load",
+    "load_task",
+    "tasks",
 ]
 
 _HOMES = {
@@ -74,6 +78,9 @@ _HOMES = {
     "inspect_backbone": "inspecting",
     "Inspection": "inspecting",
     "load": "model",
+    "load_task": "catalogue",
+    "Task": "catalogue",
+    "tasks": "catalogue",
     "Model": "model",
     "Evaluation": "model",
     "Label": "targets",

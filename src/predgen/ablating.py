@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from predgen.building import check_method
-from predgen.comparing import Bench, settings_of
+from predgen.comparing import Bench
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
+from predgen.preparing import settings_of
 from predgen.results import Comparison
 from predgen.tables import TableLike
 
@@ -51,8 +52,8 @@ FOR_NUMBERS = ("writer_loss", "standardization")
 
 
 def ablate(
-    data: TableLike,
-    target: str | Sequence[str],
+    data: TableLike | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     parts: Sequence[str] | None = None,
     seeds: int = 1,
@@ -67,8 +68,8 @@ def ablate(
     Every variant is tested against the base, over the same rows, with p-values corrected for the number of variants.
 
     Args:
-        data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict, or several as one record.
+        data: as `fit` takes it.
+        target: likewise.
         parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
         seeds: how many training seeds, counted from the setting `seed`.
         runs: a folder that keeps what is finished, so that an interrupted ablation can go on.

@@ -12,14 +12,14 @@ from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
-from predgen.fitting import TABLE_IN_MEMORY, fit_prepared, prepared_for, warn_if_for_trying
+from predgen.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.metrics import check_metric
 from predgen.model import Model
-from predgen.preparing import Prepared, log_unseen, values_of
-from predgen.records import Record, field_values, fields_of, kinds_of, metric_kind
+from predgen.preparing import Prepared, log_unseen, settings_of, values_of
+from predgen.records import Record, field_values, fields_of, kinds_of
 from predgen.results import Comparison, MethodResult
 from predgen.runs import Finished, begin, check_rows, check_settings
-from predgen.scored import Scored, ScoredRecord, encoded, score, scored_from_json
+from predgen.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
 from predgen.tables import TableLike
 from predgen.targets import Number, learned, unlearned
 from predgen.tuning import tune
@@ -28,8 +28,8 @@ log = logging.getLogger("predgen")
 
 
 def compare(
-    data: TableLike,
-    target: str | Sequence[str],
+    data: TableLike | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     methods: Sequence[str] = METHODS,
     seeds: int = 1,
@@ -45,8 +45,8 @@ def compare(
     All methods share the split, the prompts, the budget and the settings; the split is drawn from the first seed.
 
     Args:
-        data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict, or several as one record.
+        data: as `fit` takes it.
+        target: likewise.
         methods: some of predictor, generator, predgen.
         seeds: how many training seeds, counted from the setting `seed`.
         trials: how many settings each method is tried with on the validation part, the defaults being the first.
@@ -79,12 +79,6 @@ def compare(
     return Comparison(results, bench.part, config, tuned=tuned)
 
 
-def settings_of(data: TableLike, target: str | Sequence[str], settings: Mapping[str, Any]) -> RunConfig:
-    """Returns the checked settings of a run on some data."""
-    source = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
-    return build_config(settings, {"data.data": source, "data.target": target})
-
-
 @dataclass(frozen=True)
 class Bench:
     """One table on which several settings are measured alike.
@@ -111,7 +105,7 @@ class Bench:
     def open(
         cls,
         config: RunConfig,
-        data: TableLike,
+        data: TableLike | None,
         *,
         runs: str | Path | None,
         resume: bool,
@@ -206,7 +200,7 @@ class Bench:
             )
             for baseline, result in (("mean_or_majority", simple), ("tfidf_linear", linear)):
                 values = unlearned(field, result.values) if isinstance(field, Number) else result.values
-                scored = Scored(metric_kind(field), truth, values, result.probabilities)
+                scored = scored_field(field, truth, values, result.probabilities)
                 found[baseline][name] = (scored, result)
         return {
             baseline: MethodResult(

@@ -16,6 +16,8 @@ from predgen.errors import ConfigError, unknown_name
 
 MethodName = Literal["predictor", "generator", "predgen"]
 ESTIMATES = ("auto", "text", "mode", "mean", "geometric_mean", "median")
+# The settings' name of the data where a task finds its rows by itself.
+TASK_ROWS = "<rows of the task>"
 METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
 
 
@@ -91,6 +93,9 @@ class FieldSettings(_Settings):
     )
     label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
     label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
+    labels: Names | None = Field(
+        None, description="declared labels A,B, those that no training row has among them; others are refused"
+    )
     low: float | None = Field(None, description="declared low end of a number; values outside are refused")
     high: float | None = Field(None, description="declared high end of a number")
     decimals: int | None = Field(None, ge=0, le=14, description="declared digits after the point, or of a mantissa")
@@ -105,6 +110,9 @@ class FieldSettings(_Settings):
 class DataSettings(FieldSettings):
     """Which table, which columns, which split."""
 
+    task: str | None = Field(
+        None, description="a task of the catalogue (predgen tasks), or a YAML file: what it declares is set"
+    )
     data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
     target: Annotated[str, BeforeValidator(join_names)] = Field(
         description="the column to predict, or several A,B as one record"
@@ -285,6 +293,29 @@ def section_of(key: str) -> tuple[str, str]:
     raise unknown_name("setting", key, [name for one in SECTIONS.values() for name in one.model_fields])
 
 
+def merged_layers(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that layers give, unchecked, each under its section's and its own name; later ones win.
+
+    Args:
+        layers: as in `build_config`.
+
+    Raises:
+        UnknownNameError: a name that is no setting.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if key in SECTIONS and (value is None or isinstance(value, Mapping)):
+                pairs = {f"{key}.{name}": one for name, one in (value or {}).items()}
+            else:
+                pairs = {key: value}
+            for path, one in pairs.items():
+                place = ".".join(section_of(path))
+                if one is not None:
+                    found[place] = one
+    return found
+
+
 def build_config(*layers: Mapping[str, Any]) -> RunConfig:
     """Returns the checked settings; later layers win over earlier ones.
 
@@ -296,16 +327,9 @@ def build_config(*layers: Mapping[str, Any]) -> RunConfig:
         UnknownNameError: a name that is no setting.
     """
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for layer in layers:
-        for key, value in layer.items():
-            if key in SECTIONS and (value is None or isinstance(value, Mapping)):
-                pairs = {f"{key}.{name}": one for name, one in (value or {}).items()}
-            else:
-                pairs = {key: value}
-            for path, one in pairs.items():
-                section, name = section_of(path)
-                if one is not None:
-                    sections[section][name] = one
+    for path, one in merged_layers(*layers).items():
+        section, _, name = path.partition(".")
+        sections[section][name] = one
     try:
         return RunConfig.model_validate(sections)
     except ValidationError as error:

@@ -176,7 +176,7 @@ def _parts(source: TableLike) -> dict[str, pd.DataFrame]:
             return _folder_parts(path)
         if path.exists() or path.suffix.lower() in SUFFIXES:
             return {"train": read_table(path)}
-        return _named(_hub_dataset(str(source)), f"the dataset '{source}'")
+        return _named(hub_dataset(str(source)), f"the dataset '{source}'")
     aliases = {alias for aliases in PARTS.values() for alias in aliases}
     if isinstance(source, Mapping) and aliases & set(source) and all(_is_table(value) for value in source.values()):
         return _named(source, "the tables")
@@ -202,6 +202,25 @@ def _folder_parts(folder: Path) -> dict[str, pd.DataFrame]:
                 "Save it again."
             ) from error
         return _named(saved, f"'{folder}'") if isinstance(saved, Mapping) else {"train": read_table(saved)}
+    files = files_of_parts(folder)
+    if "train" not in files:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise DataError(
+            explain(
+                expected=f"a train file ({', '.join(SUFFIXES)}) in the folder '{folder}'",
+                found=there,
+                fix="Name a file instead of the folder, or rename the file.",
+            )
+        )
+    return {name: read_table(path) for name, path in files.items()}
+
+
+def files_of_parts(folder: Path) -> dict[str, Path]:
+    """Returns the files of a folder that are named as parts.
+
+    Raises:
+        DataError: two files are the same part.
+    """
     files: dict[str, Path] = {}
     for name, aliases in PARTS.items():
         found = [path for alias in aliases for path in sorted(folder.glob(f"{alias}.*"))]
@@ -216,19 +235,20 @@ def _folder_parts(folder: Path) -> dict[str, pd.DataFrame]:
             )
         if found:
             files[name] = found[0]
-    if "train" not in files:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise DataError(
-            explain(
-                expected=f"a train file ({', '.join(SUFFIXES)}) in the folder '{folder}'",
-                found=there,
-                fix="Name a file instead of the folder, or rename the file.",
-            )
-        )
-    return {name: read_table(path) for name, path in files.items()}
+    return files
 
 
-def _hub_dataset(name: str) -> Mapping[str, Any]:
+def hub_dataset(name: str, config: str | None = None, revision: str | None = None) -> Mapping[str, Any]:
+    """Returns the parts of a dataset on the hub, or in its cache, by their names there.
+
+    Args:
+        name: the hub id.
+        config: which of its configurations; None for the only one.
+        revision: a branch, tag or commit; None for the main branch.
+
+    Raises:
+        DataError: it cannot be had.
+    """
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
         raise DataError(
@@ -241,7 +261,8 @@ def _hub_dataset(name: str) -> Mapping[str, Any]:
         if not _is_cached(name, Path(datasets.config.HF_DATASETS_CACHE)):
             # This answers at once where there is no network or no such dataset; loading would try for half a minute.
             HfApi().dataset_info(name, timeout=HUB_TIMEOUT_SECONDS)
-        loaded = datasets.load_dataset(name)
+        asked = {"name": config, "revision": revision}
+        loaded = datasets.load_dataset(name, **{key: value for key, value in asked.items() if value is not None})
     except Exception as error:  # the libraries raise their own, the hub client's and the system's errors
         raise DataError(
             f"Expected a table file, a folder, or a dataset id that can be had, found '{name}': no such path exists "

@@ -21,6 +21,7 @@ ESTIMATE_OF_METRIC = {
     "spearman": "mean",
     "mae": "median",
     "mse_log10": "geometric_mean",
+    "exact_match": "mode",
 }
 # What rounding may take from a sum of probabilities.
 ROUNDING = 1e-9

@@ -20,7 +20,7 @@ from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
 from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec import Codec
-from predgen.config import RunConfig, TrainSettings, build_config
+from predgen.config import RunConfig, TrainSettings
 from predgen.encoding import encode_prompts
 from predgen.files import write_text
 from predgen.label_sets import LabelSet
@@ -31,7 +31,7 @@ from predgen.methods.predicting import answer_all
 from predgen.metrics import check_metric, higher_is_better, needs_probabilities
 from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
 from predgen.model import Model
-from predgen.preparing import Prepared, prepare
+from predgen.preparing import Prepared, prepare, settings_of
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
 from predgen.records import field_values, fields_of, kinds_of
@@ -47,15 +47,14 @@ log = logging.getLogger("predgen")
 CHECKPOINTS = "checkpoints"
 BATCHES_FILE = "batches.json"
 BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
-TABLE_IN_MEMORY = "<table in memory>"
 # Validation rows on which the exposure gap is measured.
 EXPOSURE_ROWS = 256
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 
 def fit(
-    data: TableLike,
-    target: str | Sequence[str],
+    data: TableLike | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -68,20 +67,20 @@ def fit(
     While it runs, checkpoints stand in `<out>.unfinished`; `out` appears when all is done.
 
     Args:
-        data: a table, a path, a folder of splits, or a hub id.
-        target: the column to predict, or several as one record.
+        data: a table, a path, a folder of splits, or a hub id. With the setting `task`: the folder of the task's rows,
+            or such rows; None to look below PREDGEN_DATA_DIR, then on the hub.
+        target: the column to predict, or several as one record; the task's if None.
         out: the artifact's directory; None keeps the model in memory.
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
         quiet: show no progress.
-        settings: any setting of `predgen.config`, handed to `build_config`.
+        settings: any setting of `predgen.config`.
 
     Raises:
         PredGenError: the table, the settings, the backbone or the output is not right.
         TrainingError: the loss is not finite; the last checkpoint is kept.
     """
-    name = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
-    config = build_config(settings, {"data.data": name, "data.target": target})
+    config = settings_of(data, target, settings)
     if not quiet:
         warn_if_for_trying(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))
@@ -117,7 +116,7 @@ def source_of(config: RunConfig) -> Source:
     return find_source(model.backbone, model.revision, trust_remote_code=model.trust_remote_code)
 
 
-def prepared_for(config: RunConfig, data: TableLike) -> Prepared:
+def prepared_for(config: RunConfig, data: TableLike | None) -> Prepared:
     """Returns a table made ready for the run's backbone, which has its own way to read several texts."""
 
     def template(inputs: Sequence[str], target: str) -> Template:

@@ -10,9 +10,10 @@ from sklearn import metrics as sk
 
 from predgen.errors import unknown_name
 
-NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman")
+EXACT_MATCH = "exact_match"
+NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman", EXACT_MATCH)
 LABEL_METRICS = ("accuracy", "macro_f1", "log_loss", "ece")
-SET_METRICS = ("micro_f1", "macro_f1", "jaccard", "exact_match", "hamming_loss", "label_log_loss")
+SET_METRICS = ("micro_f1", "macro_f1", "jaccard", EXACT_MATCH, "hamming_loss", "label_log_loss")
 LOG_METRICS = ("mse_log10", *NUMBER_METRICS)
 METRICS = {"number": NUMBER_METRICS, "logarithmic": LOG_METRICS, "label": LABEL_METRICS, "set": SET_METRICS}
 # Those that need the probabilities of the labels.
@@ -95,19 +96,22 @@ def json_number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def number_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
     """Returns the metrics of numbers over the rows with a valid prediction.
 
     R² and the correlations are NaN where they are not defined (fewer than two rows, or a side that is constant).
+    `exact_match` is over all rows, an invalid answer counting as wrong; it is left out without `right`.
 
     Args:
         truth: true numbers, shape (row,).
         predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
+        right: whether an answer is the truth as far as the target's decimals go, shape (row,), or None.
     """
+    exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
     valid = np.isfinite(predicted)
     truth, predicted = truth[valid], predicted[valid]
     if not len(truth):
-        return dict.fromkeys(NUMBER_METRICS, math.nan)
+        return dict.fromkeys(NUMBER_METRICS[:-1], math.nan) | exact
     mse = float(sk.mean_squared_error(truth, predicted))
     varies = len(truth) > 1 and bool(np.ptp(truth) > 0)
     both_vary = varies and bool(np.ptp(predicted) > 0)
@@ -121,18 +125,20 @@ def number_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]
             "r2": float(sk.r2_score(truth, predicted)) if varies else math.nan,
             "pearson": float(stats.pearsonr(truth, predicted).statistic) if both_vary else math.nan,
             "spearman": float(stats.spearmanr(truth, predicted).statistic) if both_vary else math.nan,
+            **exact,
         }
 
 
-def log_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def log_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
     """Returns the metrics of numbers above 0, and first `mse_log10`, the squared error of their decimal logarithms.
 
     Args:
         truth: as in `number_metrics`.
         predicted: as in `number_metrics`.
+        right: as in `number_metrics`.
     """
     errors = (np.log10(truth) - np.log10(predicted))[np.isfinite(predicted)] ** 2
-    return {"mse_log10": float(errors.mean()) if len(errors) else math.nan, **number_metrics(truth, predicted)}
+    return {"mse_log10": float(errors.mean()) if len(errors) else math.nan, **number_metrics(truth, predicted, right)}
 
 
 def label_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, float]:

@@ -2,24 +2,28 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
 from predgen.columns import check_inputs, infer_inputs, leak_warnings
-from predgen.config import DataSettings, FieldSettings
+from predgen.config import DataSettings, FieldSettings, RunConfig, merged_layers
 from predgen.data import Splits, load_splits
 from predgen.errors import ConfigError, explain, unknown_name
 from predgen.label_sets import LabelSet, delimiter_of, is_empty, items_of
 from predgen.records import Field, Record, Target, field_values, fields_of, joined_values, parse_cells, refuse_missing
-from predgen.tables import TableLike, require_columns, row_numbers
+from predgen.tables import TableLike, read_table, require_columns, row_numbers
 from predgen.target_rules import infer_kind, infer_label, infer_number, infer_set
 from predgen.targets import Cell, Kind, Label, Number, is_missing, label_key
 from predgen.template import Template
 
 log = logging.getLogger("predgen")
+
+TABLE_IN_MEMORY = "<table in memory>"
 
 DefaultTemplate = Callable[[Sequence[str], str], Template]
 
@@ -55,29 +59,30 @@ class Prepared:
 
 
 def prepare(
-    settings: DataSettings, source: TableLike, seed: int, *, default_template: DefaultTemplate = Template.default
+    settings: DataSettings, source: TableLike | None, seed: int, *, default_template: DefaultTemplate = Template.default
 ) -> Prepared:
     """Reads, splits and checks a table, and says what was inferred.
 
     Args:
         settings: which columns, which split.
-        source: the table; `settings.data` where it is a path or a hub id.
+        source: the table; `settings.data` where it is a path or a hub id; None where the task finds its rows.
         seed: of the split.
         default_template: makes the prompt of the input columns and the target's name where the settings have none.
 
     Raises:
         DataError: a cell, a row or a column is not what it must be.
     """
+    tables = _tables(settings, source)
     splits = load_splits(
-        source,
+        tables.source,
         target=settings.target,
         stratify=lambda table: _strata(settings, table),
-        validation=settings.validation,
-        test=settings.test,
+        validation=tables.validation,
+        test=tables.test,
         split=settings.split,
         group=settings.group,
         seed=seed,
-        calibration=settings.calibration,
+        calibration=tables.calibration,
     )
     all_rows = splits.train
     splits = _capped(splits, settings.max_train_rows, settings.max_eval_rows)
@@ -117,6 +122,63 @@ def prepare(
         if part is not None:
             values_of(target, part, columns)  # a bad cell is better found now than after training
     return Prepared(splits, columns, target, template, train_values, validation_values)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a run, with the columns that its prompt and its target read."""
+
+    source: TableLike
+    validation: TableLike | None
+    test: TableLike | None
+    calibration: TableLike | float | None
+
+
+def _tables(settings: DataSettings, source: TableLike | None) -> _Tables:
+    """Returns the tables of a run; those of a task are read and made flat as the task says."""
+    if settings.task is None:
+        if source is None:
+            raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
+        return _Tables(source, settings.validation, settings.test, settings.calibration)
+    task = load_task(settings.task)
+
+    def flat(table: TableLike) -> pd.DataFrame:
+        return flat_table(task, read_table(table))
+
+    flat_source: TableLike
+    if source is None or (isinstance(source, str | Path) and not Path(source).expanduser().is_file()):
+        found = task_rows(task, source)
+        log.info("Task: %s, %s; rows from %s", task.reference, task.title, found.origin)
+        if found.note:
+            log.log(logging.WARNING if found.is_fallback else logging.INFO, found.note)
+        flat_source = dict(found.parts)
+    else:
+        flat_source = flat(source)
+    return _Tables(
+        flat_source,
+        None if settings.validation is None else flat(settings.validation),
+        None if settings.test is None else flat(settings.test),
+        flat(settings.calibration) if isinstance(settings.calibration, str) else settings.calibration,
+    )
+
+
+def settings_of(data: TableLike | None, target: str | Sequence[str] | None, settings: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings of a run on some data, those that its task declares below all others.
+
+    Args:
+        data: a table, a path, a folder of splits, or a hub id; None where the settings name a task.
+        target: the column to predict, or several as one record; None for the task's.
+        settings: any setting of `predgen.config`.
+
+    Raises:
+        ConfigError: there are neither data nor a task; or as `build_config`.
+    """
+    if data is None:
+        if merged_layers(settings).get("data.task") is None:
+            raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
+        return build_task_config(settings, {"data.target": target})
+    name = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
+    return build_task_config(settings, {"data.data": name, "data.target": target})
 
 
 def target_columns(name: str, table: pd.DataFrame) -> tuple[str, ...]:
@@ -174,12 +236,12 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
     rows = row_numbers(train)
     field: Field
     if kind == "number":
-        if settings.label_text or settings.label_codes:
+        if settings.label_text or settings.label_codes or settings.labels is not None:
             raise ConfigError(
                 explain(
                     expected="label texts for a column of labels",
                     found=f"the number column '{column}' ({reason})",
-                    fix="Declare --kind label, or leave --label-text out.",
+                    fix="Declare --kind label, or leave --label-text, label_codes and labels out.",
                 )
             )
         anything = Number(-1e15, 1e15, 0)  # to refuse text and empty cells before a range can be inferred
@@ -203,8 +265,14 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
             )
         for row, cell in zip(rows, cells, strict=True):
             refuse_missing(kind, cell, row, column)
-        infer = infer_set if kind == "set" else infer_label
-        field = infer(cells, settings.label_text, codes=settings.label_codes)
+        if kind == "set":
+            if settings.labels is not None:
+                raise ConfigError(
+                    f"Expected declared labels for a column of labels, found '{column}' of sets. Leave them out."
+                )
+            field = infer_set(cells, settings.label_text, codes=settings.label_codes)
+        else:
+            field = infer_label(cells, settings.label_text, codes=settings.label_codes, declared=settings.labels)
     values = parse_cells(field, cells, column, rows)
     log.info("Target: '%s', %s — %s", column, field.describe(), reason)
     return field, values
@@ -276,6 +344,8 @@ def _kind(settings: FieldSettings, cells: list[Cell]) -> tuple[Kind, str]:
         return settings.kind, "declared"
     if settings.label_text or settings.label_codes:
         return "label", "label texts were given"
+    if settings.labels is not None:
+        return "label", "labels were given"
     if _declares_number(settings):
         return "number", "a range or decimals were given"
     return infer_kind(cells)

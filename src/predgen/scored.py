@@ -9,6 +9,7 @@ import numpy as np
 from predgen.methods import Answers
 from predgen.methods.heads import member_table
 from predgen.metrics import (
+    EXACT_MATCH,
     RELATIVE_ERROR,
     json_number,
     label_metrics,
@@ -24,10 +25,12 @@ from predgen.statistics import bootstrap_interval
 from predgen.targets import Label, Number
 
 BOOTSTRAP_SEED = 0
+# The loss of `exact_match`: 1 where an answer is not the truth.
+INEXACT = "inexact"
 # The metrics that are means of per-row losses, the loss of each, and the sign that turns the loss into the metric.
 TESTED: dict[str, dict[str, tuple[str, int]]] = {
-    "number": {"mse": ("squared_error", 1), "mae": ("absolute_error", 1)},
-    "logarithmic": {"mse_log10": ("squared_log_error", 1), "mae": ("absolute_error", 1)},
+    "number": {"mse": ("squared_error", 1), "mae": ("absolute_error", 1), EXACT_MATCH: (INEXACT, -1)},
+    "logarithmic": {"mse_log10": ("squared_log_error", 1), "mae": ("absolute_error", 1), EXACT_MATCH: (INEXACT, -1)},
     "label": {"accuracy": ("error", -1), "log_loss": ("log_loss", 1)},
     "set": {"jaccard": ("jaccard_error", -1), "hamming_loss": ("hamming", 1)},
 }
@@ -89,12 +92,14 @@ class Scored:
             The first axis is the row.
         predicted: the same with NaN, −1, or 1 in the last column, for an invalid answer.
         probabilities: of each label, shape (row, label), or None.
+        right: of a number: whether the answer is the truth as far as the target's decimals go, shape (row,).
     """
 
     kind: str
     truth: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray | None
+    right: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -105,18 +110,20 @@ class Scored:
         """Returns the metrics, of some rows or of all."""
         part = slice(None) if rows is None else rows
         if self.kind in NUMBERS:
-            return NUMBERS[self.kind](self.truth[part], self.predicted[part])
+            right = None if self.right is None else self.right[part]
+            return NUMBERS[self.kind](self.truth[part], self.predicted[part], right)
         probabilities = None if self.probabilities is None else self.probabilities[part]
         return LABELS[self.kind](self.truth[part], self.predicted[part], probabilities)
 
     def losses(self) -> dict[str, np.ndarray]:
         """Returns the losses of each row."""
-        return per_row_losses(self.kind, self.truth, self.predicted, self.probabilities)
+        losses = per_row_losses(self.kind, self.truth, self.predicted, self.probabilities)
+        return losses if self.right is None else losses | {INEXACT: 1.0 - self.right}
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:
         """The metrics that paired tests compare: for each its loss, and the sign that makes the metric of it."""
-        return TESTED[self.kind]
+        return {name: one for name, one in TESTED[self.kind].items() if name != EXACT_MATCH or self.right is not None}
 
     @property
     def correlations(self) -> tuple[str, ...]:
@@ -226,7 +233,24 @@ def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored | Sc
 def score_field(field: Field, truth: Sequence[Any], answers: Answers) -> Scored:
     """Returns the answers of one field as arrays; the arguments are those of `score`."""
     probabilities = None if answers.probabilities is None else answers.probabilities.double().numpy()
-    return Scored(metric_kind(field), encoded(field, truth), encoded(field, answers.values), probabilities)
+    return scored_field(field, encoded(field, truth), encoded(field, answers.values), probabilities)
+
+
+def scored_field(field: Field, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> Scored:
+    """Returns the answers of one field beside the truth.
+
+    Args:
+        field: what is predicted.
+        truth: as `Scored` holds it, like all that follow.
+        predicted: see there.
+        probabilities: see there.
+    """
+    right = None
+    if isinstance(field, Number):
+        # What would be written of both: the same digits, whatever the form and the range.
+        pairs = zip(truth.tolist(), predicted.tolist(), strict=True)
+        right = np.array([np.isfinite(b) and field.to_text(a) == field.to_text(b) for a, b in pairs], dtype=bool)
+    return Scored(metric_kind(field), truth, predicted, probabilities, right)
 
 
 def encoded(field: Field, values: Sequence[Any]) -> np.ndarray:
@@ -246,8 +270,8 @@ def scored_from_json(target: Target, truth: Sequence[Any], data: Mapping[str, An
     def one(field: Field, values: Sequence[Any], found: Mapping[str, Any]) -> Scored:
         predicted = [np.nan if value is None else value for value in found["predicted"]]
         probabilities = found["probabilities"]
-        return Scored(
-            metric_kind(field),
+        return scored_field(
+            field,
             encoded(field, values),
             np.array(predicted, dtype=np.int64 if isinstance(field, Label) else np.float64),
             None if probabilities is None else np.array(probabilities, dtype=np.float64),

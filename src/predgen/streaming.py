@@ -5,10 +5,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from predgen.catalogue import flat_table, held_out_flat, load_task
 from predgen.data import stream_rows
 from predgen.encoding import Encoded
 from predgen.model import Model
@@ -48,6 +50,7 @@ def predict_file(
     writer: TableWriter,
     *,
     asked: Mapping[str, Any],
+    task: str | None = None,
     ahead: bool = True,
     on_chunk: Callable[[Streamed], None] | None = None,
 ) -> Streamed:
@@ -58,6 +61,7 @@ def predict_file(
         source: a file, or a source with parts.
         writer: where the rows go; the file appears when all are written.
         asked: the options of `Model.predict`.
+        task: the task whose source has such rows, where they are not flat; of a folder, its test part is answered.
         ahead: as in `predict_chunks`.
         on_chunk: called after each chunk.
 
@@ -66,7 +70,7 @@ def predict_file(
     """
     start = time.perf_counter()
     done = Streamed(0, 0, 0.0)
-    chunks = predict_chunks(model, stream_rows(source, ROWS_PER_CHUNK), asked=asked, ahead=ahead)
+    chunks = predict_chunks(model, _chunks(source, task), asked=asked, ahead=ahead)
     with writer, closing(chunks):
         for answers in chunks:
             writer.write(answers)
@@ -75,6 +79,19 @@ def predict_file(
             if on_chunk is not None:
                 on_chunk(done)
     return Streamed(done.rows, done.invalid, time.perf_counter() - start)
+
+
+def _chunks(source: str, task: str | None) -> Iterator[pd.DataFrame]:
+    """Yields a source's rows, those of a task made flat."""
+    if task is None:
+        yield from stream_rows(source, ROWS_PER_CHUNK)
+        return
+    known = load_task(task)
+    if Path(source).expanduser().is_file():
+        for chunk in stream_rows(source, ROWS_PER_CHUNK):
+            yield flat_table(known, chunk, with_target=False)
+        return
+    yield held_out_flat(known, source)
 
 
 def predict_chunks(

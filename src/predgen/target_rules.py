@@ -228,14 +228,25 @@ def _power(exponent: int) -> float:
     return float(f"1e{exponent}")
 
 
-def infer_label(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, codes: bool = False) -> Label:
+def infer_label(
+    cells: Sequence[Cell],
+    words: Mapping[str, str] | None = None,
+    *,
+    codes: bool = False,
+    declared: Sequence[str] | None = None,
+) -> Label:
     """Returns the label target of a column, its labels in numeric or else alphabetic order.
 
     Args:
         cells: the training cells, none missing.
         words: the word to write for a label, by the label's text; labels that are not named write themselves.
         codes: write letters (A, B, … AA) instead, for labels whose own texts cannot be told apart.
+        declared: the labels, those that no cell has among them, whatever else the cells hold; None for those that
+            occur.
     """
+    if declared is not None:
+        keys = set(map(label_key, declared))
+        cells = [*(cell for cell in cells if label_key(cell) in keys), *declared]
     return Label(*_labels(cells, len(cells), words, codes=codes))
 
 

@@ -20,9 +20,10 @@ from predgen.config import SECTIONS, build_config
 
 from ..commands import refused, run
 
-COMMANDS = ["demo", "inspect", "fit", "predict", "evaluate", "compare", "ablate"]
+COMMANDS = ["demo", "inspect", "fit", "predict", "evaluate", "compare", "ablate", "tasks"]
 # What each option is given below, and the setting that must come of it.
 GIVEN: dict[str, tuple[str, Any]] = {
+    "task": ("stsb", "stsb@1"),
     "target": ("stars", "stars"),
     "inputs": ("review, title", ("review", "title")),
     "template": ("{review}:", "{review}:"),

@@ -23,6 +23,7 @@ LAYERS = [
     {"training", "progress", "building"},
     {"checkpoints"},
     {"methods"},
+    {"catalogue"},
     {"decoding", "scoring", "batches", "columns", "data"},
     {"adapters", "directors", "tables", "baselines", "activations", "token_report"},
     {"backbones", "readers", "trie", "known_shapes"},

@@ -22,10 +22,10 @@ from .tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
 BASELINES = ["mean_or_majority", "tfidf_linear"]
-NUMBER_METRICS = {"mse", "rmse", "mae", "r2", "pearson", "spearman"}
+NUMBER_METRICS = {"mse", "rmse", "mae", "r2", "pearson", "spearman", "exact_match"}
 LABEL_METRICS = {"accuracy", "macro_f1", "log_loss", "ece"}
 CONFIG = build_config({"data": "a.csv", "target": "stars"})
-TESTED = {"stars": ["mse", "mae", "pearson", "spearman"], "mood": ["accuracy", "log_loss"]}
+TESTED = {"stars": ["mse", "mae", "exact_match", "pearson", "spearman"], "mood": ["accuracy", "log_loss"]}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -97,7 +97,20 @@ def test_a_perfect_answer() -> None:
 )
 def test_what_is_not_defined_is_nan(truth: list[float], predicted: list[float], expected: tuple[float, ...]) -> None:
     found = number_metrics(np.array(truth), np.array(predicted))
-    close(found, dict(zip(NUMBER_METRICS, expected, strict=True)))
+    close(found, dict(zip(NUMBER_METRICS[:-1], expected, strict=True)))
+
+
+def test_exact_answers_are_counted_over_all_rows() -> None:
+    truth, predicted = np.array([8.0, 1.5, 3.0, 4.0]), np.array([8.0, 1.5, nan, 4.2])
+    right = np.array([True, True, False, False])
+    found = number_metrics(truth, predicted, right)
+    assert found["exact_match"] == 0.5
+    assert tuple(found) == NUMBER_METRICS
+    assert "exact_match" not in number_metrics(truth, predicted)
+    assert number_metrics(truth, np.full(4, nan), np.zeros(4, bool))["exact_match"] == 0.0
+    assert higher_is_better("exact_match")
+    check_metric({"": "number"}, "exact_match")
+    check_metric({"": "logarithmic"}, "exact_match")
 
 
 # ── Labels ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -233,7 +246,7 @@ def test_every_metric_says_which_way_is_better() -> None:
 
 
 def test_names_are_those_that_come_back() -> None:
-    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2)))
+    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2), np.ones(2, bool)))
     assert metric_names({"": "label"}) == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
     for kind in ("number", "label"):
         for name in metric_names({"": kind}):

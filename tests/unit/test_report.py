@@ -270,3 +270,11 @@ def test_a_picture_that_fails_leaves_what_was_there(
         save_comparison(comparison, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_exact_numbers_are_shown_where_they_are_asked_for(comparison: dict[str, Any]) -> None:
+    for result in comparison["methods"].values():
+        result["metrics"]["exact_match"], result["ci95"]["exact_match"] = 0.25, [0.0, 0.5]
+    for metric, shown in ((None, False), ("mse", False), ("exact_match", True)):
+        comparison["config"] = {"train": {"metric": metric}}
+        assert ("exact_match" in printed(*comparison_tables(comparison, 200))) == shown

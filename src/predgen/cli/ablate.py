@@ -24,7 +24,7 @@ from predgen.cli.output import (
 @fails_clearly
 @with_run_options(without=["model.method"])
 def ablate(
-    data: str,
+    data: str | None,
     target: str,
     settings: dict[str, Any],
     parts: Annotated[str | None, typer.Option("--parts", help="Which parts; all if not given.")] = None,

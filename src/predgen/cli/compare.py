@@ -24,7 +24,7 @@ from predgen.cli.output import (
 @fails_clearly
 @with_run_options(without=["model.method"])
 def compare(
-    data: str,
+    data: str | None,
     target: str,
     settings: dict[str, Any],
     methods: Annotated[str, typer.Option("--methods", help="Which methods.")] = "predictor,generator,predgen",
@@ -57,6 +57,8 @@ def compare(
       predgen compare reviews.csv --target stars --methods predictor,predgen
 
       predgen compare reviews.csv --target stars --set director=mean
+
+      predgen compare my-data --task stsb --seeds 3 --runs all
     """
     import predgen
     from predgen.config import ModelSettings, split_names

@@ -9,6 +9,7 @@ from predgen.cli.output import (
     JsonPath,
     PredictFrom,
     Quiet,
+    TaskName,
     TrustRemoteCode,
     check_results,
     fails_clearly,
@@ -22,6 +23,7 @@ from predgen.cli.output import (
 def evaluate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
+    task: TaskName = None,
     interval: Interval = None,
     predict_from: PredictFrom = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -38,14 +40,18 @@ def evaluate(
       predgen evaluate stars-model test.csv
 
       predgen evaluate model sst2/ --json scores.json
+
+      predgen evaluate boolq-model my-data --task boolq
     """
     import predgen
+    from predgen.catalogue import held_out_flat, load_task
     from predgen.data import held_out_rows
     from predgen.report.tables import evaluation_table
 
     show_notes(quiet)
     check_results(json)
     model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
-    evaluation = model.evaluate(held_out_rows(data), interval=interval).to_json()
+    rows = held_out_rows(data) if task is None else held_out_flat(load_task(task), data)
+    evaluation = model.evaluate(rows, interval=interval).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))

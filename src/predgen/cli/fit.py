@@ -11,7 +11,7 @@ from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_
 @fails_clearly
 @with_run_options()
 def fit(
-    data: str,
+    data: str | None,
     target: str,
     settings: dict[str, Any],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the fitted model goes.")],
@@ -36,6 +36,8 @@ def fit(
       predgen fit reviews.csv --target stars --out model --plot course.png
 
       predgen fit sst2/ --target label --backbone Qwen/Qwen3-0.6B --out model
+
+      predgen fit --task boolq --backbone Qwen/Qwen3-0.6B --out model
 
       predgen fit --config run.yaml --set seed=1 --out model-1
     """

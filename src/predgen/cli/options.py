@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from predgen.config import SECTIONS, build_config, parse_assignments, read_config_file, split_names
+from predgen.config import (
+    SECTIONS,
+    TASK_ROWS,
+    RunConfig,
+    build_config,
+    merged_layers,
+    parse_assignments,
+    read_config_file,
+    split_names,
+)
 from predgen.errors import ConfigError
 
 
@@ -82,6 +91,7 @@ class RunOption:
 
 
 RUN_OPTIONS = [
+    RunOption("data.task", str),
     RunOption("data.target", str),
     RunOption("data.inputs", str, split_names),
     RunOption("data.template", str),
@@ -124,7 +134,8 @@ CONFIG = typer.Option("--config", metavar="FILE", help="Settings from a YAML fil
 SET = typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name.", rich_help_panel="Settings")
 DATA = typer.Argument(
     metavar="DATA",
-    help="CSV, TSV, JSONL or Parquet file, folder of splits, saved dataset, or hub id.",
+    help="CSV, TSV, JSONL or Parquet file, folder of splits, saved dataset, or hub id; "
+    "with --task the folder of its rows.",
     show_default=False,
 )
 
@@ -149,7 +160,9 @@ def with_run_options(*, without: Collection[str] = ()) -> Callable[[Callable[...
                 {"data.data": data, **given},
                 parse_assignments(assignments or []),
             )
-            command(data=settings.pop("data.data"), target=settings.pop("data.target"), settings=settings, **values)
+            data = settings.pop("data.data")
+            data = None if data == TASK_ROWS else data
+            command(data=data, target=settings.pop("data.target"), settings=settings, **values)
 
         own = inspect.signature(command, eval_str=True)
         parameters = [
@@ -174,9 +187,18 @@ def _parameter(name: str, kind: Any, shown: Any, place: Any = inspect.Parameter.
     return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, shown])
 
 
+def _config(*layers: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings of the layers; those of a task stand below them."""
+    if merged_layers(*layers).get("data.task") is None:
+        return build_config({"data.data": "", "data.target": ""}, *layers)
+    from predgen.catalogue import build_task_config  # it reads tables, and help must not wait for that
+
+    return build_task_config(*layers)
+
+
 def _resolve(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the checked settings of the layers, each under its section's and its own name."""
-    config = build_config({"data.data": "", "data.target": ""}, *layers)
+    config = _config(*layers)
     if not config.data.data:
         raise ConfigError("Expected DATA, the table to read, found none. Name a file, a folder or a hub id.")
     if not config.data.target:

@@ -27,6 +27,10 @@ Seeds = Annotated[int, typer.Option("--seeds", help="Training seeds, counted fro
 RunsPath = Annotated[
     str | None, typer.Option("--runs", metavar="DIR", help="Keep what is finished there, to go on after a stop.")
 ]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", metavar="NAME", help="DATA has rows as this task's source has them; also a YAML file."),
+]
 Interval = Annotated[
     float | None,
     typer.Option("--interval", metavar="LEVEL", help="Intervals or label sets of a level such as 0.9."),

@@ -10,6 +10,7 @@ from predgen.cli.output import (
     Overwrite,
     PredictFrom,
     Quiet,
+    TaskName,
     TrustRemoteCode,
     check_results,
     fails_clearly,
@@ -35,6 +36,7 @@ def predict(
     marginal: Annotated[
         bool, typer.Option("--marginal", help="Of a record: a field's answers whatever the fields before it say.")
     ] = False,
+    task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -54,6 +56,8 @@ def predict(
 
       predgen predict record-model new.csv --out answers.csv --marginal
 
+      predgen predict boolq-model rows.jsonl --task boolq --out answers.jsonl
+
       predgen predict stars-model --text "I would buy it again."
 
       predgen predict pairs-model --text first="A dog." --text second="A cat."
@@ -65,6 +69,8 @@ def predict(
         raise unknown_name("policy for invalid answers", invalid, ["nan", "warn", "raise"])
     if (data is None) == (not text):
         raise ConfigError("Expected either DATA or --text, found both or none. Give one of them.")
+    if text and task is not None:
+        raise ConfigError("Expected --task together with DATA, found it with --text. Leave one of them out.")
     check_results(json)
     model_of: dict[str, Any] = {"path": model_dir, "device": device, "predict_from": predict_from}
     model_of["trust_remote_code"] = trust_remote_code
@@ -77,7 +83,7 @@ def predict(
         raise ConfigError(
             "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
         )
-    result = _predict_table(model_of, str(data), out, asked, overwrite, quiet)
+    result = _predict_table(model_of, str(data), task, out, asked, overwrite, quiet)
     typer.echo(
         f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
         f"{result['examples_per_second']:.0f} rows per second."
@@ -117,7 +123,7 @@ def _shown(value: Any) -> str:
 
 
 def _predict_table(
-    model_of: dict[str, Any], data: str, out: str, asked: dict[str, Any], overwrite: bool, quiet: bool
+    model_of: dict[str, Any], data: str, task: str | None, out: str, asked: dict[str, Any], overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     from rich.console import Console
@@ -134,12 +140,12 @@ def _predict_table(
     hidden = quiet or not console.is_terminal
     progress = Progress(TextColumn("{task.description}"), console=console, disable=hidden, transient=True)
     with progress:
-        task = progress.add_task("predicting", total=None)
+        bar = progress.add_task("predicting", total=None)
 
         def show(done: Streamed) -> None:
-            progress.update(task, description=f"{done.rows} rows, {done.rows_per_second:.0f} per second")
+            progress.update(bar, description=f"{done.rows} rows, {done.rows_per_second:.0f} per second")
 
-        done = predict_file(model, data, writer, asked=asked, on_chunk=show)
+        done = predict_file(model, data, writer, asked=asked, task=task, on_chunk=show)
     return {"rows": done.rows, "invalid": done.invalid, "examples_per_second": done.rows_per_second, "out": out}
 
 

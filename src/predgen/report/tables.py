@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from predgen.metrics import higher_is_better
+from predgen.metrics import EXACT_MATCH, higher_is_better, metric_of
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")
@@ -114,7 +114,7 @@ def tests_table(comparison: Mapping[str, Any]) -> Table:
     table.add_column("metric")
     for name in TEST_FIGURES:
         table.add_column(name, justify="right")
-    for test in comparison["tests"]:
+    for test in _shown_tests(comparison):
         table.add_row(test["a"], test["b"], test["metric"], *_test_figures(test))
     return table
 
@@ -136,7 +136,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
             interval = format_interval(result["ci95"].get(name, (None, None)))
             cells.append(" ".join(part for part in (shown, interval, _spread(result, name)) if part))
         rows.append([f"`{method}`", *cells, *_costs(result)])
-    tests = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in comparison["tests"]]
+    tests = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in _shown_tests(comparison)]
     return "\n".join(
         [
             *markdown_lines(["method", *names, *COSTS], rows),
@@ -156,7 +156,18 @@ def _metric_names(comparison: Mapping[str, Any]) -> list[str]:
     names: dict[str, None] = {}
     for result in comparison["methods"].values():
         names |= dict.fromkeys(result["metrics"])
-    return list(names)
+    return [name for name in names if _is_shown(name, comparison)]
+
+
+def _shown_tests(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [test for test in comparison["tests"] if _is_shown(test["metric"], comparison)]
+
+
+def _is_shown(metric: str, comparison: Mapping[str, Any]) -> bool:
+    """Returns whether a metric is one for people: exact numbers say nothing unless they are what is asked for."""
+    field, _, name = metric.rpartition(".")
+    of_number = any(metric_of(field, "mse") in result["metrics"] for result in comparison["methods"].values())
+    return name != EXACT_MATCH or not of_number or comparison["config"]["train"]["metric"] == metric
 
 
 def _best(comparison: Mapping[str, Any]) -> dict[str, set[str]]:

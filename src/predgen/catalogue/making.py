@@ -1,0 +1,155 @@
+"""From a source's columns to flat ones: lists and nested cells become texts that a template can read."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from predgen.catalogue.schema import AfterMark, CellType, Filled, Making, Names, Numbered, Position, Task
+from predgen.errors import DataError, explain, unknown_name
+from predgen.tables import row_numbers
+from predgen.targets import describe, is_missing, label_key, parse_number
+
+# What a cell of each type is called in messages.
+CALLED = {
+    "text": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "texts": "a list of texts",
+}
+_MARKED = re.compile(r"<([^<>]*)/>")
+
+
+def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> pd.DataFrame:
+    """Returns a table with the columns that a task makes, beside its own.
+
+    Args:
+        task: what makes them.
+        table: rows as the task's source has them.
+        with_target: whether the answers must be there; else they are made where their columns are.
+
+    Raises:
+        DataError: a cell is not what the task's columns say; the message names row and column.
+        UnknownNameError: a column that is read is missing.
+    """
+    wanted = [*task.inputs, task.target.column]
+    if not with_target and not set(_sources(task, task.target.column)) <= set(map(str, table.columns)):
+        wanted.remove(task.target.column)
+    for name in dict.fromkeys(source for one in wanted for source in _sources(task, one)):
+        if name not in table.columns:
+            raise unknown_name(f"column of the task {task.name}", name, [str(column) for column in table.columns])
+    rows = row_numbers(table)
+    read = {
+        name: [_read(cell, task.columns[name], row, name) for cell, row in zip(table[name], rows, strict=True)]
+        for name in dict.fromkeys(source for one in wanted for source in _sources(task, one))
+    }
+    flat = table.copy()
+    for name in wanted:
+        if name not in task.make:
+            continue
+        making = task.make[name]
+        cells = [_column(read, place) for place in _places(making)]
+        made = []
+        for row, *parts in zip(rows, *cells, strict=True):
+            try:
+                made.append(_make(making, parts))
+            except ValueError as error:
+                expected, found = error.args
+                raise DataError(
+                    explain(
+                        expected=expected,
+                        found=found,
+                        fix="Correct or remove the row.",
+                        row=row,
+                        column=making.of.partition(".")[0],
+                    )
+                ) from error
+        flat[name] = pd.Series(made, index=flat.index, dtype=object)
+    return flat
+
+
+def _places(making: Making) -> list[str]:
+    """Returns the places that a made column reads, in the order of its fields."""
+    return [getattr(making, key) for key in ("of", "by", "among") if hasattr(making, key)]
+
+
+def _sources(task: Task, name: str) -> list[str]:
+    """Returns the source's columns that a flat column comes from."""
+    return [place.partition(".")[0] for place in _places(task.make[name])] if name in task.make else [name]
+
+
+def _column(read: Mapping[str, Sequence[Any]], place: str) -> list[Any]:
+    name, _, key = place.partition(".")
+    return [cell[key] if key else cell for cell in read[name]]
+
+
+def _read(cell: Any, kind: CellType | Mapping[str, CellType], row: int, name: str) -> Any:
+    """Returns a cell as its type says; nested ones may be JSON, as tables hold them.
+
+    Raises:
+        DataError: it is not of that type.
+    """
+    found = cell
+    if (not isinstance(kind, str) or kind == "texts") and isinstance(cell, str):
+        try:
+            found = json.loads(cell)
+        except json.JSONDecodeError:
+            found = cell
+    if isinstance(kind, Mapping):
+        if not isinstance(found, Mapping) or not set(kind) <= set(found):
+            raise _fault(f"a cell with {' and '.join(kind)}", cell, row, name)
+        nested = {key: _read(found[key], one, row, name) for key, one in kind.items()}
+        lengths = {len(value) for value in nested.values() if isinstance(value, list)}
+        if len(lengths) > 1:
+            raise _fault(f"lists of one length in {' and '.join(kind)}", cell, row, name)
+        return nested
+    if kind != "any" and (is_missing(found) or not _TYPES[kind](found)):
+        raise _fault(CALLED[kind], cell, row, name)
+    return found
+
+
+_TYPES: dict[CellType, Callable[[Any], bool]] = {
+    "text": lambda cell: isinstance(cell, str),
+    "integer": lambda cell: (parse_number(cell) or 0.0).is_integer() and parse_number(cell) is not None,
+    "number": lambda cell: parse_number(cell) is not None,
+    "boolean": lambda cell: label_key(cell).lower() in ("true", "false"),
+    "texts": lambda cell: isinstance(cell, list) and bool(cell) and all(isinstance(one, str) for one in cell),
+}
+
+
+def _fault(expected: str, cell: Any, row: int, name: str) -> DataError:
+    return DataError(
+        explain(expected=expected, found=describe(cell), fix="Correct or remove the row.", row=row, column=name)
+    )
+
+
+def _make(making: Making, parts: list[Any]) -> str:
+    """Returns a made cell.
+
+    Raises:
+        ValueError: with what was expected and what was found.
+    """
+    match making:
+        case Numbered():
+            texts = [f"{making.word}{place}: {text}" for place, text in enumerate(parts[0], start=1)]
+            return making.separator.join(texts)
+        case Names():
+            return making.separator.join(f"{making.word}{place}" for place in range(1, len(parts[0]) + 1))
+        case Position():
+            if parts[0] not in parts[1]:
+                raise ValueError(f"one of {', '.join(parts[1])}", describe(parts[0]))
+            return str(parts[1].index(parts[0]) + 1)
+        case AfterMark():
+            _, mark, text = parts[0].rpartition(making.mark)
+            if not mark or not text.strip():
+                raise ValueError(f"a text with '{making.mark}' before its answer", describe(parts[0]))
+            return str(text).strip().replace(",", "")
+        case _:
+            marks = _MARKED.findall(parts[0])
+            if len(marks) != 1:
+                raise ValueError("a text with one mark <word/>", f"{len(marks)} in {describe(parts[0])}")
+            word = parts[1].strip() if isinstance(making, Filled) else marks[0]
+            return str(_MARKED.sub(lambda _: word, parts[0]))

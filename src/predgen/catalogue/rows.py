@@ -1,0 +1,214 @@
+"""Where a task's rows are, and its three parts."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from predgen.catalogue.loading import load_task
+from predgen.catalogue.making import flat_table
+from predgen.catalogue.schema import PARTS, PartName, Parts, Task
+from predgen.data import files_of_parts, hub_dataset
+from predgen.errors import DataError, explain
+from predgen.tables import read_table
+
+DATA_DIR = "PREDGEN_DATA_DIR"
+# Of the rows that are held out and of sorted files' order: the same for everybody.
+SEED = 0
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """A task's rows, as flat tables whose index counts the rows of their source.
+
+    Attributes:
+        parts: the rows of each part.
+        origin: where they come from, for people.
+        note: what is said of these parts, if anything.
+        is_fallback: whether a split of the task was not there.
+    """
+
+    parts: dict[PartName, pd.DataFrame]
+    origin: str
+    note: str | None
+    is_fallback: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's splits are, each read when it is called."""
+
+    where: str
+    splits: Mapping[str, Callable[[], pd.DataFrame]]
+
+
+def local_folder(task: Task, data: str | Path | None = None) -> Path | None:
+    """Returns the folder that holds a task's files, or None if there is none.
+
+    Args:
+        task: the task.
+        data: its folder, or the folder above; None for what PREDGEN_DATA_DIR names.
+    """
+    above = data if data is not None else os.environ.get(DATA_DIR)
+    if not above:
+        return None
+    folder = Path(above).expanduser()
+    if (folder / task.folder_name).is_dir():
+        return folder / task.folder_name
+    own = data is not None and folder.is_dir() and bool(files_of_parts(folder))
+    return folder if own else None
+
+
+def find_source(task: Task, data: str | Path | None = None) -> Source:
+    """Returns where a task's rows are: in `data`, else below PREDGEN_DATA_DIR, else on the hub.
+
+    Raises:
+        DataError: they are nowhere.
+    """
+    folder = local_folder(task, data)
+    if folder is not None:
+        return Source(f"'{folder}'", {name: partial(read_table, path) for name, path in files_of_parts(folder).items()})
+    if data is not None:
+        raise DataError(
+            explain(
+                expected=f"the rows of the task '{task.name}' in '{data}': files such as test.jsonl, there or in its "
+                f"folder {task.folder_name}",
+                found="none" if Path(data).expanduser().is_dir() else "no such folder",
+                fix="Check the folder, or leave it out to look elsewhere.",
+            )
+        )
+    if task.hub is None:
+        raise DataError(
+            explain(
+                expected=f"the rows of the task '{task.name}'",
+                found=f"no folder {task.folder_name} below {DATA_DIR} ({os.environ.get(DATA_DIR) or 'not set'}), and "
+                "the task is not on the hub in this form",
+                fix=f"Put files such as test.jsonl into a folder {task.folder_name}, and name it as DATA.",
+            )
+        )
+    return _on_hub(task)
+
+
+def _on_hub(task: Task) -> Source:
+    hub = task.hub
+    assert hub is not None
+    loaded = hub_dataset(hub.id, hub.config, hub.revision)
+    renamed = set(hub.splits.values())
+    names = {str(name): str(name) for name in loaded if name not in renamed} | hub.splits
+
+    def read(their_names: Sequence[str]) -> pd.DataFrame:
+        tables = [read_table(loaded[name]) for name in their_names]
+        return pd.concat(tables, ignore_index=True).rename(columns=hub.rename)
+
+    splits: dict[str, Callable[[], pd.DataFrame]] = {}
+    for ours, theirs in names.items():
+        their_names = theirs.split("+")
+        if ours not in hub.hidden and all(name in loaded for name in their_names):
+            splits[ours] = partial(read, their_names)
+    return Source(f"the hub's {hub.id}", splits)
+
+
+def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
+    """Returns a task's parts.
+
+    Args:
+        task: the task.
+        data: the folder of its files, or the folder above; None to look below PREDGEN_DATA_DIR, then on the hub.
+
+    Raises:
+        DataError: rows are nowhere, a split is missing, or a cell is not what the task says.
+        UnknownNameError: a column that is read is missing.
+    """
+    own = find_source(task, data)
+    chosen, is_fallback = task.splits, False
+    missing = _missing(task, chosen, own)
+    if missing and task.fallback is not None and not _missing(task, task.fallback, own):
+        chosen, is_fallback, missing = task.fallback, True, []
+    if missing:
+        raise DataError(
+            explain(
+                expected=f"the split {missing[0]} of the task '{task.name}' in {own.where}",
+                found=", ".join(own.splits) or "none",
+                fix="Add its file, or use another source of the rows.",
+            )
+        )
+    parts: dict[PartName, pd.DataFrame] = {}
+    origins = [own.where]
+    for (other, split), names in chosen.sources().items():
+        if other is None:
+            table = flat_table(task, own.splits[split]())
+        else:
+            table, where = _rows_of(load_task(other), split, task, data)
+            origins.append(where)
+        parts |= _divided(table, [(name, getattr(chosen, name).share) for name in names], task)
+    return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, is_fallback)
+
+
+def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> pd.DataFrame:
+    """Returns the flat rows of a file, or a task's test part.
+
+    Args:
+        task: the task.
+        data: a file of rows as the task's source has them; or the folder of its files, or the folder above.
+        with_target: whether the answers must be there.
+
+    Raises:
+        PredGenError: as `task_rows` and `flat_table`.
+    """
+    if Path(data).expanduser().is_file():
+        return flat_table(task, read_table(data), with_target=with_target)
+    return task_rows(task, data).parts["test"]
+
+
+def _missing(task: Task, parts: Parts, own: Source) -> list[str]:
+    return [split for other, split in parts.sources() if other is None and split not in own.splits]
+
+
+def _rows_of(other: Task, split: str, task: Task, data: str | Path | None) -> tuple[pd.DataFrame, str]:
+    """Returns the rows of another task under this one's names, and where they are.
+
+    Raises:
+        DataError: they do not have the columns that this task's prompt reads.
+    """
+    if data is not None:
+        places = [Path(data).expanduser(), Path(data).expanduser().absolute().parent]
+        data = next((place for place in places if (place / other.folder_name).is_dir()), None)
+    source = find_source(other, data)
+    if split not in source.splits or not set(task.inputs) <= set(other.inputs):
+        raise DataError(
+            explain(
+                expected=f"the split {split} of the task '{other.name}', with {', '.join(task.inputs)}",
+                found=f"{', '.join(source.splits) or 'none'} in {source.where}, with {', '.join(other.inputs)}",
+                fix=f"Add its file; '{task.name}' is trained on it.",
+            )
+        )
+    table = flat_table(other, source.splits[split]())[[*task.inputs, other.target.column]]
+    return table.rename(columns={other.target.column: task.target.column}), source.where
+
+
+def _divided(
+    table: pd.DataFrame, shares: Sequence[tuple[PartName, float | None]], task: Task
+) -> dict[PartName, pd.DataFrame]:
+    """Returns the parts that share a split's rows, each in the rows' order unless the task shuffles them."""
+    order = np.random.default_rng(SEED).permutation(len(table))
+    places: dict[PartName, np.ndarray] = {}
+    start = 0
+    for name, share in shares:
+        if share is not None:
+            places[name] = order[start : start + max(1, round(share * len(table)))]
+            start += len(places[name])
+    if start >= len(table):
+        raise DataError(
+            explain(
+                expected=f"rows enough for the parts {' and '.join(name for name, _ in shares)} of '{task.name}'",
+                found=str(len(table)),
+                fix="Give more rows.",
+            )
+        )
+    rest = next(name for name, share in shares if share is None)
+    places[rest] = order[start:]
+    return {name: table.iloc[one if task.shuffle else np.sort(one)] for name, one in places.items()}

@@ -1,0 +1,263 @@
+"""What a task is: where its rows are, how a row becomes a prompt and an answer, and what is reported of it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from predgen.config import LabelText
+from predgen.errors import PredGenError
+from predgen.metrics import METRICS
+from predgen.template import Template
+
+PartName = Literal["train", "validation", "test"]
+PARTS: tuple[PartName, ...] = ("train", "validation", "test")
+# A cell's type; `any` is for cells that nothing reads.
+CellType = Literal["text", "integer", "number", "boolean", "texts", "any"]
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Hub(_Strict):
+    """Where a dataset is on the Hugging Face hub."""
+
+    id: str = Field(description="the dataset's id, owner/name")
+    config: str | None = Field(None, description="which configuration")
+    revision: str | None = Field(None, description="a branch, tag or commit")
+    rename: dict[str, str] = Field(default_factory=dict, description="the hub's name of a column: ours")
+    splits: dict[str, str] = Field(
+        default_factory=dict, description="our name of a split: the hub's, or several with + between them"
+    )
+    hidden: tuple[str, ...] = Field((), description="our names of splits whose answers the hub does not give")
+
+
+class Part(_Strict):
+    """Where a part's rows come from."""
+
+    split: str = Field(alias="from", description="the split of the source")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="the share of that split's rows; without one, those that no other part takes"
+    )
+    task: str | None = Field(None, description="the task whose rows they are, if not this one")
+
+
+class Parts(_Strict):
+    """The three parts of a task."""
+
+    train: Part
+    validation: Part
+    test: Part
+    note: str | None = Field(None, description="what is said of these parts whenever they are read")
+
+    def sources(self) -> dict[tuple[str | None, str], list[PartName]]:
+        """Returns the parts that each split of each task gives rows to."""
+        found: dict[tuple[str | None, str], list[PartName]] = {}
+        for name in PARTS:
+            part: Part = getattr(self, name)
+            found.setdefault((part.task, part.split), []).append(name)
+        return found
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "Parts":
+        for (_, split), names in self.sources().items():
+            shares = [getattr(self, name).share for name in names]
+            whole = [name for name, share in zip(names, shares, strict=True) if share is None]
+            if len(whole) != 1 or sum(share or 0 for share in shares) >= 1:
+                raise ValueError(
+                    f"expected one part without a share, and shares below 1 together, of the split '{split}', found "
+                    f"{', '.join(f'{name} {share or chr(8212)}' for name, share in zip(names, shares, strict=True))}"
+                )
+        return self
+
+
+class Numbered(_Strict):
+    """`Answer1: first Answer2: second`: each text of a list after a word and its place."""
+
+    how: Literal["numbered"]
+    of: str = Field(description="a column of texts, or column.key of a nested one")
+    word: str = Field(description="stands before the place")
+    separator: str = Field(" ", description="stands between them")
+
+
+class Names(_Strict):
+    """`answer1/answer2`: a word and a place for each text of a list."""
+
+    how: Literal["names"]
+    of: str = Field(description="a column of texts, or column.key of a nested one")
+    word: str = Field(description="stands before the place")
+    separator: str = Field("/", description="stands between them")
+
+
+class Position(_Strict):
+    """`2`: the place, counted from 1, of a cell's text in a list."""
+
+    how: Literal["position"]
+    of: str = Field(description="the column whose text is looked for")
+    among: str = Field(description="the column of texts, or column.key of a nested one")
+
+
+class AfterMark(_Strict):
+    """The text behind the last occurrence of a mark, without the commas of a number."""
+
+    how: Literal["after_mark"]
+    of: str = Field(description="a column of text")
+    mark: str = Field(min_length=1, description="such as ####")
+
+
+class Filled(_Strict):
+    """A text whose only `<word/>` is replaced by another column's text."""
+
+    how: Literal["filled"]
+    of: str = Field(description="the text with the mark")
+    by: str = Field(description="the column that takes the mark's place")
+
+
+class Unmarked(_Strict):
+    """A text whose `<word/>` is the word alone."""
+
+    how: Literal["unmarked"]
+    of: str = Field(description="the text with the mark")
+
+
+Making = Annotated[Numbered | Names | Position | AfterMark | Filled | Unmarked, Field(discriminator="how")]
+
+
+class TargetSpec(_Strict):
+    """What is predicted."""
+
+    column: str = Field(description="the column of the answers, the source's or one that is made")
+    kind: Literal["number", "label"]
+    label_text: LabelText = Field(default_factory=dict, description="all labels, and the word to write for each")
+    low: float | None = Field(None, description="low end of the number")
+    high: float | None = Field(None, description="high end of the number")
+    decimals: int | None = Field(None, ge=0, le=12, description="its digits after the point")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "TargetSpec":
+        numbers = (self.low, self.high, self.decimals)
+        if self.kind == "label" and (len(self.label_text) < 2 or any(one is not None for one in numbers)):
+            raise ValueError("expected label_text with two labels or more for the kind label, and no range")
+        if self.kind == "number" and (self.label_text or any(one is None for one in numbers)):
+            raise ValueError("expected low, high and decimals for the kind number, and no label_text")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"expected low below high, found {self.low} and {self.high}")
+        return self
+
+
+class Citation(_Strict):
+    """Whom to cite."""
+
+    authors: str
+    title: str
+    venue: str
+    year: int = Field(ge=1900, le=2100)
+    arxiv: str | None = None
+    doi: str | None = None
+    url: str | None = None
+
+
+class Task(_Strict):
+    """One task: data, prompt, answer, metrics.
+
+    The prompt and the target read *flat* columns: those of the source that are no lists, and those that `make` makes.
+    """
+
+    name: str = Field(pattern=NAME)
+    version: int = Field(ge=1, description="goes up when prompts, answers or parts change")
+    title: str
+    description: str
+    group: Literal["regression", "classification", "commonsense", "arithmetic", "other"] = "other"
+    hub: Hub | None = Field(None, description="where it is on the hub; none if it is not there in this form")
+    folder: str | None = Field(
+        None, pattern=NAME, description="its folder beside those of others; the name if not given"
+    )
+    columns: dict[str, CellType | dict[str, CellType]] = Field(min_length=1, description="the source's columns")
+    splits: Parts
+    fallback: Parts | None = Field(None, description="the parts where a split of `splits` is not there")
+    shuffle: bool = Field(False, description="for sorted files: rows are shuffled by a fixed seed")
+    make: dict[str, Making] = Field(default_factory=dict, description="flat columns made of the source's")
+    template: str
+    target: TargetSpec
+    metrics: tuple[str, ...] = Field(min_length=1, description="the first one chooses the checkpoint")
+    licence: str
+    citation: Citation
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """The name with the version."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def folder_name(self) -> str:
+        """The name of its folder beside those of other tasks."""
+        return self.folder or self.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The flat columns that the prompt reads."""
+        return Template.parse(self.template, self.flat_columns).fields
+
+    @property
+    def flat_columns(self) -> list[str]:
+        """All flat columns."""
+        return [*(name for name, kind in self.columns.items() if kind != "texts" and isinstance(kind, str)), *self.make]
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of a run that the task declares; what else a run sets stands above them."""
+        labels = tuple(self.target.label_text) or None
+        return {
+            "data.target": self.target.column,
+            "data.template": self.template,
+            "data.kind": self.target.kind,
+            "data.labels": labels,
+            "data.label_text": self.target.label_text or None,
+            "data.low": self.target.low,
+            "data.high": self.target.high,
+            "data.decimals": self.target.decimals,
+            "train.metric": self.metrics[0],
+        }
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Task":
+        twice = set(self.columns) & set(self.make)
+        if twice:
+            raise ValueError(f"make: expected names that no column has, found '{min(twice)}'")
+        for name, making in self.make.items():
+            for key in ("of", "by", "among"):
+                self._check_place(f"make.{name}.{key}", getattr(making, key, None))
+        if self.target.column not in self.flat_columns:
+            raise ValueError(_unknown("target.column", self.target.column, self.flat_columns))
+        try:
+            fields = self.inputs
+        except PredGenError as error:
+            raise ValueError(f"template: {error}") from error
+        if self.target.column in fields:
+            raise ValueError(f"template: expected fields other than the target, found '{self.target.column}'")
+        known = METRICS[self.target.kind]
+        for metric in self.metrics:
+            if metric not in known:
+                raise ValueError(_unknown("metrics", metric, known))
+        return self
+
+    def _check_place(self, where: str, place: str | None) -> None:
+        """Refuses a place that is no column, or no key of a nested one."""
+        if place is None:
+            return
+        name, _, key = place.partition(".")
+        kind = self.columns.get(name)
+        keys = kind if isinstance(kind, Mapping) else {}
+        if kind is None or (key and key not in keys) or (keys and not key):
+            places = [
+                place
+                for one, kind in self.columns.items()
+                for place in ([f"{one}.{key}" for key in kind] if isinstance(kind, Mapping) else [one])
+            ]
+            raise ValueError(_unknown(where, place, places))
+
+
+def _unknown(where: str, name: str, known: Any) -> str:
+    return f"{where}: expected one of {', '.join(known)}, found '{name}'"

@@ -1,0 +1,39 @@
+"""What a task sets of a run, below what the run sets itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from predgen.catalogue.loading import is_file, load_task
+from predgen.config import TASK_ROWS, RunConfig, build_config, join_names, merged_layers
+
+TARGET_SETTINGS = ("kind", "labels", "label_text", "low", "high", "decimals")
+
+
+def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings; what a task declares, if one is named, stands below all layers.
+
+    Another target or another kind than the task's leaves out what the task declares of its target and its metric;
+    other inputs leave out its template.
+
+    Args:
+        layers: as `build_config` takes them; `data.task` may be in any of them.
+
+    Raises:
+        ConfigError: values that are not allowed, or a file that is no task.
+        UnknownNameError: a name that is no setting or no task.
+    """
+    given = merged_layers(*layers)
+    name = given.get("data.task")
+    if name is None:
+        return build_config(*layers)
+    task = load_task(name)
+    layer = task.settings()
+    target, kind = given.get("data.target", task.target.column), given.get("data.kind", task.target.kind)
+    if join_names(target) != task.target.column or kind != task.target.kind:
+        for key in TARGET_SETTINGS:
+            layer.pop(f"data.{key}")
+        layer.pop("train.metric")
+    if given.get("data.inputs") is not None:
+        layer.pop("data.template")
+    named = {} if is_file(name) else {"data.task": task.reference}
+    return build_config({"data.data": TASK_ROWS, **layer}, *layers, named)
