@@ -3,10 +3,12 @@
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 
+from predgen.files import write_text
 from predgen.metrics import higher_is_better
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
 from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
@@ -64,11 +66,22 @@ def reproduction_html(found: Mapping[str, Any]) -> str:
     )
 
 
+def write_tables(found: Mapping[str, Any], folder: Path) -> None:
+    """Writes the tables to `tables.md` and `tables.html` of a folder, each whole or not at all.
+
+    Args:
+        found: the JSON of `predgen.reproduce`.
+        folder: where.
+    """
+    write_text(folder / "tables.md", reproduction_markdown(found))
+    write_text(folder / "tables.html", reproduction_html(found))
+
+
 def plan_markdown(plan: Mapping[str, Any]) -> str:
     """Returns the plan of a grid as Markdown.
 
     Args:
-        plan: the JSON of `predgen.reproduction.plan`.
+        plan: the JSON of `predgen.plan_reproduction`.
     """
     header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "hours")
     rows = [

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from predgen.catalogue import tasks as task_names
 from predgen.config import METHODS
 from predgen.errors import ConfigError, unknown_name
-from predgen.tasks import task_names
 
 PEFTS = ("lora", "dora", "adalora", "rocoft")
 
@@ -56,7 +56,7 @@ class Preset:
     methods: tuple[str, ...] = METHODS
     pefts: tuple[str, ...] = PEFTS
     peft_tasks: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = field(default_factory=task_names)
+    tasks: tuple[str, ...] = field(default_factory=lambda: tuple(task_names()))
     seeds: tuple[int, ...] = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     peft_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ def presets() -> dict[str, Preset]:
     """
     default = Preset(
         backbones=("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf", "meta-llama/Meta-Llama-3-8B"),
-        peft_tasks=task_names(),
+        peft_tasks=tuple(task_names()),
         seeds=(0, 1, 2),
         settings={"model.dtype": "bfloat16", "train.precision": "bf16"},
     )
