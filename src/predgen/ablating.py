@@ -28,7 +28,11 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
             for name in ("linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive")
         },
         "linear to 0.5": {"train.schedule": "linear", "train.sampling_end": 0.5},
-        "linear over the run": {"train.schedule": "linear", "train.sampling_fraction": 1.0},
+        "linear over the run": {
+            "train.schedule": "linear",
+            "train.sampling_fraction": 1.0,
+            "train.sampling_steps": None,
+        },
     },
     "director_share": {f"director_share={share:g}": {"train.director_share": share} for share in (0.0, 0.5, 1.0)},
     "passes": {

@@ -126,6 +126,27 @@ class Bench:
             warn_if_for_trying(config.model.backbone)
         prepared = prepared_for(config, data)
         check_metric(kinds_of(prepared.target), config.train.metric or prepared.target.default_metric)
+        bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet)
+        if folder is not None:
+            if resume:
+                check_rows(folder, prepared.fingerprint())
+            else:
+                begin(folder, config, prepared.fingerprint())
+        return bench
+
+    @classmethod
+    def of(cls, prepared: Prepared, *, seed: int, finished: Finished, quiet: bool) -> "Bench":
+        """Returns the bench for a prepared table.
+
+        Args:
+            prepared: the table.
+            seed: the first training seed.
+            finished: the figures that are finished.
+            quiet: show no progress.
+
+        Raises:
+            DataError: a test row's answer is missing, or is no value of the target.
+        """
         table, part = prepared.splits.test, "test"
         if table is None:
             table, part = prepared.splits.validation, "validation"
@@ -135,12 +156,7 @@ class Bench:
         truth = values_of(prepared.target, table, prepared.columns)
         if part == "test":
             log_unseen(prepared.target, truth, table, prepared.columns)
-        if folder is not None:
-            if resume:
-                check_rows(folder, prepared.fingerprint())
-            else:
-                begin(folder, config, prepared.fingerprint())
-        return cls(prepared, table, part, truth, config.train.seed, Finished(folder), quiet)
+        return cls(prepared, table, part, truth, seed, finished, quiet)
 
     def result(self, name: str, config: RunConfig, seeds: int) -> MethodResult:
         """Returns the result of some settings over training seeds, fitting what is not finished.
@@ -153,14 +169,21 @@ class Bench:
         found = []
         for seed in range(self.seed, self.seed + seeds):
             own = build_config(config.model_dump(mode="json"), {"train.seed": seed})
-            found.append(self.finished.figures(f"{name}-seed{seed}", self._fit(name, own)))
+            found.append(self.finished.figures(f"{name}-seed{seed}", self.fit(name, own)))
         return MethodResult(
             [scored_from_json(self.prepared.target, self.truth, one) for one in found],
             float(np.mean([one["train_seconds"] for one in found])),
             float(np.median([one["rows_per_second"] for one in found])),
         )
 
-    def _fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
+    def fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
+        """Returns what fits some settings and tells their figures, as `Finished` calls it.
+
+        Args:
+            name: what the settings are called.
+            config: the settings.
+        """
+
         def figures(folder: Path | None) -> dict[str, Any]:
             log.info("Fitting %s, seed %d", name, config.train.seed)
             model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)

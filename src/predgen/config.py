@@ -214,6 +214,9 @@ class TrainSettings(_Settings):
     )
     head_learning_rate: float | None = Field(None, gt=0, description="of the heads; the tuned one if not given")
     warmup_fraction: float = Field(0.06, ge=0, lt=1, description="share of steps with a rising learning rate")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="steps with a rising learning rate; overrides warmup_fraction"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     loss: Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"] = Field(
@@ -236,6 +239,9 @@ class TrainSettings(_Settings):
     sampling_start: float = Field(0.0, ge=0, le=1, description="sampling probability at the first step")
     sampling_end: float = Field(1.0, ge=0, le=1, description="sampling probability at the schedule's end")
     sampling_fraction: float = Field(0.5, gt=0, le=1, description="share of the steps until the schedule's end")
+    sampling_steps: int | None = Field(
+        None, ge=1, description="steps until the schedule's end, also beyond the run's; overrides sampling_fraction"
+    )
     sampling: Literal["parallel", "sequential"] = Field("parallel", description="how own tokens are drawn")
     sampling_choice: Literal["argmax", "softmax"] = Field(
         "argmax", description="an own token is the likeliest (argmax) or drawn from the softmax"

@@ -125,12 +125,13 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         """The probability p of feeding the model its own token at this step; 0 for a method that never is."""
         if not self.accelerator.unwrap_model(self.model).samples:
             return 0.0
+        steps = self.settings.sampling_steps
         return sampling_probability(
             self.settings.schedule,
-            progress=self.state.global_step / max(self.state.max_steps, 1),
+            progress=self.state.global_step / max(steps or self.state.max_steps, 1),
             start=self.settings.sampling_start,
             end=self.settings.sampling_end,
-            fraction=self.settings.sampling_fraction,
+            fraction=1.0 if steps else self.settings.sampling_fraction,
             accuracy=self._accuracy,
         )
 
@@ -360,6 +361,11 @@ def total_steps(settings: TrainSettings, num_rows: int, processes: int = 1) -> t
     return settings.max_steps or max(1, math.ceil(settings.epochs * per_epoch)), per_epoch
 
 
+def _warmup_steps(settings: TrainSettings, steps: int) -> int:
+    """Returns for how many of the run's steps the learning rate rises."""
+    return math.ceil(settings.warmup_fraction * steps) if settings.warmup_steps is None else settings.warmup_steps
+
+
 def training_arguments(
     settings: TrainSettings, folder: Path, *, num_rows: int, peft: Any, hidden_size: int, metric: str, higher: bool
 ) -> TrainingArguments:
@@ -401,7 +407,7 @@ def training_arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(settings.warmup_fraction * steps),
+        warmup_steps=_warmup_steps(settings, steps),
         eval_strategy="steps",
         eval_steps=eval_steps,
         save_strategy="steps",

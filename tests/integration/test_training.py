@@ -211,6 +211,17 @@ def test_the_record_says_how_training_went() -> None:
     json.dumps(record, allow_nan=False)
 
 
+def test_rate_and_sampling_rise_over_so_many_steps_as_are_asked_for() -> None:
+    settings = {**SMALL, "sampling_steps": 24, "warmup_steps": 5, "learning_rate": 1e-3}
+    record = predgen.fit(reviews(60), "stars", **settings).record
+    logged = {one["step"]: one for one in record["history"] if "loss" in one}
+    assert record["steps"] == 12
+    assert logged[6]["sampling_probability"] == pytest.approx(6 / 24)
+    assert logged[12]["sampling_probability"] == pytest.approx(12 / 24)
+    rates = [logged[step]["learning_rate"] for step in sorted(logged)]
+    assert rates.index(max(rates)) in (4, 5)  # a log holds the rate of the step before or after
+
+
 def test_early_stopping_ends_a_run_that_makes_no_progress() -> None:
     # A backbone learning rate of nearly nothing cannot beat its first validation three times.
     settings = {**SMALL, "epochs": 30, "patience": 2, "learning_rate": 1e-12, "head_learning_rate": 1e-12}

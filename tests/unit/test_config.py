@@ -158,6 +158,7 @@ def test_all_faults_are_told_at_once() -> None:
         {"passes": -1}, {"warmup_fraction": 1}, {"decimals": 15}, {"max_train_rows": 0}, {"lora_rank": 0},
         {"max_prompt_tokens": 7}, {"learning_rate": 0}, {"loss": "wdal_rough"}, {"kind": "text"},
         {"schedule": "sine"}, {"max_grad_norm": 0}, {"patience": 0}, {"weight_decay": -0.1},
+        {"sampling_steps": 0}, {"warmup_steps": -1},
     ],
     ids=str,
 )  # fmt: skip

@@ -1,0 +1,99 @@
+"""`predgen reproduce`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+
+GRID = "Grid"
+
+
+def _names(name: str, what: str) -> Any:
+    return typer.Option(f"--{name}", metavar="A,B", help=f"{what} in the place of the preset's.", rich_help_panel=GRID)
+
+
+@fails_clearly
+def reproduce(
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Keep each finished cell and the tables there.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="small (two cores), default, or paper (its hyperparameters).")
+    ] = "small",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DIR", help="A folder with a folder for each task; else PREDGEN_DATA_DIR or the hub."),
+    ] = None,
+    tasks: Annotated[str | None, _names("tasks", "Tasks")] = None,
+    methods: Annotated[str | None, _names("methods", "Methods")] = None,
+    pefts: Annotated[str | None, _names("pefts", "PEFT methods, over all tasks,")] = None,
+    backbones: Annotated[str | None, _names("backbones", "Backbones")] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", help="Training seeds, from 0; the preset's if 0.", rich_help_panel=GRID)
+    ] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, for all cells.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what the grid would take; nothing is run.")] = False,
+    gpu: Annotated[str, typer.Option("--gpu", help="The GPU that --plan is for.")] = "A100",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
+    overwrite: Overwrite = False,
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the paper's benchmark: tasks × methods × PEFT methods × backbones × seeds, and write its tables.
+
+    Each finished cell is a file below --out and is never run again. The tables are there as tables.md and tables.html,
+    and are written anew after each cell.
+
+    [bold]Examples[/bold]
+
+      predgen reproduce --preset small --out small
+
+      predgen reproduce --preset small --out small --resume
+
+      predgen reproduce --tasks stsb,sst2 --pefts lora,rocoft --out two
+
+      predgen reproduce --preset paper --plan --gpu H100
+    """
+    from predgen.cli.options import names_of
+    from predgen.config import parse_assignments
+    from predgen.errors import ConfigError
+    from predgen.report.reproduction import plan_markdown, reproduction_markdown, write_tables
+
+    show_notes(quiet)
+    check_results(json)
+    import predgen
+
+    grid: dict[str, Any] = {
+        "backbones": names_of(backbones),
+        "methods": names_of(methods),
+        "pefts": names_of(pefts),
+        "tasks": names_of(tasks),
+        "seeds": seeds,
+        "data": data,
+        **parse_assignments(set_ or []),
+    }
+    if plan:
+        found = predgen.plan_reproduction(preset, gpu=gpu, out=out, **grid)
+        write_json(json, found)
+        typer.echo(plan_markdown(found))
+        return
+    if out is None:
+        raise ConfigError("Expected --out DIR, the folder that keeps what is finished, found none. Name one.")
+    found = predgen.reproduce(
+        preset,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        report=lambda figures: write_tables(figures, Path(out)),
+        **grid,
+    )
+    write_tables(found, Path(out))
+    write_json(json, found)
+    typer.echo(reproduction_markdown(found))
+    typer.echo(f"The tables are in '{Path(out) / 'tables.md'}' and '{Path(out) / 'tables.html'}'.")
+

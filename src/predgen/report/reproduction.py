@@ -1,0 +1,187 @@
+"""The paper's tables from a reproduction's JSON, as Markdown and as a page of HTML, beside what the paper reports."""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from predgen.files import write_text
+from predgen.metrics import higher_is_better
+from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
+from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
+
+# Shares of right answers, shown as percent: of labels, of numbers.
+PERCENT = ("accuracy", "exact_match")
+SIMPLE = "simple baseline"
+AT_CHANCE = "†"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
+table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; display: block;
+  overflow-x: auto; }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+th { border-bottom: 2px solid #888; }
+"""
+
+
+def reproduction_markdown(found: Mapping[str, Any]) -> str:
+    """Returns a reproduction as Markdown: a table for each backbone, PEFT method and kind of task.
+
+    Args:
+        found: the JSON of `predgen.reproduce`.
+    """
+    parts = [f"# Reproduction, preset `{found['preset']}`, predgen {found['version']}", _legend(found)]
+    cells = found["cells"]
+    for backbone, peft in dict.fromkeys((one["backbone"], one["peft"]) for one in cells):
+        own = [one for one in cells if (one["backbone"], one["peft"]) == (backbone, peft)]
+        parts.append(f"## {backbone}, {peft}")
+        for family, metrics in (("Numbers", ("mse", "pearson")), ("Labels", PERCENT[:1]), ("Arithmetic", PERCENT[1:])):
+            for metric in metrics:
+                rows = [one for one in own if one["family"] == family.lower() and metric in one["metrics"]]
+                if rows:
+                    parts.append(f"**{family}: {_unit(metric)}**")
+                    parts.append("\n".join(_table(rows, metric, backbone, peft)))
+    notes = {f"- `{one['task']}`: {note}" for one in cells for note in one["notes"]}
+    missing = [f"- `{one['task']}`: not run: {one['reason']}" for one in found["missing"]]
+    if notes or missing:
+        parts += ["## Notes", "\n".join([*sorted(notes), *missing])]
+    return "\n\n".join(parts) + "\n"
+
+
+def reproduction_html(found: Mapping[str, Any]) -> str:
+    """Returns a reproduction as one page that needs no other file.
+
+    Args:
+        found: the JSON of `predgen.reproduce`.
+    """
+    text = reproduction_markdown(found)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    title = "PredGen: reproduction"
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def write_tables(found: Mapping[str, Any], folder: Path) -> None:
+    """Writes the tables to `tables.md` and `tables.html` of a folder, each whole or not at all.
+
+    Args:
+        found: the JSON of `predgen.reproduce`.
+        folder: where.
+    """
+    write_text(folder / "tables.md", reproduction_markdown(found))
+    write_text(folder / "tables.html", reproduction_html(found))
+
+
+def plan_markdown(plan: Mapping[str, Any]) -> str:
+    """Returns the plan of a grid as Markdown.
+
+    Args:
+        plan: the JSON of `predgen.plan_reproduction`.
+    """
+    header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "hours")
+    rows = [
+        [
+            one["backbone"],
+            one["peft"],
+            one["method"],
+            str(one["cells"]),
+            NOT_DEFINED if one["fit_bytes"] is None else f"{one['fit_bytes'] / 2**30:.1f}",
+            NOT_DEFINED if one["fits"] is None else "yes" if one["fits"] else "no",
+            NOT_DEFINED if one["hours"] is None else f"{one['hours']:.1f}",
+        ]
+        for one in plan["rows"]
+    ]
+    lines = [
+        f"{plan['cells']} cells, of which {plan['finished']} are finished. On one {plan['gpu']} "
+        f"({plan['gpu_memory_bytes'] / 2**30:.0f} GiB): about {plan['hours']:.1f} hours, if {plan['used']:.0%} of its "
+        f"peak of {plan['gpu_flops'] / 1e12:.0f} TFLOP/s is reached (assumed, not measured).",
+        "\n".join(markdown_lines(header, rows)),
+        *(f"- {note}" for note in plan["notes"]),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _legend(found: Mapping[str, Any]) -> str:
+    seeds = max((one["seed"] for one in found["cells"]), default=0) + 1
+    spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
+    return (
+        f"Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or the likeliest label of "
+        f"the training rows. {AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds the simple "
+        "baseline's figure, so that nothing was learned that can be told from it. `paper`: what the paper reports for "
+        f"this backbone and PEFT method, where it is known here; its average is over {len(COMMONSENSE)} commonsense "
+        "tasks, of all rows."
+    )
+
+
+def _unit(metric: str) -> str:
+    return f"{metric.replace('_', ' ')}, %" if metric in PERCENT else metric
+
+
+def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft: str) -> list[str]:
+    """Returns the lines of one table: a method a row, a task a column, and the average of the commonsense tasks."""
+    tasks = list(dict.fromkeys(one["task"] for one in cells))
+    methods = list(dict.fromkeys(one["method"] for one in cells))
+    averaged = [task for task in COMMONSENSE if task in tasks] if metric == PERCENT[0] else []
+    has_average = len(averaged) > 1
+    rows = [[f"`{SIMPLE}`", *(_simple(cells, task, metric) for task in tasks), *[""] * has_average]]
+    for method in methods:
+        own = {task: [one for one in cells if (one["task"], one["method"]) == (task, method)] for task in tasks}
+        rows.append([f"`{method}`", *(_figure(own[task], metric, cells) for task in tasks)])
+        if has_average:
+            means = [mean for task in averaged if (mean := _mean(own[task], metric)) is not None]
+            rows[-1].append(_shown(statistics.fmean(means) if len(means) == len(averaged) else None, metric))
+        paper = reported(backbone, peft, method) if metric == PERCENT[0] else {}
+        if set(paper) & set(tasks):
+            of_all = f"{paper[AVERAGE]:.2f}" if len(averaged) == len(COMMONSENSE) and AVERAGE in paper else ""
+            figures = [f"{paper[task]:.2f}" if task in paper else "" for task in tasks]
+            rows.append([f"paper: {method}", *figures, *[of_all] * has_average])
+    return markdown_lines(["method", *tasks, *[f"{AVERAGE} of {len(averaged)}"] * has_average], rows)
+
+
+def _figure(own: Sequence[Mapping[str, Any]], metric: str, cells: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a method's figure on a task: the mean over its seeds, marked where it is at chance."""
+    mean = _mean(own, metric)
+    if mean is None:
+        return NOT_DEFINED
+    values = [one["metrics"][metric] for one in own]
+    spread = f" ± {_shown(statistics.stdev(values), metric)}" if len(values) > 1 else ""
+    simple = own[0]["simple"].get(metric)
+    low, high = own[0]["ci95"].get(metric, (None, None))
+    chance = AT_CHANCE if None not in (simple, low, high) and low <= simple <= high else ""
+    best = _best_of(cells, own[0]["task"], metric) == mean and len({one["method"] for one in cells}) > 1
+    text = f"**{_shown(mean, metric)}**" if best else _shown(mean, metric)
+    return f"{text}{spread}{chance}"
+
+
+def _best_of(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> float | None:
+    """Returns the best mean of the methods on a task."""
+    means = []
+    for _, group in itertools.groupby(
+        sorted((one for one in cells if one["task"] == task), key=lambda one: one["method"]),
+        key=lambda one: one["method"],
+    ):
+        mean = _mean(list(group), metric)
+        if mean is not None:
+            means.append(mean)
+    return (max if higher_is_better(metric) else min)(means, default=None)
+
+
+def _mean(own: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    """Returns the mean of a metric over seeds; None where one lacks it."""
+    values = [one["metrics"].get(metric) for one in own]
+    return None if not values or None in values else statistics.fmean(values)
+
+
+def _simple(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> str:
+    return _shown(next(one for one in cells if one["task"] == task)["simple"].get(metric), metric)
+
+
+def _shown(value: float | None, metric: str) -> str:
+    if value is None:
+        return NOT_DEFINED
+    return f"{100 * value:.2f}" if metric in PERCENT else format_number(value)

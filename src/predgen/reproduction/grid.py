@@ -1,0 +1,155 @@
+"""Which cells a reproduction has: presets, and what a user changes of them."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from predgen.catalogue import tasks as task_names
+from predgen.config import METHODS
+from predgen.errors import ConfigError, unknown_name
+
+PEFTS = ("lora", "dora", "adalora", "rocoft")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to be fitted and tested.
+
+    Attributes:
+        task: a name of the catalogue.
+        method: predictor, generator or predgen.
+        peft: how the backbone is trained.
+        backbone: a hub id, a folder, or a model of the package.
+        seed: of everything random.
+    """
+
+    task: str
+    method: str
+    peft: str
+    backbone: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A file name, unique to the cell."""
+        backbone = "".join(letter if letter.isalnum() else "-" for letter in self.backbone)
+        return f"{backbone}-{self.peft}-{self.task}-{self.method}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A grid and its settings.
+
+    Attributes:
+        backbones: which models.
+        methods: which methods.
+        pefts: how the backbones are trained, on `peft_tasks`.
+        peft_tasks: the tasks that have all of `pefts`; the others have the first.
+        tasks: which tasks.
+        seeds: the training seeds.
+        settings: of `predgen.config`, for all cells.
+        peft_settings: the same for the cells of one PEFT method.
+    """
+
+    backbones: tuple[str, ...]
+    methods: tuple[str, ...] = METHODS
+    pefts: tuple[str, ...] = PEFTS
+    peft_tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = field(default_factory=lambda: tuple(task_names()))
+    seeds: tuple[int, ...] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    peft_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def cells(self) -> list[Cell]:
+        """Returns all cells, those of a task together, the methods next to each other."""
+        found = []
+        for backbone, task in itertools.product(self.backbones, self.tasks):
+            pefts = self.pefts if task in self.peft_tasks else self.pefts[:1]
+            for peft, seed, method in itertools.product(pefts, self.seeds, self.methods):
+                found.append(Cell(task, method, peft, backbone, seed))
+        return found
+
+    def settings_of(self, cell: Cell) -> dict[str, Any]:
+        """Returns the settings of a cell, without its task's."""
+        return {
+            **self.settings,
+            **self.peft_settings.get(cell.peft, {}),
+            "model.backbone": cell.backbone,
+            "model.method": cell.method,
+            "model.peft": cell.peft,
+            "train.seed": cell.seed,
+        }
+
+    def changed(
+        self,
+        *,
+        backbones: Sequence[str] = (),
+        methods: Sequence[str] = (),
+        pefts: Sequence[str] = (),
+        tasks: Sequence[str] = (),
+        seeds: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> "Preset":
+        """Returns the preset with what is given in the place of its own; named PEFT methods go over all tasks.
+
+        Raises:
+            ConfigError: something is named twice.
+            UnknownNameError: a task, a method or a PEFT method is not known.
+        """
+        for what, names, known in (
+            ("method", methods, METHODS),
+            ("PEFT method", pefts, ("none", *PEFTS)),
+            ("task", tasks, task_names()),
+        ):
+            for name in names:
+                if name not in known:
+                    raise unknown_name(what, name, known)
+            if len(set(names)) < len(names):
+                raise ConfigError(f"Expected each {what} once, found {', '.join(names)}. Leave one out.")
+        chosen = tuple(tasks) or self.tasks
+        return replace(
+            self,
+            backbones=tuple(backbones) or self.backbones,
+            methods=tuple(methods) or self.methods,
+            pefts=tuple(pefts) or self.pefts,
+            peft_tasks=chosen if pefts else self.peft_tasks,
+            tasks=chosen,
+            seeds=tuple(range(seeds)) if seeds else self.seeds,
+            settings={**self.settings, **(settings or {})},
+        )
+
+
+def presets() -> dict[str, Preset]:
+    """Returns the presets by name.
+
+    `small` runs on two cores. `paper` has the models, the PEFT methods and, as far as its published notebooks state
+    them, the hyperparameters of the paper: learning rate 2e-3 with RoCoFT over 3 columns, cosine, 200 steps of warm-up,
+    batches of 20, and p from 0 to 1 over 500 steps, drawn for the whole batch. `default` is the same grid with the
+    settings of this package.
+    """
+    default = Preset(
+        backbones=("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf", "meta-llama/Meta-Llama-3-8B"),
+        peft_tasks=tuple(task_names()),
+        seeds=(0, 1, 2),
+        settings={"model.dtype": "bfloat16", "train.precision": "bf16"},
+    )
+    stated = {
+        "train.warmup_steps": 200,
+        "train.batch_size": 20,
+        "train.schedule": "linear",
+        "train.sampling_start": 0.0,
+        "train.sampling_end": 1.0,
+        "train.sampling_steps": 500,
+        "train.sampling_unit": "batch",
+    }
+    rocoft = {"train.learning_rate": 2e-3, "model.rocoft_axis": "columns", "model.rocoft_rank": 3}
+    return {
+        "small": Preset(
+            backbones=("builtin:nano",),
+            peft_tasks=("stsb", "sst2"),
+            settings={"data.max_train_rows": 1000, "data.max_eval_rows": 500},
+        ),
+        "default": default,
+        "paper": replace(default, settings={**default.settings, **stated}, peft_settings={"rocoft": rocoft}),
+    }
