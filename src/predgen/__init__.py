@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from predgen.label_sets import LabelSet
     from predgen.model import Evaluation, Model, load
     from predgen.records import Record
+    from predgen.reproduction import plan_reproduction, reproduce
     from predgen.results import Comparison
     from predgen.targets import Label, Number
 
@@ -67,6 +68,8 @@ __all__ = [
     "inspect_backbone",
     "load",
     "load_task",
+    "plan_reproduction",
+    "reproduce",
     "tasks",
 ]
 
@@ -79,6 +82,8 @@ _HOMES = {
     "Inspection": "inspecting",
     "load": "model",
     "load_task": "catalogue",
+    "plan_reproduction": "reproduction",
+    "reproduce": "reproduction",
     "Task": "catalogue",
     "tasks": "catalogue",
     "Model": "model",

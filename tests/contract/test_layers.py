@@ -13,7 +13,7 @@ ROOT = Path(predgen.__file__).parent
 LAYERS = [
     {"cli"},
     {"demo", "report"},
-    {"ablating"},
+    {"ablating", "reproduction"},
     {"comparing"},
     {"tuning"},
     {"fitting", "results", "inspecting", "streaming", "bench"},

@@ -6,8 +6,8 @@ import pytest
 
 from predgen.errors import UnknownNameError
 from predgen.report.reproduction import reproduction_html, reproduction_markdown
-from predgen.reproduction.paper import COMMONSENSE, REPORTED, reported
 from predgen.reproduction.gpus import GPUS, USED, Work, gpu_named
+from predgen.reproduction.paper import COMMONSENSE, REPORTED, reported
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
 

@@ -124,18 +124,7 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
         UnknownNameError: a column that is read is missing.
     """
     own = find_source(task, data)
-    chosen, is_fallback = task.splits, False
-    missing = _missing(task, chosen, own)
-    if missing and task.fallback is not None and not _missing(task, task.fallback, own):
-        chosen, is_fallback, missing = task.fallback, True, []
-    if missing:
-        raise DataError(
-            explain(
-                expected=f"the split {missing[0]} of the task '{task.name}' in {own.where}",
-                found=", ".join(own.splits) or "none",
-                fix="Add its file, or use another source of the rows.",
-            )
-        )
+    chosen = _chosen(task, own)
     parts: dict[PartName, pd.DataFrame] = {}
     origins = [own.where]
     for (other, split), names in chosen.sources().items():
@@ -145,7 +134,32 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
             table, where = _rows_of(load_task(other), split, task, data)
             origins.append(where)
         parts |= _divided(table, [(name, getattr(chosen, name).share) for name in names], task)
-    return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, is_fallback)
+    return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, chosen is task.fallback)
+
+
+def note_of(task: Task, data: str | Path | None = None) -> str | None:
+    """Returns what is said of a task's parts, if anything; the arguments and the errors are those of `task_rows`."""
+    return _chosen(task, find_source(task, data)).note
+
+
+def _chosen(task: Task, own: Source) -> Parts:
+    """Returns a task's parts, or those that it falls back to.
+
+    Raises:
+        DataError: a split is missing.
+    """
+    missing = _missing(task, task.splits, own)
+    if missing and task.fallback is not None and not _missing(task, task.fallback, own):
+        return task.fallback
+    if missing:
+        raise DataError(
+            explain(
+                expected=f"the split {missing[0]} of the task '{task.name}' in {own.where}",
+                found=", ".join(own.splits) or "none",
+                fix="Add its file, or use another source of the rows.",
+            )
+        )
+    return task.splits
 
 
 def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from predgen.cli.evaluate import evaluate
 from predgen.cli.fit import fit
 from predgen.cli.inspect import inspect
 from predgen.cli.predict import predict
+from predgen.cli.reproduce import reproduce
 from predgen.cli.tasks import tasks
 from predgen.config import SECTIONS
 from predgen.version import __version__
@@ -89,5 +90,5 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, tasks, bench):
+for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, tasks, reproduce, bench):
     app.command(command.__name__, cls=Command)(command)

@@ -24,7 +24,9 @@ def reproduce(
     ] = "small",
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DIR", help="A folder with a folder for each task; else PREDGEN_DATA_DIR or the hub."),
+        typer.Option(
+            "--data", metavar="DIR", help="A folder with a folder for each task; else PREDGEN_DATA_DIR or the hub."
+        ),
     ] = None,
     tasks: Annotated[str | None, _names("tasks", "Tasks")] = None,
     methods: Annotated[str | None, _names("methods", "Methods")] = None,
@@ -58,8 +60,7 @@ def reproduce(
 
       predgen reproduce --preset paper --plan --gpu H100
     """
-    from predgen.cli.options import names_of
-    from predgen.config import parse_assignments
+    from predgen.config import parse_assignments, split_names
     from predgen.errors import ConfigError
     from predgen.report.reproduction import plan_markdown, reproduction_markdown, write_tables
 
@@ -68,10 +69,10 @@ def reproduce(
     import predgen
 
     grid: dict[str, Any] = {
-        "backbones": names_of(backbones),
-        "methods": names_of(methods),
-        "pefts": names_of(pefts),
-        "tasks": names_of(tasks),
+        "backbones": split_names(backbones or ""),
+        "methods": split_names(methods or ""),
+        "pefts": split_names(pefts or ""),
+        "tasks": split_names(tasks or ""),
         "seeds": seeds,
         "data": data,
         **parse_assignments(set_ or []),
@@ -96,4 +97,3 @@ def reproduce(
     write_json(json, found)
     typer.echo(reproduction_markdown(found))
     typer.echo(f"The tables are in '{Path(out) / 'tables.md'}' and '{Path(out) / 'tables.html'}'.")
-

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from predgen.backbones import find_local, read_shape
-from predgen.catalogue import load_task, task_rows
-from predgen.errors import DataError
+from predgen.catalogue import load_task, local_folder
 from predgen.inspecting import inspect_backbone
 from predgen.preparing import Prepared, prepare
 from predgen.reproduction.gpus import USED, Work, gpu_named
@@ -79,9 +78,7 @@ def plan_reproduction(
         lengths = {cell.task: _prompt_tokens(key[0], rows[cell.task], notes) for cell in own}
         known = [length for length in lengths.values() if length is not None]
         memory = _memory_plan(grid, own[0], max(known, default=128.0))
-        work = [
-            _work(grid, cell, rows[cell.task], lengths[cell.task], memory) for cell in own if cell not in done
-        ]
+        work = [_work(grid, cell, rows[cell.task], lengths[cell.task], memory) for cell in own if cell not in done]
         hours = sum(one.hours(machine) for one in work if one is not None)
         found.append(
             {
@@ -110,15 +107,14 @@ def plan_reproduction(
 
 def _rows_of(grid: Preset, name: str, data: str | Path | None, notes: list[str]) -> _Rows | None:
     """Returns what is known of a task's rows; None where they are nowhere."""
-    cell = Cell(name, grid.methods[0], grid.pefts[0], grid.backbones[0], grid.seeds[0])
-    config = config_of(grid, cell)
-    try:
-        prepared = prepare(config.data, dict(task_rows(load_task(name), data).parts), config.train.seed)
-    except DataError as error:
-        notes.append(f"The rows of {name} could not be had: its cells are counted, their hours are not. {error}")
+    config = config_of(grid, Cell(name, grid.methods[0], grid.pefts[0], grid.backbones[0], grid.seeds[0]))
+    if local_folder(load_task(name), data) is None:
+        notes.append(f"The rows of {name} are not on this machine: its cells are counted, their hours are not.")
         return None
+    prepared = prepare(config.data, data, config.train.seed)
     part = prepared.splits.train.head(COUNTED_ROWS)
-    return _Rows(prepared, [prepared.template.render(row) for row in part.to_dict("records")])
+    rows = ({str(name): cell for name, cell in row.items()} for row in part.to_dict("records"))
+    return _Rows(prepared, [prepared.template.render(row) for row in rows])
 
 
 def _prompt_tokens(backbone: str, rows: _Rows | None, notes: list[str]) -> float | None:
@@ -152,7 +148,9 @@ def _memory_plan(grid: Preset, cell: Cell, prompt_tokens: float) -> dict[str, An
     return plan
 
 
-def _work(grid: Preset, cell: Cell, rows: _Rows | None, prompt_tokens: float | None, memory: dict[str, Any]) -> Work | None:
+def _work(
+    grid: Preset, cell: Cell, rows: _Rows | None, prompt_tokens: float | None, memory: dict[str, Any]
+) -> Work | None:
     """Returns what a cell computes; None where its rows are not known."""
     if rows is None or prompt_tokens is None:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from predgen.building import check_method
-from predgen.catalogue import Task, build_task_config, load_task, task_rows
+from predgen.catalogue import Task, build_task_config, load_task, note_of
 from predgen.comparing import Bench
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, OutputExistsError, unknown_name
@@ -147,19 +147,17 @@ def config_of(grid: Preset, cell: Cell) -> RunConfig:
     return build_task_config({"data.task": cell.task}, grid.settings_of(cell))
 
 
-def _ready(
-    grid: Preset, cell: Cell, data: str | Path | None, finished: Finished, *, quiet: bool
-) -> _Ready:
+def _ready(grid: Preset, cell: Cell, data: str | Path | None, finished: Finished, *, quiet: bool) -> _Ready:
     """Returns a task made ready.
 
     Raises:
         DataError: its rows are nowhere, or are not what they must be.
     """
     task = load_task(cell.task)
-    rows = task_rows(task, data)
-    prepared = prepared_for(config_of(grid, cell), dict(rows.parts))
+    note = note_of(task, data)
+    prepared = prepared_for(config_of(grid, cell), data)
     bench = Bench.of(prepared, seed=cell.seed, finished=finished, quiet=quiet)
-    return _Ready(task, rows.note, bench, prepared.fingerprint(), bench.baselines()[SIMPLE].metrics())
+    return _Ready(task, note, bench, prepared.fingerprint(), bench.baselines()[SIMPLE].metrics())
 
 
 def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_Clock") -> dict[str, Any]:
@@ -181,10 +179,10 @@ def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_C
 
     kept = finished.figures(cell.name, figures)
     if kept["settings"] != config.model_dump(mode="json") or kept["fingerprint"] != ready.fingerprint:
-        what = "settings" if kept["settings"] != config.model_dump(mode="json") else "rows"
+        what = "rows" if kept["settings"] == config.model_dump(mode="json") else "settings"
         raise ConfigError(
-            f"Expected the {what} that the finished cell '{cell.name}' was run with, found others. Use the same {what}, "
-            "another --out, or --overwrite to start over."
+            f"Expected the {what} that the finished cell '{cell.name}' was run with, found others. Go back to "
+            "those, or use another --out, or --overwrite to start over."
         )
     clock.tick(time.perf_counter() - start if fresh else None, cell)
     bench = ready.bench

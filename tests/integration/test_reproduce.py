@@ -1,0 +1,198 @@
+"""The grid of the benchmark on made-up rows: what is run, what is not run again, what is refused."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import predgen
+from predgen.comparing import Bench
+from predgen.reproduction.grid import PEFTS, presets
+from predgen.statistics import bootstrap_interval
+
+from ..commands import refused, run
+from ..task_rows import MADE, write_rows
+
+SHORT = ("--set", "max_steps=3", "--set", "batch_size=4", "--set", "device=cpu", "--quiet")
+FOUR = ("--tasks", "stsb,sst2", "--methods", "predictor,predgen", "--pefts", "lora", *SHORT)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a few rows of two tasks; the bootstrap draws little."""
+    monkeypatch.delenv("PREDGEN_DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("predgen.scored.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    for name in ("stsb", "sst2"):
+        parts = {
+            part: [MADE[name][0][row % 2] for row in range(count)]
+            for part, count in (("train", 12), ("validation", 6), ("test", 5))
+        }
+        write_rows(tmp_path / "data" / name, parts)
+    return tmp_path / "data"
+
+
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list that gets the name of each cell that is fitted from now on."""
+    names: list[str] = []
+    original = Bench.fit
+
+    def counted(self: Bench, name: str, config: Any) -> Any:
+        fit = original(self, name, config)
+
+        def figures(folder: Path | None) -> dict[str, Any]:
+            names.append(name)
+            return fit(folder)
+
+        return figures
+
+    monkeypatch.setattr(Bench, "fit", counted)
+    return names
+
+
+def test_a_grid_is_run_once_and_its_tables_are_written(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = fits(monkeypatch)
+    done = run("reproduce", "--out", "out", "--data", data, *FOUR, "--json", "found.json")
+    assert done.code == 0, done.stderr
+    assert len(names) == len(set(names)) == 4
+    found = json.loads(Path("found.json").read_text())
+    assert [(one["task"], one["method"]) for one in found["cells"]] == [
+        (task, method) for task in ("stsb", "sst2") for method in ("predictor", "predgen")
+    ]
+    for one in found["cells"]:
+        assert one["part"] == "test"
+        assert one["rows"] == {"train": 12, "validation": 6, "test": 5}
+        metric = {"stsb": "mse", "sst2": "accuracy"}[one["task"]]
+        low, high = one["ci95"][metric]
+        assert low <= one["metrics"][metric] <= high
+        assert one["simple"][metric] is not None
+    tables = Path("out/tables.md").read_text()
+    assert "**Numbers: mse**" in tables
+    assert "**Labels: accuracy, %**" in tables
+    assert tables.strip() in done.stdout
+    assert Path("out/tables.html").read_text().count("<table>") == 3  # of mse, pearson and accuracy
+
+    # Nothing is run again; what is added is.
+    assert run("reproduce", "--out", "out", "--data", data, *FOUR, "--resume").code == 0
+    assert Path("out/tables.md").read_text() == tables
+    assert len(names) == 4
+    more = ("--tasks", "sst2", "--methods", "generator", "--pefts", "lora", *SHORT)
+    assert run("reproduce", "--out", "out", "--data", data, *more, "--resume").code == 0
+    assert len(names) == 5
+
+
+def test_what_cannot_be_gone_on_with_is_refused(data: Path) -> None:
+    one = ("--tasks", "sst2", "--methods", "predictor", "--pefts", "lora", *SHORT)
+    assert run("reproduce", "--out", "out", "--data", data, *one).code == 0
+    assert "Use --resume" in refused("reproduce", "--out", "out", "--data", data, *one)
+    assert "found paper" in refused("reproduce", "--preset", "paper", "--out", "out", "--data", data, *one, "--resume")
+    other = refused(
+        "reproduce", "--out", "out", "--data", data, *one, "--set", "seed=0", "--set", "epochs=2", "--resume"
+    )
+    assert "Expected the settings" in other
+    rows = data / "sst2" / "train.jsonl"
+    rows.write_text(rows.read_text() * 2)
+    assert "Expected the rows" in refused("reproduce", "--out", "out", "--data", data, *one, "--resume")
+    assert run("reproduce", "--out", "out", "--data", data, *one, "--overwrite").code == 0
+    Path("else").mkdir()
+    Path("else/file").touch()
+    assert "found something else" in refused("reproduce", "--out", "else", "--data", data, *one)
+
+
+def test_wrong_names_are_answered_with_close_ones(data: Path) -> None:
+    assert "small" in refused("reproduce", "--preset", "smal", "--out", "out")
+    assert "boolq" in refused("reproduce", "--tasks", "bolq", "--out", "out")
+    assert "rocoft" in refused("reproduce", "--pefts", "rocof", "--out", "out")
+    assert "each task once" in refused("reproduce", "--tasks", "boolq,boolq", "--out", "out")
+    assert "Expected --out DIR" in refused("reproduce")
+    assert "H100" in refused("reproduce", "--plan", "--gpu", "H10")
+    assert not Path("out").exists()
+
+
+def test_tasks_without_rows_are_reported_and_left_out(data: Path) -> None:
+    grid = {"methods": ["predictor"], "pefts": ["lora"], "max_steps": 2, "device": "cpu", "quiet": True}
+    found = predgen.reproduce(out="out", data=data, tasks=["boolq", "sst2"], **grid)
+    assert [one["task"] for one in found["cells"]] == ["sst2"]
+    assert [one["task"] for one in found["missing"]] == ["boolq"]
+    assert "boolq" in found["missing"][0]["reason"]
+    with pytest.raises(predgen.ConfigError, match="rows of one task at least"):
+        predgen.reproduce(out="none", data=data, tasks=["boolq"], **grid)
+
+
+def test_the_presets() -> None:
+    small, paper, default = (presets()[name] for name in ("small", "paper", "default"))
+    cells = small.cells()
+    assert len(cells) == 3 * (21 + 2 * 3)
+    assert {cell.peft for cell in cells if cell.task in ("stsb", "sst2")} == set(PEFTS)
+    assert {cell.peft for cell in cells if cell.task not in ("stsb", "sst2")} == {"lora"}
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert len(paper.cells()) == len(default.cells()) == 3 * 21 * 4 * 3 * 3
+    rocoft = next(cell for cell in paper.cells() if cell.peft == "rocoft")
+    settings = paper.settings_of(rocoft)
+    assert (settings["train.learning_rate"], settings["model.rocoft_rank"]) == (2e-3, 3)
+    assert (settings["train.batch_size"], settings["train.warmup_steps"], settings["train.sampling_steps"]) == (
+        20,
+        200,
+        500,
+    )
+
+
+def test_a_plan_runs_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = fits(monkeypatch)
+    done = run("reproduce", "--plan", "--data", data, *FOUR, "--json", "plan.json", "--gpu", "H100")
+    assert done.code == 0, done.stderr
+    plan = json.loads(Path("plan.json").read_text())
+    assert (plan["cells"], plan["finished"], names) == (4, 0, [])
+    assert [one["method"] for one in plan["rows"]] == ["predictor", "predgen"]
+    assert all(one["fits"] and one["hours"] > 0 for one in plan["rows"])
+    assert plan["rows"][1]["hours"] > plan["rows"][0]["hours"]  # it writes as well
+    one = ("--tasks", "sst2", "--methods", "predictor", "--pefts", "lora", *SHORT)
+    assert run("reproduce", "--out", "out", "--data", data, *one).code == 0
+    done = run("reproduce", "--plan", "--out", "out", "--data", data, *FOUR, "--json", "after.json", "--gpu", "H100")
+    after = json.loads(Path("after.json").read_text())
+    assert after["finished"] == 1
+    assert after["hours"] < plan["hours"]
+
+
+def test_the_papers_models_are_planned_without_their_files(data: Path) -> None:
+    plan = predgen.plan_reproduction(
+        "paper", gpu="A100", data=data, tasks=["stsb"], backbones=["meta-llama/Llama-2-7b-hf"]
+    )
+    assert plan["cells"] == 4 * 3 * 3
+    lora = next(one for one in plan["rows"] if (one["peft"], one["method"]) == ("lora", "predgen"))
+    assert 13e9 < lora["fit_bytes"] < 60e9  # 7 billion weights of two bytes, and what training adds
+    assert any("tokenizer" in note for note in plan["notes"])
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_killed_ten_times_ends_in_the_same_tables(data: Path) -> None:
+    """Four cells on a toy model, SIGKILL at random moments, each time gone on with."""
+    command = [sys.executable, "-c", "from predgen.cli import main; main()", "reproduce", "--data", str(data), *FOUR]
+
+    def start(out: str) -> subprocess.Popen[bytes]:
+        more = ["--resume"] if Path(out, "preset.json").exists() else []
+        return subprocess.Popen([*command, "--out", out, *more], stdout=subprocess.DEVNULL)
+
+    begin = time.perf_counter()
+    assert start("whole").wait() == 0
+    seconds = time.perf_counter() - begin
+    draw = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = start("killed")
+        try:
+            assert process.wait(timeout=draw.uniform(0.3, 0.8) * seconds) == 0
+            break  # it came to its end before its kill
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert start("killed").wait() == 0
+    for name in ("tables.md", "tables.html"):
+        assert Path("killed", name).read_bytes() == Path("whole", name).read_bytes()
