@@ -20,7 +20,7 @@ from predgen.methods import Method
 from predgen.methods.predicting import answer_all
 from predgen.training import load_trainable_weights, trainable_weights
 
-from .shapes import NUMBER, VALUES, batch_for, tiny_backbone, tiny_method
+from .shapes import NUMBER, VALUES, batch_for, relative_difference, tiny_backbone, tiny_method
 from .tables import reviews
 from .test_adapters import matrix, word_level_backbone
 from .test_cross_attending import new_backbone, prompts_of, save_family
@@ -113,18 +113,18 @@ def test_outputs_gradients_and_steps_are_those_of_whole_weights(axis: str, kind:
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
         for output in (found, expected):
             output.pow(2).sum().backward()
-        torch.testing.assert_close(states[0].grad, states[1].grad, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(states[0].grad, states[1].grad, rtol=1e-6, atol=2e-6)
         expected_gradient = plain.part.grad if axis == "rows" else plain.part.grad.T  # type: ignore[union-attr]
-        torch.testing.assert_close(update.rocoft_delta.grad, expected_gradient, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(update.rocoft_delta.grad, expected_gradient, rtol=1e-6, atol=2e-6)
         if biases:
-            torch.testing.assert_close(update.rocoft_bias.grad, plain.bias.grad, rtol=1e-5, atol=1e-5)  # type: ignore[union-attr]
+            torch.testing.assert_close(update.rocoft_bias.grad, plain.bias.grad, rtol=1e-6, atol=2e-6)  # type: ignore[union-attr]
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         trained = plain.part.detach() if axis == "rows" else plain.part.detach().T
         was = plain.weight[indices] if axis == "rows" else plain.weight[:, indices].T
         torch.testing.assert_close(update.rocoft_delta.detach(), trained - was, rtol=1e-6, atol=1e-6)
-        assert float(update.rocoft_delta.abs().min()) > 0.01
+        assert bool((update.rocoft_delta != 0).all())
     assert all(torch.equal(layer.state_dict()[name], values) for name, values in before.items())
 
 
@@ -165,7 +165,7 @@ def test_it_trains_merges_and_comes_back(shape: str, name: str, axis: str) -> No
     assert not torch.allclose(trained, at_start, atol=1e-3)
 
     merge_update(method.backbone)
-    torch.testing.assert_close(outputs_of(method), trained, rtol=1e-5, atol=2e-5)
+    assert relative_difference(outputs_of(method), trained) < 1e-6
     weights = dict(method.named_parameters())
     assert any(not torch.equal(weights[key], old) for key, (trains, old) in before.items() if not trains)
     merge_update(method.backbone)  # a second time changes nothing
@@ -197,7 +197,7 @@ def test_biases_train_where_there_are_some() -> None:
     train(with_biases)
     trained = outputs_of(with_biases)
     merge_update(with_biases.backbone)
-    torch.testing.assert_close(outputs_of(with_biases), trained, rtol=1e-5, atol=2e-5)
+    assert relative_difference(outputs_of(with_biases), trained) < 1e-6
     unmerge_update(with_biases.backbone)
     for key, one in with_biases.named_parameters():
         assert torch.equal(one, before[key]) != one.requires_grad, key
