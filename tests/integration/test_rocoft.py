@@ -164,8 +164,15 @@ def test_it_trains_merges_and_comes_back(shape: str, name: str, axis: str) -> No
     trained = outputs_of(method)
     assert not torch.allclose(trained, at_start, atol=1e-3)
 
+    # The large weights of these models blow up rounding in float32 to 2e-6 (T5).
+    method.double()
+    expected = outputs_of(method)
     merge_update(method.backbone)
-    assert relative_difference(outputs_of(method), trained) < 1e-6
+    assert relative_difference(outputs_of(method), expected) < 1e-6
+    unmerge_update(method.backbone)
+    method.float()
+    merge_update(method.backbone)
+    assert relative_difference(outputs_of(method), trained) < 5e-6
     weights = dict(method.named_parameters())
     assert any(not torch.equal(weights[key], old) for key, (trains, old) in before.items() if not trains)
     merge_update(method.backbone)  # a second time changes nothing

@@ -107,9 +107,9 @@ class RowColumnUpdate(nn.Module):
         delta = self.rocoft_delta if self._dimension == 0 else self.rocoft_delta.T
         self._replaced = kept, None if self.rocoft_bias is None else bias.clone()
         # In place and not through `.data`: whoever keeps a copy of the weights sees that they have changed.
-        weight.index_copy_(self._dimension, self.rocoft_index, (kept.float() + delta).to(weight.dtype))
+        weight.index_copy_(self._dimension, self.rocoft_index, (kept + delta).to(weight.dtype))
         if self.rocoft_bias is not None:
-            bias.copy_(bias.float() + self.rocoft_bias)
+            bias.copy_(bias + self.rocoft_bias)
 
     @torch.no_grad()
     def unmerge(self) -> None:
