@@ -174,11 +174,13 @@ class Training:
 
     Attributes:
         element: the bytes of one of the backbone's weights.
-        rank: of the LoRA update, which is in float32; 0 without one.
+        rank: of the update, which is in float32; 0 without one.
+        keeps_type: whether the update computes in the backbone's type, so that its inputs are not copied.
     """
 
     element: int
     rank: int
+    keeps_type: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -187,8 +189,8 @@ class Training:
 
     @property
     def copies_inputs(self) -> bool:
-        """Whether each LoRA update makes a copy of its input in its own type."""
-        return self.rank > 0 and self.element != FLOAT32_BYTES
+        """Whether each update makes a copy of its input in its own type."""
+        return self.rank > 0 and self.element != FLOAT32_BYTES and not self.keeps_type
 
 
 @dataclass(frozen=True)

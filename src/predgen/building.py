@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from predgen.adapters import apply_peft
+from predgen.adapters import apply_peft, initial_rank_of
 from predgen.backbones import Backbone, Source, load_backbone
 from predgen.codec import Codec
 from predgen.config import RunConfig
@@ -30,8 +30,8 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
     model = config.model
     if model.quantization is not None and model.peft == "none":
         raise ConfigError(
-            f"Expected --peft lora with quantization '{model.quantization}', whose weights cannot be trained, found "
-            "'none'. Leave quantization or peft out."
+            f"Expected --peft lora, dora, adalora or rocoft with quantization '{model.quantization}', whose weights "
+            "cannot be trained, found 'none'. Leave quantization or peft out."
         )
     return load_backbone(
         source,
@@ -61,7 +61,18 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     full = model.writer_vocabulary == "full" or model.decoding == "free"
     torch.manual_seed(train.seed)
     backbone.start_writer()
-    apply_peft(backbone, model.peft, rank=model.lora_rank, writes=model.method != "predictor")
+    apply_peft(
+        backbone,
+        model.peft,
+        rank=model.rocoft_rank if model.peft == "rocoft" else model.lora_rank,
+        writes=model.method != "predictor",
+        initial_rank=model.adalora_initial_rank,
+        orthogonality=model.adalora_orthogonality,
+        axis=model.rocoft_axis,
+        selection=model.rocoft_selection,
+        biases=model.rocoft_biases,
+        seed=train.seed,
+    )
     if model.method == "predictor":
         return Predictor(backbone, codec, scales, pooling=model.pooling)
     writer: dict[str, Any] = {
@@ -89,13 +100,20 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
 
 
 def check_method(config: RunConfig, target: Target) -> None:
-    """Refuses settings of a method that a target cannot have; it needs no backbone, so nothing is lost.
+    """Refuses settings that do not go together, or that a target cannot have; it needs no backbone, so nothing is lost.
 
     Raises:
-        ConfigError: the Writer's loss is one for numbers, and the target is none; or a setting needs the score of every
-            number, and there are too many of them, or none is read.
+        ConfigError: AdaLoRA begins with no more ranks than it ends with; the Writer's loss is one for numbers, and the
+            target is none; or a setting needs the score of every number, and there are too many of them, or none is
+            read.
     """
     model, train = config.model, config.train
+    initial = initial_rank_of(model.lora_rank, model.adalora_initial_rank)
+    if model.peft == "adalora" and initial <= model.lora_rank:
+        raise ConfigError(
+            f"Expected adalora_initial_rank above lora_rank {model.lora_rank}, the mean rank at the end, found "
+            f"{initial}. Leave it out, or lower lora_rank."
+        )
     if model.method == "predictor":
         return
     if model.trie_mass < 1 and (model.writer_vocabulary == "full" or model.decoding == "free"):

@@ -19,6 +19,15 @@ ESTIMATES = ("auto", "text", "mode", "mean", "geometric_mean", "median")
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
 METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
+PeftName = Literal["none", "lora", "dora", "adalora", "rocoft"]
+# What people call them.
+PEFT_TITLES: dict[PeftName, str] = {
+    "none": "all weights",
+    "lora": "LoRA",
+    "dora": "DoRA",
+    "adalora": "AdaLoRA",
+    "rocoft": "RoCoFT",
+}
 
 
 def split_names(value: Any) -> Any:
@@ -143,10 +152,30 @@ class ModelSettings(_Settings):
     backbone: str = Field("builtin:nano", description="hub id, local folder, or builtin:nano")
     revision: str | None = Field(None, description="hub revision of the backbone")
     method: MethodName = Field("predgen", description="predictor, generator or predgen")
-    peft: Literal["none", "lora"] = Field(
-        "lora", description="what is trained of the backbone: none (all of it) or lora"
+    peft: PeftName = Field(
+        "lora",
+        description="what is trained of the backbone: none (all of it), or an update: lora, dora, adalora or rocoft "
+        "(rows or columns)",
     )
-    lora_rank: int = Field(16, ge=1, description="rank of the LoRA update")
+    lora_rank: int = Field(
+        16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"
+    )
+    adalora_initial_rank: int | None = Field(
+        None, ge=2, description="rank that adalora begins with; half as much again as lora_rank if not given"
+    )
+    adalora_orthogonality: float = Field(
+        0.1, ge=0, description="weight of adalora's penalty on singular vectors that are not orthogonal"
+    )
+    rocoft_axis: Literal["rows", "columns"] = Field(
+        "rows", description="rocoft trains rows (output features) or columns (input features) of each matrix"
+    )
+    rocoft_rank: int = Field(3, ge=1, description="how many rows or columns rocoft trains")
+    rocoft_selection: Literal["first", "random", "magnitude"] = Field(
+        "first",
+        description="which ones: the first, random ones, or those with the largest weights times activations on some "
+        "training prompts",
+    )
+    rocoft_biases: bool = Field(False, description="rocoft trains biases too")
     pooling: Literal["auto", "last", "mean", "first"] = Field(
         "auto", description="predictor: the last, mean or first state; auto is mean for encoders, last for others"
     )
@@ -185,7 +214,8 @@ class ModelSettings(_Settings):
         None, description="where the backbone's layers go: auto, balanced, sequential, or one device for all of them"
     )
     quantization: Literal["8bit", "4bit"] | None = Field(
-        None, description="load the backbone with 8bit or 4bit weights (bitsandbytes); it stays frozen under lora"
+        None,
+        description="load the backbone with 8bit or 4bit weights (bitsandbytes); they stay frozen",
     )
     chat_template: bool = Field(
         False, description="wrap each prompt as a user's message, for instruct models that have a chat template"

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from accelerate.utils.memory import release_memory
 
+from predgen.adapters import choose_by_magnitude
+from predgen.adapters.adalora import ranks_of, tuner_of
 from predgen.artifact import Contents, check_output
 from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
@@ -49,6 +51,8 @@ BATCHES_FILE = "batches.json"
 BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
 # Validation rows on which the exposure gap is measured.
 EXPOSURE_ROWS = 256
+# Training prompts that RoCoFT's magnitudes are measured on.
+SCORED_PROMPTS = 16
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 
@@ -305,6 +309,9 @@ def train(
         metric=metric,
         higher=higher_is_better(metric),
     )
+    if contents.config.model.peft == "rocoft" and contents.config.model.rocoft_selection == "magnitude":
+        method.to(arguments.device)  # where it is trained, and the pass is fast
+        choose_by_magnitude(method.backbone, prompts[:SCORED_PROMPTS], writes=method.writes)
     collator = Collator(examples, method.backbone, method.codec)
     trainer = PredGenTrainer(
         method, arguments, settings, collator, _validator(method, contents, prepared, metric, settings)
@@ -318,6 +325,7 @@ def train(
     finally:
         if progress.progress is not None:
             progress.progress.stop()  # or an interrupted run leaves the terminal without its cursor
+    tuner = tuner_of(method.backbone.model)
     return {
         "train_rows": len(examples),
         "validation_rows": len(prepared.splits.validation),
@@ -328,6 +336,7 @@ def train(
         "metric": metric,
         "train_seconds": time.perf_counter() - start,
         "resumed": resume,
+        **({} if tuner is None else {"ranks": ranks_of(tuner)}),
         **_course(trainer),
     }
 

@@ -1,7 +1,7 @@
 """The memory that fitting and predicting need, from a backbone's shape alone.
 
-Weights, gradients and moments are counted on the method itself, built on torch's `meta` device with its LoRA update and
-its heads, so they are exact. AdamW keeps two moments of a trained parameter in the parameter's own type (LoRA updates
+Weights, gradients and moments are counted on the method itself, built on torch's `meta` device with its PEFT update and
+its heads, so they are exact. AdamW keeps two moments of a trained parameter in the parameter's own type (updates
 and heads are float32 in every case), and a counter of 4 bytes for each tensor, which is left out. Activations, working
 space, logits and the key/value cache are estimates. Not counted: the framework's own memory, buffers, the optimizer's
 scratch space (it works when activations are gone), what an allocator cannot use, and, in prediction on a CPU in
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from predgen.activations import Shape, Training
+from predgen.adapters import initial_rank_of
 from predgen.backbones import Backbone
 from predgen.building import build_method
 from predgen.codec import Codec
@@ -39,7 +40,7 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
 
     Raises:
         ConfigError: the model does not read so many tokens, or the target alone has as many.
-        BackboneError: the model has no layer that LoRA can update.
+        BackboneError: the model has no layer that can be updated.
     """
     rows, target_tokens, dtype = config.train.batch_size, codec.max_length, backbone.model.dtype
     longest = backbone.longest_prompt(target_tokens)
@@ -60,7 +61,8 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
     trained = [one for one in method.parameters() if one.requires_grad]
     frozen = [one for one in method.parameters() if not one.requires_grad]
     sizes = (rows, prompt_tokens, target_tokens)
-    training = Training(element, config.model.lora_rank if config.model.peft == "lora" else 0)
+    update = _update(config)
+    training = Training(element, update["rank"] or 0, keeps_type=config.model.peft == "rocoft")
     logits = rows * (target_tokens + 1) * vocabulary * element
     working = [shape.working_bytes(rows, prompt_tokens, training, drops=drops) for drops in (True, False)]
     cache = shape.cache_bytes(*sizes, element)
@@ -86,13 +88,29 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
         "target_tokens": target_tokens,
         "dtype": str(dtype).removeprefix("torch."),
         "peft": config.model.peft,
-        "lora_rank": config.model.lora_rank if config.model.peft == "lora" else None,
+        **update,
         "parameters": sum(one.numel() for one in method.parameters()),
         "trained_parameters": sum(one.numel() for one in trained),
         "trained_backbone_parameters": sum(one.numel() for one in backbone.parameters() if one.requires_grad),
         "parts": parts,
         "fit_bytes": sum(part["fit_bytes"] for part in parts),
         "predict_bytes": sum(part["predict_bytes"] for part in parts),
+    }
+
+
+def _update(config: RunConfig) -> dict[str, Any]:
+    """Returns the rank of the update in training, the mean one that AdaLoRA ends with, and what RoCoFT trains."""
+    model = config.model
+    low_rank = model.peft not in ("none", "rocoft")
+    ranks = {
+        "none": None,
+        "adalora": initial_rank_of(model.lora_rank, model.adalora_initial_rank),
+        "rocoft": model.rocoft_rank,
+    }
+    return {
+        "rank": ranks.get(model.peft, model.lora_rank),
+        "lora_rank": model.lora_rank if low_rank else None,
+        "rocoft_axis": model.rocoft_axis if model.peft == "rocoft" else None,
     }
 
 

@@ -24,7 +24,15 @@ from transformers import (
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import EvalLoopOutput
 
-from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE, chosen_indices, default_learning_rate
+from predgen.adapters.adalora import (
+    allocate_ranks,
+    allocation_state,
+    orthogonality_penalty,
+    plan_ranks,
+    restore_allocation,
+    tuner_of,
+)
 from predgen.batches import BucketSampler, Collator, Examples, one_row_does_not_fit
 from predgen.checkpoints import seal
 from predgen.config import TrainSettings
@@ -37,18 +45,15 @@ from predgen.schedules import follow_accuracy, sampling_probability
 
 WEIGHTS_FILE = "model.safetensors"
 SAMPLING_FILE = "sampling.json"
+RANKS_FILE = "ranks.safetensors"
 LOGS_PER_RUN = 50
 # From the rows' answers to metrics, the one that chooses the checkpoint among them.
 Validate = Callable[[Method], dict[str, float]]
 
 
 def trainable_weights(method: nn.Module) -> dict[str, Tensor]:
-    """Returns the trainable parameters by name, each tied one once, on the CPU."""
-    return {
-        name: parameter.detach().cpu().contiguous()
-        for name, parameter in method.named_parameters()
-        if parameter.requires_grad
-    }
+    """Returns the trainable parameters by name, each tied one once, and which rows they update, on the CPU."""
+    return {name: values.detach().cpu().contiguous() for name, values in _trainable(method).items()}
 
 
 def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -58,7 +63,7 @@ def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> Non
         KeyError: names that are missing, or that the method does not have.
         ValueError: a shape that differs.
     """
-    parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
+    parameters = _trainable(method)
     if set(parameters) != set(weights):
         raise KeyError(f"names differ, such as '{min(set(parameters) ^ set(weights))}'")
     with torch.no_grad():
@@ -66,6 +71,11 @@ def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> Non
             if parameter.shape != weights[name].shape:
                 raise ValueError(f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
             parameter.copy_(weights[name])
+
+
+def _trainable(method: nn.Module) -> dict[str, Tensor]:
+    parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
+    return {**parameters, **chosen_indices(method)}
 
 
 class PredGenTrainer(Trainer):  # type: ignore[misc]
@@ -102,7 +112,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
             data_collator=collator,
             train_dataset=collator.examples,
             eval_dataset=collator.examples,  # `evaluation_loop` reads none of it; `evaluate` wants one
-            callbacks=[_Epochs(), _EvaluateAtEnd(), EarlyStoppingCallback(settings.patience)],
+            callbacks=[_Epochs(), _AllocateRanks(), _EvaluateAtEnd(), EarlyStoppingCallback(settings.patience)],
         )
         self.remove_callback(PrinterCallback)
         if method.backbone.is_placed:  # on several devices, perhaps, but never copied to each of them
@@ -153,6 +163,11 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         """
         parts = model(**inputs, draws=self._draws(inputs["symbol_mask"]))
         loss = parts["loss"]
+        tuner = tuner_of(self.accelerator.unwrap_model(model).backbone.model)
+        if tuner is not None:
+            # Each micro-batch has its share of it, as of the mean: the step has it once.
+            parts["orthogonality"] = orthogonality_penalty(tuner)
+            loss = loss + parts["orthogonality"]
         if not bool(torch.isfinite(loss)):
             raise _diverged("loss", float(loss.detach()), self.state.global_step)
         for name, value in parts.items():
@@ -200,7 +215,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds L_W, L_D (means since the last log) and p to what the Trainer logs."""
         if "loss" in logs and self._num_parts:
-            for name in ("writer_loss", "director_loss", "writer_accuracy"):
+            for name in ("writer_loss", "director_loss", "writer_accuracy", "orthogonality"):
                 if name in self._parts:
                     logs[name] = self._parts[name] / self._num_parts
             if self.accelerator.unwrap_model(self.model).samples:
@@ -275,18 +290,26 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
             ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Saves the trainable weights alone; a module with tied weights could not be saved whole."""
+        """Saves the trainable weights alone, and AdaLoRA's state; tied weights could not be saved whole."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trainable_weights(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS_FILE)
+        method = self.accelerator.unwrap_model(self.model)
+        save_file(trainable_weights(method), folder / WEIGHTS_FILE)
+        tuner = tuner_of(method.backbone.model)
+        if tuner is not None:
+            save_file(allocation_state(tuner), folder / RANKS_FILE)
         write_text(folder / SAMPLING_FILE, json.dumps({"writer_accuracy": self._accuracy}) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Loads the trainable weights, and what the adaptive schedule follows."""
+        """Loads the trainable weights, what the adaptive schedule follows, and what AdaLoRA has learned."""
         followed = json.loads((Path(resume_from_checkpoint) / SAMPLING_FILE).read_text(encoding="utf-8"))
         self._accuracy = float(followed["writer_accuracy"])
         weights = load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE)
-        load_trainable_weights(self.accelerator.unwrap_model(model if model is not None else self.model), weights)
+        method = self.accelerator.unwrap_model(model if model is not None else self.model)
+        load_trainable_weights(method, weights)
+        tuner = tuner_of(method.backbone.model)
+        if tuner is not None:
+            restore_allocation(tuner, load_file(Path(resume_from_checkpoint) / RANKS_FILE))
 
     def _load_best_model(self) -> None:
         """Loads the weights of the best validation, wherever the run's folder is by now."""
@@ -303,6 +326,27 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
         _sampler_of(loader).set_epoch(int(state.epoch or 0))
 
 
+class _AllocateRanks(TrainerCallback):  # type: ignore[misc]
+    """Moves AdaLoRA's ranks to where they help, after every optimizer step and before its gradients are gone."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        tuner = _tuner_in(kwargs["model"])
+        if tuner is not None:
+            plan_ranks(tuner, state.max_steps)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        tuner = _tuner_in(kwargs["model"])
+        if tuner is None:
+            return
+        if getattr(kwargs["optimizer"], "step_was_skipped", False):
+            kwargs["model"].zero_grad()  # with fp16: they are not finite, and nothing is learned from them
+        allocate_ranks(tuner, state.global_step + 1)
+
+
 class _EvaluateAtEnd(TrainerCallback):  # type: ignore[misc]
     """Evaluates after the last step, wherever it falls, so that the last weights can be the best ones."""
 
@@ -310,6 +354,11 @@ class _EvaluateAtEnd(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
             control.should_save = True
+
+
+def _tuner_in(model: Any) -> Any:
+    """Returns what allocates the ranks of a method, which several processes have wrapped; None without AdaLoRA."""
+    return tuner_of(getattr(model, "module", model).backbone.model)
 
 
 def _sampler_of(loader: Any) -> BucketSampler:

@@ -56,10 +56,16 @@ def inspect(
         typer.Option("--dtype", help="float32 (the default), bfloat16 or float16.", rich_help_panel=PLAN),
     ] = None,
     peft: Annotated[
-        str | None, typer.Option("--peft", help="lora (the default) or none.", rich_help_panel=PLAN)
+        str | None,
+        typer.Option("--peft", help="lora (the default), dora, adalora, rocoft or none.", rich_help_panel=PLAN),
     ] = None,
     lora_rank: Annotated[
-        int | None, typer.Option("--lora-rank", help="Rank of the LoRA update (default: 16).", rich_help_panel=PLAN)
+        int | None,
+        typer.Option("--lora-rank", help="Rank of lora, dora or adalora (default: 16).", rich_help_panel=PLAN),
+    ] = None,
+    rocoft_rank: Annotated[
+        int | None,
+        typer.Option("--rocoft-rank", help="Rows or columns of rocoft (default: 3).", rich_help_panel=PLAN),
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="The hub's revision.")] = None,
     shape_only: Annotated[bool, typer.Option("--shape-only", help="Do not read the weights.")] = False,
@@ -96,7 +102,13 @@ def inspect(
         if kind is not None:
             raise ConfigError("Expected --kind together with --data and --target, found it alone. Leave it out.")
         asked = _declared(labels, words, range_)
-    plan = {"batch_size": batch_size, "dtype": dtype, "peft": peft, "lora_rank": lora_rank}
+    plan = {
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "peft": peft,
+        "lora_rank": lora_rank,
+        "rocoft_rank": rocoft_rank,
+    }
     found = predgen.inspect_backbone(
         backbone, asked, revision=revision, load=not shape_only, prompt_tokens=prompt_tokens, **plan
     )

@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from predgen.config import PEFT_TITLES
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 HOW = {
     "bare": "a piece of its own",
@@ -36,11 +38,27 @@ def inspection_parts(inspection: Mapping[str, Any]) -> list[Table | Text]:
     parts.append(_tokenizer_table(inspection["tokenizer"]))
     if target is not None:
         parts += [_heading(f"Target: {target['description']}"), _target_table(target), Text(_target_line(target))]
-    peft = f"LoRA of rank {plan['lora_rank']}" if plan["peft"] == "lora" else "all weights trained"
+    peft = update_line(plan)
     sizes = f"{plan['batch_size']} rows of {plan['prompt_tokens']} + {plan['target_tokens']} tokens"
     parts += [_heading(f"Memory of {plan['method']} in {plan['dtype']}, {peft}, {sizes}"), _plan_table(plan)]
     trained = f"{plan['trained_parameters']:,} of {plan['parameters']:,} parameters are trained"
     return [*parts, Text(f"{trained}, heads included; what has a ≈ is estimated, the rest is exact.")]
+
+
+def update_line(plan: Mapping[str, Any]) -> str:
+    """Returns what is trained of the backbone, by its name and its size.
+
+    Example:
+        >>> update_line({"peft": "rocoft", "rank": 3, "lora_rank": None, "rocoft_axis": "rows"})
+        'RoCoFT of 3 rows'
+    """
+    if plan["peft"] == "none":
+        return "all weights trained"
+    title = PEFT_TITLES[plan["peft"]]
+    if plan["peft"] == "rocoft":
+        axis = plan["rocoft_axis"] if plan["rank"] > 1 else plan["rocoft_axis"].removesuffix("s")
+        return f"{title} of {plan['rank']} {axis}"
+    return f"{title} of rank {plan['lora_rank']}" + (f" from {plan['rank']}" if plan["peft"] == "adalora" else "")
 
 
 def _heading(text: str) -> Text:

@@ -1,0 +1,25 @@
+"""What is trained of the backbone: all of it, or an update beside frozen weights."""
+
+from predgen.adapters.applying import (
+    TUNED_HEAD_LEARNING_RATE,
+    TUNED_HIDDEN_SIZE,
+    TUNED_LEARNING_RATE,
+    apply_peft,
+    default_learning_rate,
+    initial_rank_of,
+)
+from predgen.adapters.merging import merge_update, unmerge_update
+from predgen.adapters.rocoft import choose_by_magnitude, chosen_indices
+
+__all__ = [
+    "TUNED_HEAD_LEARNING_RATE",
+    "TUNED_HIDDEN_SIZE",
+    "TUNED_LEARNING_RATE",
+    "apply_peft",
+    "choose_by_magnitude",
+    "chosen_indices",
+    "default_learning_rate",
+    "initial_rank_of",
+    "merge_update",
+    "unmerge_update",
+]

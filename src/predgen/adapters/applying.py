@@ -1,0 +1,218 @@
+"""From a name to what is trained of the backbone: all of it, or an update beside frozen weights."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peft import AdaLoraConfig, LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import Tensor, nn
+
+from predgen.adapters.adalora import begin_allocation, tuner_of
+from predgen.adapters.rocoft import LINEAR, Axis, RowColumnUpdate, Selection, add_rocoft
+from predgen.backbones import Backbone
+from predgen.config import PEFT_TITLES, PeftName
+from predgen.errors import BackboneError
+
+# The rates of `none` and `lora` are tuned on builtin:nano (docs/log.md), and scaled with the width, as the best rate
+# falls with it (arXiv 2203.03466). The others are not tuned: DoRA and AdaLoRA have LoRA's, RoCoFT's is of the size that
+# its paper uses.
+TUNED_LEARNING_RATE: dict[PeftName, float] = {
+    "none": 2.5e-4,
+    "lora": 1e-3,
+    "dora": 1e-3,
+    "adalora": 1e-3,
+    "rocoft": 2e-3,
+}
+TUNED_HIDDEN_SIZE = 256
+TUNED_HEAD_LEARNING_RATE = 1e-3
+# AdaLoRA's paper begins with half as much again as it ends with.
+INITIAL_RANKS = 1.5
+
+
+def default_learning_rate(peft: PeftName, hidden_size: int) -> float:
+    """Returns the default learning rate of the backbone's trained part: the one for width 256, times 256 / width.
+
+    It is tuned for `none` and `lora`. DoRA's and AdaLoRA's is LoRA's, RoCoFT's of the size that its paper uses.
+    """
+    return TUNED_LEARNING_RATE[peft] * min(1.0, TUNED_HIDDEN_SIZE / hidden_size)
+
+
+def initial_rank_of(rank: int, initial_rank: int | None = None) -> int:
+    """Returns the rank that AdaLoRA begins with: the given one, or half as much again as it ends with.
+
+    Example:
+        >>> initial_rank_of(16), initial_rank_of(1), initial_rank_of(16, 20)
+        (24, 2, 20)
+    """
+    return initial_rank if initial_rank is not None else math.ceil(INITIAL_RANKS * rank)
+
+
+def apply_peft(
+    backbone: Backbone,
+    peft: PeftName,
+    *,
+    rank: int,
+    writes: bool,
+    dropout: float = 0.0,
+    initial_rank: int | None = None,
+    orthogonality: float = 0.1,
+    axis: Axis = "rows",
+    selection: Selection = "first",
+    biases: bool = False,
+    seed: int = 0,
+) -> None:
+    """Marks what is trained of the backbone, adding the PEFT update in place.
+
+    Args:
+        backbone: the backbone; tokens that were added to it are trained in every case.
+        peft: `none` trains all weights; the others train an update of every linear layer but the output: `lora` one of
+            low rank (arXiv 2106.09685), `dora` its direction and its size apart (arXiv 2402.09353), `adalora` one whose
+            rank is moved to where it helps (arXiv 2303.10512), `rocoft` rows or columns (arXiv 2410.10075).
+        rank: the update's rank, whose scale is alpha / rank = 2; the mean rank that AdaLoRA ends with; how many rows or
+            columns RoCoFT trains.
+        writes: whether the method writes. If not, what only writing needs gets no gradient and is frozen.
+        dropout: the dropout probability of updates of low rank.
+        initial_rank: the rank that AdaLoRA begins with, as `initial_rank_of`.
+        orthogonality: the weight of AdaLoRA's penalty, as `orthogonality_penalty`.
+        axis: whether RoCoFT trains rows (output features) or columns (input features).
+        selection: which of them; `magnitude` needs `choose_by_magnitude` afterwards.
+        biases: whether RoCoFT trains biases too.
+        seed: of RoCoFT's random selection.
+
+    Raises:
+        BackboneError: the model has no layer that can be updated.
+    """
+    if peft == "none":
+        backbone.model.requires_grad_(True)
+    elif peft == "rocoft":
+        layers = _linear_layers(backbone.model)
+        if not layers:
+            raise BackboneError(f"Expected a model with linear layers for {PEFT_TITLES[peft]}, found none.")
+        _add_token_rows(backbone, writes)
+        add_rocoft(backbone.model, layers, rank=rank, axis=axis, selection=selection, biases=biases, seed=seed)
+    else:
+        _add_low_rank(backbone, peft, rank, dropout, initial_rank_of(rank, initial_rank), orthogonality, writes)
+    if not writes:
+        backbone.freeze_writer()
+        _drop_frozen_updates(backbone.model)
+    tuner = tuner_of(backbone.model)
+    if tuner is not None:
+        begin_allocation(tuner)
+
+
+def _add_low_rank(
+    backbone: Backbone, peft: PeftName, rank: int, dropout: float, initial_rank: int, orthogonality: float, writes: bool
+) -> None:
+    """Adds an update of low rank to every linear layer but the output."""
+    shared: dict[str, Any] = {
+        "lora_dropout": dropout,
+        "target_modules": "all-linear",
+        "exclude_modules": _without_update(backbone.model) or None,
+        "trainable_token_indices": _added_rows(backbone, writes) or None,
+    }
+    if peft == "adalora":
+        # The steps are set when they are known: `predgen.adapters.adalora.plan_ranks`.
+        config = AdaLoraConfig(
+            init_r=initial_rank,
+            target_r=rank,
+            lora_alpha=2 * initial_rank,
+            orth_reg_weight=orthogonality,
+            total_step=1,
+            **shared,
+        )
+    else:
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, use_dora=peft == "dora", **shared)
+    try:
+        with _quiet():
+            _freeze(backbone)
+            backbone.model = get_peft_model(backbone.model, config)
+    except ValueError as error:
+        raise BackboneError(
+            f"Expected a model with linear layers for {PEFT_TITLES[peft]}, found none: {error}"
+        ) from error
+
+
+def _add_token_rows(backbone: Backbone, writes: bool) -> None:
+    """Freezes the model and lets the rows of added tokens be trained, with peft's means, as under LoRA."""
+    rows = _added_rows(backbone, writes)
+    with _quiet():
+        _freeze(backbone)
+        if rows:
+            config = LoraConfig(target_modules=DUMMY_TARGET_MODULES, trainable_token_indices=rows)
+            backbone.model = get_peft_model(backbone.model, config)
+
+
+def _freeze(backbone: Backbone) -> None:
+    backbone.model.requires_grad_(False)
+    if getattr(backbone.model, "is_quantized", False):
+        # Norms and the output in float32, as QLoRA has them (arXiv 2305.14314).
+        backbone.model = prepare_model_for_kbit_training(backbone.model, use_gradient_checkpointing=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps from the user what peft says of things that are as they should be."""
+    with warnings.catch_warnings():
+        # peft asks transformers 5.23 for a property under its old name.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        # It finds out by itself how GPT-2 stores its matrices, and says so.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to", category=UserWarning)
+        # It names the parts of experts, which transformers keeps in one tensor (Mixtral).
+        warnings.filterwarnings("ignore", message="The following .*_pattern keys", category=RuntimeWarning)
+        yield
+
+
+def _linear_layers(model: Any) -> list[nn.Module]:
+    """Returns the layers that are updated, the same as peft's `all-linear`: the output is left as it is."""
+    output, without = model.get_output_embeddings(), set(_without_update(model))
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, LINEAR) and module is not output and name not in without
+    ]
+
+
+def _drop_frozen_updates(model: nn.Module) -> None:
+    """Takes away updates that are never trained, which would do nothing, and which AdaLoRA would spend ranks on."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            is_update = isinstance(child, LoraLayer | RowColumnUpdate)
+            if is_update and not any(parameter.requires_grad for parameter in child.parameters()):
+                setattr(parent, name, child.base_layer)
+
+
+def _without_update(model: Any) -> list[str]:
+    """Returns the names of linear layers that LoRA cannot update."""
+    found = []
+    for name, module in model.named_modules():
+        # A Mamba's fused kernel takes the weight of its last layer, past any update.
+        if hasattr(module, "conv1d") and hasattr(module, "out_proj"):
+            found.append(f"{name}.out_proj")
+        # More than a linear map: Llama 4's router gives a pair.
+        own = isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers.models.")
+        if own and not isinstance(module(module.weight[:1]), Tensor):
+            found.append(name)
+    return found
+
+
+def _added_rows(backbone: Backbone, writes: bool) -> dict[str, list[int]]:
+    """Returns the rows of added tokens that are trained, by the name of the matrix: an untied output has its own."""
+    if not backbone.added_token_ids:
+        return {}
+    inputs, output = backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()
+    matrices = [inputs]
+    if backbone.model.config.is_encoder_decoder:  # a decoder may have a matrix of its own (T5Gemma)
+        own = backbone.model.get_decoder().get_input_embeddings()
+        if own is not None and own.weight is not inputs.weight:
+            matrices.append(own)
+    if writes and output is not None and output.weight is not inputs.weight:
+        matrices.append(output)
+    return {
+        name: list(backbone.added_token_ids)
+        for name, module in backbone.model.named_modules()
+        if any(module is matrix for matrix in matrices)
+    }
