@@ -15,7 +15,8 @@ The estimate counts, for each block of a transformer, the values that PyTorch's 
     dropout       a mask of its input's size, as a CPU keeps it (a GPU's has one byte a value)
 
 Measured on the CPU with `saved_tensors_hooks` the estimate is within a factor of 1.3 for Llama, GPT-2, BERT, T5 and
-BART shapes, in float32 and bfloat16, with each PEFT method and without (1.4 with DoRA; tests/integration/test_memory_plan.py). It was not measured
+BART shapes, in float32 and bfloat16, with each PEFT method and without (1.4 with DoRA;
+tests/integration/test_memory_plan.py). It was not measured
 on a GPU, where attention with dropout is fused too: there a BERT's or a T5's share should be smaller. Experts and
 state-space layers are not modeled.
 """
