@@ -15,7 +15,8 @@ The estimate counts, for each block of a transformer, the values that PyTorch's 
     dropout       a mask of its input's size, as a CPU keeps it (a GPU's has one byte a value)
 
 Measured on the CPU with `saved_tensors_hooks` the estimate is within a factor of 1.3 for Llama, GPT-2, BERT, T5 and
-BART shapes, in float32 and bfloat16, with LoRA and without (tests/integration/test_memory_plan.py). It was not measured
+BART shapes, in float32 and bfloat16, with each PEFT method and without (1.4 with DoRA;
+tests/integration/test_memory_plan.py). It was not measured
 on a GPU, where attention with dropout is fused too: there a BERT's or a T5's share should be smaller. Experts and
 state-space layers are not modeled.
 """
@@ -45,6 +46,7 @@ class Block:
     Attributes:
         norms: the width of each norm.
         inputs: the width of what each linear map reads.
+        outputs: the width of what each linear map writes.
         feed_forward: the inner width of the feed-forward part.
         gated: whether that part has a gate.
         cross: whether the block attends to a prompt as well.
@@ -52,6 +54,7 @@ class Block:
 
     norms: tuple[int, ...]
     inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     feed_forward: int
     gated: bool
     cross: bool
@@ -136,6 +139,7 @@ class Stack:
         for block in self.blocks:
             attentions = 2 if block.cross else 1
             per_token = training.rank * FLOAT32_BYTES * len(block.inputs)
+            per_token += 2 * FLOAT32_BYTES * sum(block.outputs) if training.keeps_outputs else 0
             for width in block.norms:
                 per_token += width * (max(element, FLOAT32_BYTES) if self.is_rms else element)
                 per_token += width * element if self.is_rms and training.is_full else 0
@@ -176,11 +180,13 @@ class Training:
         element: the bytes of one of the backbone's weights.
         rank: of the update, which is in float32; 0 without one.
         keeps_type: whether the update computes in the backbone's type, so that its inputs are not copied.
+        keeps_outputs: whether the layer's output and the update's are both kept, to be scaled (DoRA).
     """
 
     element: int
     rank: int
     keeps_type: bool = False
+    keeps_outputs: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -309,6 +315,7 @@ def _block(layer: nn.Module, feed_forward: int, hidden: int, heads: int, head_wi
         # A norm of each head's queries or keys has one weight for all heads.
         norms=tuple(width * heads if width == head_width != hidden else width for width in norms),
         inputs=tuple(wide for wide, _ in widths),
+        outputs=tuple(wide for _, wide in widths),
         feed_forward=feed_forward,
         gated=inner > 1,
         cross=any(name.lower().endswith(crosses) for name, _ in layer.named_modules()),

@@ -62,7 +62,12 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
     frozen = [one for one in method.parameters() if not one.requires_grad]
     sizes = (rows, prompt_tokens, target_tokens)
     update = _update(config)
-    training = Training(element, update["rank"] or 0, keeps_type=config.model.peft == "rocoft")
+    training = Training(
+        element,
+        update["rank"] or 0,
+        keeps_type=config.model.peft == "rocoft",
+        keeps_outputs=config.model.peft == "dora",
+    )
     logits = rows * (target_tokens + 1) * vocabulary * element
     working = [shape.working_bytes(rows, prompt_tokens, training, drops=drops) for drops in (True, False)]
     cache = shape.cache_bytes(*sizes, element)

@@ -30,6 +30,9 @@ def tuner_of(model: Any) -> AdaLoraModel | None:
 
 def begin_allocation(tuner: AdaLoraModel) -> None:
     """Counts the ranks that there are to allocate: those of the layers that are trained."""
+    for key, parameter in tuner.model.named_parameters():
+        if ".ranknum." in key:  # a constant, which peft 0.21 makes trainable as it casts it from 16 bits
+            parameter.requires_grad_(False)
     name = tuner.trainable_adapter_name
     tuner.rankallocator = RankAllocator(tuner.model, tuner.peft_config[name], name)
 
