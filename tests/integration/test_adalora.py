@@ -118,6 +118,7 @@ def test_the_penalty_is_the_mean_distance_from_orthogonal() -> None:
     assert float(orthogonality_penalty(tuner).detach()) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_in_a_step_once_whatever_the_accumulation(monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[float] = []
     gradients: list[dict[str, torch.Tensor]] = []
@@ -182,6 +183,7 @@ def test_the_trainer_plans_for_its_steps_and_the_record_has_the_ranks(
     assert all(torch.equal(one, weights[key]) for key, one in again.method.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [4, 10, 15], ids=["while ranks fall", "at the last cut", "after the last cut"])
 def test_a_resumed_run_ends_where_the_whole_run_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int

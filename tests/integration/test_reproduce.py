@@ -160,6 +160,7 @@ def test_a_plan_runs_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert after["hours"] < plan["hours"]
 
 
+@pytest.mark.slow
 def test_the_papers_models_are_planned_without_their_files(data: Path) -> None:
     plan = predgen.plan_reproduction(
         "paper", gpu="A100", data=data, tasks=["stsb"], backbones=["meta-llama/Llama-2-7b-hf"]

@@ -85,6 +85,7 @@ def test_a_task_is_fitted_evaluated_and_predicted(tmp_path: Path) -> None:
     assert "Expected --task together with DATA" in message
 
 
+@pytest.mark.slow
 def test_a_number_task_is_fitted_in_python_from_a_folder_or_rows(tmp_path: Path) -> None:
     parts = {"train": rows_of("gsm8k", 20), "test": rows_of("gsm8k", 4)}
     folder = write_rows(tmp_path / "gsm8k", parts)
