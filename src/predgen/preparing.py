@@ -49,10 +49,12 @@ class Prepared:
     validation_values: list[Any]
 
     def fingerprint(self) -> str:
-        """Returns a SHA-256 over what a run trains and chooses on: target, template, and the rows of both parts."""
+        """Returns a SHA-256 over what figures are of: target, template, and the rows that train, choose and test."""
         columns = [*self.template.fields, *self.columns]
         digest = hashlib.sha256(repr((self.target, self.template.text)).encode())
-        for part in (self.splits.train, self.splits.validation):
+        for part in (self.splits.train, self.splits.validation, self.splits.test):
+            if part is None:
+                continue
             for row in part.loc[:, columns].itertuples(index=False, name=None):
                 digest.update(repr(row).encode())
         return digest.hexdigest()

@@ -92,13 +92,18 @@ def test_what_cannot_be_gone_on_with_is_refused(data: Path) -> None:
     assert run("reproduce", "--out", "out", "--data", data, *one).code == 0
     assert "Use --resume" in refused("reproduce", "--out", "out", "--data", data, *one)
     assert "found paper" in refused("reproduce", "--preset", "paper", "--out", "out", "--data", data, *one, "--resume")
-    other = refused(
-        "reproduce", "--out", "out", "--data", data, *one, "--set", "seed=0", "--set", "epochs=2", "--resume"
-    )
+    assert "Use --pefts" in refused("reproduce", "--out", "new", "--data", data, *one, "--set", "peft=rocoft")
+    other = refused("reproduce", "--out", "out", "--data", data, *one, "--set", "epochs=2", "--resume")
     assert "Expected the settings" in other
-    rows = data / "sst2" / "train.jsonl"
-    rows.write_text(rows.read_text() * 2)
-    assert "Expected the rows" in refused("reproduce", "--out", "out", "--data", data, *one, "--resume")
+    for part in ("train", "test"):
+        rows = data / "sst2" / f"{part}.jsonl"
+        before = rows.read_text()
+        rows.write_text(before * 2)
+        assert "Expected the rows" in refused("reproduce", "--out", "out", "--data", data, *one, "--resume")
+        rows.write_text(before)
+    assert run("reproduce", "--out", "out", "--data", data, *one, "--resume").code == 0
+    Path("out/preset.json").write_text("{}")
+    assert "found damage" in refused("reproduce", "--out", "out", "--data", data, *one, "--resume")
     assert run("reproduce", "--out", "out", "--data", data, *one, "--overwrite").code == 0
     Path("else").mkdir()
     Path("else/file").touch()
@@ -110,6 +115,9 @@ def test_wrong_names_are_answered_with_close_ones(data: Path) -> None:
     assert "boolq" in refused("reproduce", "--tasks", "bolq", "--out", "out")
     assert "rocoft" in refused("reproduce", "--pefts", "rocof", "--out", "out")
     assert "each task once" in refused("reproduce", "--tasks", "boolq,boolq", "--out", "out")
+    assert "each backbone once" in refused("reproduce", "--backbones", "a,a", "--out", "out")
+    assert "found -1" in refused("reproduce", "--seeds", "-1", "--out", "out")
+    assert "mse" in refused("reproduce", "--tasks", "sst2,stsb", "--set", "metric=accuracy", "--out", "out")
     assert "Expected --out DIR" in refused("reproduce")
     assert "H100" in refused("reproduce", "--plan", "--gpu", "H10")
     assert not Path("out").exists()
@@ -121,6 +129,9 @@ def test_tasks_without_rows_are_reported_and_left_out(data: Path) -> None:
     assert [one["task"] for one in found["cells"]] == ["sst2"]
     assert [one["task"] for one in found["missing"]] == ["boolq"]
     assert "boolq" in found["missing"][0]["reason"]
+    # The folder of one task is not that of another.
+    with pytest.raises(predgen.ConfigError, match="rows of one task at least"):
+        predgen.reproduce(out="one", data=data / "sst2", tasks=["sst2"], **grid)
     with pytest.raises(predgen.ConfigError, match="rows of one task at least"):
         predgen.reproduce(out="none", data=data, tasks=["boolq"], **grid)
 
@@ -135,6 +146,7 @@ def test_the_presets() -> None:
     assert len(paper.cells()) == len(default.cells()) == 3 * 21 * 4 * 3 * 3
     rocoft = next(cell for cell in paper.cells() if cell.peft == "rocoft")
     settings = paper.settings_of(rocoft)
+    assert paper.changed(settings={"learning_rate": 0.1}).settings_of(rocoft)["train.learning_rate"] == 0.1
     assert (settings["train.learning_rate"], settings["model.rocoft_rank"]) == (2e-3, 3)
     assert (settings["train.batch_size"], settings["train.warmup_steps"], settings["train.sampling_steps"]) == (
         20,

@@ -70,6 +70,27 @@ def test_changed_weights_are_packed_anew() -> None:
 
 
 @torch.no_grad()
+def test_changes_that_torch_does_not_count_are_seen() -> None:
+    net, states = Net(), torch.randn(3, SIZE)
+    packed = PackedWeights(net)
+    with packed:
+        net(states)
+    net.first.weight.data.mul_(2)
+    with packed:
+        found = net(states)
+    torch.testing.assert_close(found, net(states), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_inputs_of_another_type_take_the_plain_road() -> None:
+    net, states = Net(), torch.randn(3, SIZE)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = net(states)
+        with PackedWeights(net):
+            assert torch.equal(net(states), expected)
+
+
+@torch.no_grad()
 def test_one_that_enters_while_another_is_inside_leaves_nothing_behind() -> None:
     net, states = Net(), torch.randn(3, SIZE)
     packed, plain = PackedWeights(net), net(states)

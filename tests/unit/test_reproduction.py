@@ -18,12 +18,12 @@ def cell(task: str, method: str, value: float, **more: Any) -> dict[str, Any]:
     return {
         "task": task, "method": method, "peft": "lora", "backbone": LLAMA, "seed": 0, "family": family,
         "metrics": {metric: value}, "ci95": {metric: [value - 0.02, value + 0.02]},
-        "simple": {metric: 0.5}, "notes": [], **more,
+        "simple": {metric: 0.5}, "notes": [], "capped": False, "rows": {"train": 9, "validation": 3, "test": 5}, **more,
     }  # fmt: skip
 
 
 def found(*cells: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"preset": "small", "version": "1", "cells": list(cells), "missing": [], **more}
+    return {"preset": "small", "version": "1", "settings": {}, "cells": list(cells), "missing": [], **more}
 
 
 def rows_of(markdown: str) -> dict[str, list[str]]:
@@ -57,6 +57,13 @@ def test_a_model_at_chance_is_marked_and_a_better_one_is_not() -> None:
     assert rows["`predgen`"] == ["51.00†"]
     assert rows["`predictor`"] == ["**53.00**"]
     assert rows["`simple baseline`"] == ["50.00"]
+
+
+def test_capped_rows_stand_beside_no_figure_of_the_paper() -> None:
+    markdown = reproduction_markdown(found(cell("boolq", "predgen", 0.6, capped=True), settings={"max_train_rows": 9}))
+    assert "paper: predgen" not in markdown
+    assert "`max_train_rows=9`" in markdown
+    assert "`boolq`: 9 / 3 / 5 rows to train / choose / test on" in markdown
 
 
 def test_seeds_are_averaged_with_their_spread() -> None:

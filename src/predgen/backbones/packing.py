@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 # their products cost nothing.
 MOST_BYTES = 2**30
 LEAST_ELEMENTS = 2**14
+# Elements of a weight that are looked at to see whether it has changed.
+SAMPLED = 512
 
 
 class PackedWeights:
@@ -28,7 +30,7 @@ class PackedWeights:
     def __init__(self, model: nn.Module, *, most_bytes: int = MOST_BYTES) -> None:
         self.model = model
         self.most_bytes = most_bytes
-        self._packed: dict[nn.Linear, tuple[tuple[int, int], Tensor]] = {}
+        self._packed: dict[nn.Linear, tuple[tuple[int, int, float], Tensor]] = {}
 
     def __reduce__(self) -> Any:
         # Packed weights cannot be pickled, and need not be.
@@ -38,11 +40,11 @@ class PackedWeights:
         layers = self._layers()
         self._packed = {layer: self._packed[layer] for layer in layers if layer in self._packed}
         for layer in layers:
-            state = (layer.weight.data_ptr(), layer.weight._version)
+            state = _state_of(layer.weight)
             if layer not in self._packed or self._packed[layer][0] != state:
                 packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
                 self._packed[layer] = state, packed
-            layer.forward = _Product(self._packed[layer][1], layer.bias)  # type: ignore[method-assign, assignment]
+            layer.forward = _Product(layer, self._packed[layer][1])  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,15 +72,23 @@ class PackedWeights:
 
 
 class _Product:
-    """A linear layer's forward over its packed weights."""
+    """A linear layer's forward over its packed weights, where its input is of their type."""
 
-    def __init__(self, packed: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, layer: nn.Linear, packed: Tensor) -> None:
+        self.layer = layer
         self.packed = packed
-        self.bias = bias
 
     def __call__(self, states: Tensor) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "")
+        if states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return nn.functional.linear(states, self.layer.weight, self.layer.bias)
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self.layer.bias, "none", [], "")
         return found
+
+
+def _state_of(weight: Tensor) -> tuple[int, int, float]:
+    """Returns what tells whether a weight has changed; some optimizers pass by torch's counter of changes."""
+    some = weight.detach().flatten()[:: max(1, weight.numel() // SAMPLED)]
+    return weight.data_ptr(), weight._version, float(some.double().sum())
 
 
 def _is_known() -> bool:

@@ -1,5 +1,6 @@
 """Tasks from YAML: the catalogue's, and those of users."""
 
+from collections.abc import Hashable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -111,6 +112,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a key that is no plain text", key_node.start_mark)
         if key in found:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' twice", key_node.start_mark)
         found[key] = loader.construct_object(value_node, deep=True)

@@ -16,6 +16,7 @@ from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
 # Shares of right answers, shown as percent: of labels, of numbers.
 PERCENT = ("accuracy", "exact_match")
 SIMPLE = "simple baseline"
+ROWS = "rows to train / choose / test on"
 AT_CHANCE = "†"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
@@ -45,6 +46,7 @@ def reproduction_markdown(found: Mapping[str, Any]) -> str:
                     parts.append(f"**{family}: {_unit(metric)}**")
                     parts.append("\n".join(_table(rows, metric, backbone, peft)))
     notes = {f"- `{one['task']}`: {note}" for one in cells for note in one["notes"]}
+    notes |= {f"- `{one['task']}`: {' / '.join(map(str, one['rows'].values()))} {ROWS}" for one in cells}
     missing = [f"- `{one['task']}`: not run: {one['reason']}" for one in found["missing"]]
     if notes or missing:
         parts += ["## Notes", "\n".join([*sorted(notes), *missing])]
@@ -107,14 +109,15 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
 
 
 def _legend(found: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in found["settings"].items()) or "those of this version"
     seeds = max((one["seed"] for one in found["cells"]), default=0) + 1
     spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
     return (
-        f"Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or the likeliest label of "
-        f"the training rows. {AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds the simple "
-        "baseline's figure, so that nothing was learned that can be told from it. `paper`: what the paper reports for "
-        f"this backbone and PEFT method, where it is known here; its average is over {len(COMMONSENSE)} commonsense "
-        "tasks, of all rows."
+        f"Settings: {settings}. Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or the "
+        f"likeliest label of the training rows. {AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds "
+        "the simple baseline's figure, so that nothing was learned that can be told from it. `paper`: what the paper "
+        "reports for this backbone and PEFT method, where it is known here and rows are not capped; its average is over "
+        f"{len(COMMONSENSE)} commonsense tasks, of all rows."
     )
 
 
@@ -135,7 +138,9 @@ def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft:
         if has_average:
             means = [mean for task in averaged if (mean := _mean(own[task], metric)) is not None]
             rows[-1].append(_shown(statistics.fmean(means) if len(means) == len(averaged) else None, metric))
-        paper = reported(backbone, peft, method) if metric == PERCENT[0] else {}
+        # Fewer rows than the paper had are no comparison with it.
+        compares = metric == PERCENT[0] and not any(one["capped"] for one in cells)
+        paper = reported(backbone, peft, method) if compares else {}
         if set(paper) & set(tasks):
             of_all = f"{paper[AVERAGE]:.2f}" if len(averaged) == len(COMMONSENSE) and AVERAGE in paper else ""
             figures = [f"{paper[task]:.2f}" if task in paper else "" for task in tasks]

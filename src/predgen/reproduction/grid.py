@@ -1,15 +1,26 @@
 """Which cells a reproduction has: presets, and what a user changes of them."""
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from predgen.catalogue import tasks as task_names
-from predgen.config import METHODS
+from predgen.config import METHODS, merged_layers
 from predgen.errors import ConfigError, unknown_name
 
 PEFTS = ("lora", "dora", "adalora", "rocoft")
+# Settings that are axes of the grid, and how they are named there.
+GRID_SETTINGS = {
+    "model.backbone": "--backbones",
+    "model.method": "--methods",
+    "model.peft": "--pefts",
+    "train.seed": "--seeds",
+    "data.task": "--tasks",
+    "data.data": "--data",
+    "data.target": "--tasks",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Cell:
     @property
     def name(self) -> str:
         """A file name, unique to the cell."""
-        backbone = "".join(letter if letter.isalnum() else "-" for letter in self.backbone)
+        readable = "".join(letter if letter.isalnum() else "-" for letter in self.backbone)
+        backbone = f"{readable}-{hashlib.sha256(self.backbone.encode()).hexdigest()[:6]}"
         return f"{backbone}-{self.peft}-{self.task}-{self.method}-seed{self.seed}"
 
 
@@ -50,6 +62,7 @@ class Preset:
         seeds: the training seeds.
         settings: of `predgen.config`, for all cells.
         peft_settings: the same for the cells of one PEFT method.
+        given: the same, above all others.
     """
 
     backbones: tuple[str, ...]
@@ -60,6 +73,7 @@ class Preset:
     seeds: tuple[int, ...] = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     peft_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
         """Returns all cells, those of a task together, the methods next to each other."""
@@ -75,6 +89,7 @@ class Preset:
         return {
             **self.settings,
             **self.peft_settings.get(cell.peft, {}),
+            **self.given,
             "model.backbone": cell.backbone,
             "model.method": cell.method,
             "model.peft": cell.peft,
@@ -94,19 +109,26 @@ class Preset:
         """Returns the preset with what is given in the place of its own; named PEFT methods go over all tasks.
 
         Raises:
-            ConfigError: something is named twice.
+            ConfigError: something is named twice, a setting is one of the grid's own, or there are fewer than no seeds.
             UnknownNameError: a task, a method or a PEFT method is not known.
         """
         for what, names, known in (
             ("method", methods, METHODS),
             ("PEFT method", pefts, ("none", *PEFTS)),
             ("task", tasks, task_names()),
+            ("backbone", backbones, None),
         ):
             for name in names:
-                if name not in known:
+                if known is not None and name not in known:
                     raise unknown_name(what, name, known)
             if len(set(names)) < len(names):
                 raise ConfigError(f"Expected each {what} once, found {', '.join(names)}. Leave one out.")
+        if seeds < 0:
+            raise ConfigError(f"Expected a number of seeds, found {seeds}. Name 1 or more, or leave --seeds out.")
+        given = merged_layers(settings or {})
+        for key, option in GRID_SETTINGS.items():
+            if key in given:
+                raise ConfigError(f"Expected no setting '{key}', which the grid has many of. Use {option}.")
         chosen = tuple(tasks) or self.tasks
         return replace(
             self,
@@ -116,7 +138,7 @@ class Preset:
             peft_tasks=chosen if pefts else self.peft_tasks,
             tasks=chosen,
             seeds=tuple(range(seeds)) if seeds else self.seeds,
-            settings={**self.settings, **(settings or {})},
+            given=given,
         )
 
 

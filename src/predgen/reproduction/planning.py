@@ -1,5 +1,6 @@
 """What a grid would take: cells, memory, hours on a named GPU; nothing is run."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,12 +159,15 @@ def _work(
     splits = rows.prepared.splits
     test = splits.validation if splits.test is None else splits.test
     writes = cell.method != "predictor"
+    epochs = config.train.epochs
+    if config.train.max_steps is not None:
+        epochs = config.train.max_steps * config.train.batch_size * config.train.accumulation / len(splits.train)
     return Work(
         parameters=memory["parameters"],
         all_trained=cell.peft == "none",
         train_rows=len(splits.train),
-        test_rows=len(test) + round(config.train.epochs * config.train.evals_per_epoch) * len(splits.validation),
-        epochs=config.train.epochs,
+        test_rows=len(test) + math.ceil(epochs * config.train.evals_per_epoch) * len(splits.validation),
+        epochs=epochs,
         prompt_tokens=prompt_tokens,
         target_tokens=memory["target_tokens"] if writes else 0,
         passes=config.train.passes if cell.method == "predgen" else 0,

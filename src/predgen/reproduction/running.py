@@ -15,7 +15,7 @@ from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, OutputExistsError, unknown_name
 from predgen.files import write_text
 from predgen.fitting import prepared_for, warn_if_for_trying
-from predgen.metrics import json_number
+from predgen.metrics import check_metric, json_number
 from predgen.reproduction.grid import Cell, Preset, presets
 from predgen.results import MethodResult
 from predgen.runs import Finished
@@ -78,7 +78,8 @@ def reproduce(
         pefts: in the place of the preset's, over all tasks.
         tasks: in the place of the preset's.
         seeds: how many training seeds, from 0; the preset's if 0.
-        resume: go on with what `out` holds; cells of other tasks and methods may be added.
+        resume: go on with what `out` holds; cells of other tasks and methods may be added. Figures are of the cells
+            that are asked for, whatever else the folder holds.
         overwrite: begin anew.
         quiet: show no progress.
         report: called with the figures after each cell, to write tables.
@@ -92,8 +93,17 @@ def reproduce(
     """
     grid = grid_named(preset, backbones, methods, pefts, tasks, seeds, settings)
     cells = grid.cells()
+    for cell in cells:  # before anything is trained
+        metric = config_of(grid, cell).train.metric
+        check_metric({"": load_task(cell.task).target.kind}, metric or load_task(cell.task).metrics[0])
     finished = Finished(_cells_folder(Path(out), preset, resume=resume, overwrite=overwrite))
-    found: dict[str, Any] = {"preset": preset, "version": __version__, "cells": [], "missing": []}
+    found: dict[str, Any] = {
+        "preset": preset,
+        "version": __version__,
+        "settings": {**grid.settings, **grid.given},
+        "cells": [],
+        "missing": [],
+    }
     if not quiet:
         for backbone in grid.backbones:
             warn_if_for_trying(backbone)
@@ -154,6 +164,10 @@ def _ready(grid: Preset, cell: Cell, data: str | Path | None, finished: Finished
         DataError: its rows are nowhere, or are not what they must be.
     """
     task = load_task(cell.task)
+    if data is not None and not (Path(data).expanduser() / task.folder_name).is_dir():
+        raise DataError(
+            f"Expected a folder '{task.folder_name}' in '{data}', found none. Name the one with a folder for each task."
+        )
     note = note_of(task, data)
     prepared = prepared_for(config_of(grid, cell), data)
     bench = Bench.of(prepared, seed=cell.seed, finished=finished, quiet=quiet)
@@ -197,6 +211,7 @@ def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_C
         "seed": cell.seed,
         "family": FAMILIES[ready.task.group],
         "part": bench.part,
+        "capped": config.data.max_train_rows is not None or config.data.max_eval_rows is not None,
         "rows": {"train": len(splits.train), "validation": len(splits.validation), "test": len(bench.table)},
         "metrics": {name: json_number(value) for name, value in result.metrics().items()},
         "ci95": {name: [json_number(low), json_number(high)] for name, (low, high) in intervals(scored).items()},
@@ -263,7 +278,13 @@ def _cells_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) -> P
     if resume:
         if not marker.exists():
             raise ConfigError(f"Expected an unfinished reproduction at '{out}', found none. Leave --resume out.")
-        begun = json.loads(marker.read_text(encoding="utf-8"))["preset"]
+        try:
+            begun = json.loads(marker.read_text(encoding="utf-8"))["preset"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"Expected the preset of a reproduction in '{marker}', found damage ({error}). Write "
+                f'{{"preset": "NAME"}} into it, or use --overwrite to start over.'
+            ) from error
         if begun != preset:
             raise ConfigError(
                 f"Expected the preset that '{out}' was begun with, {begun}, found {preset}. Name it, or another --out."
