@@ -112,12 +112,17 @@ def _legend(found: Mapping[str, Any]) -> str:
     settings = ", ".join(f"`{name}={value}`" for name, value in found["settings"].items()) or "those of this version"
     seeds = max((one["seed"] for one in found["cells"]), default=0) + 1
     spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
+    chance = (
+        f"{AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds the simple baseline's figure, so that "
+        "nothing was learned that can be told from it."
+    )
+    paper = (
+        "`paper`: what the paper reports for this backbone and PEFT method, where it is known here and rows are not "
+        f"capped; its average is over {len(COMMONSENSE)} commonsense tasks, of all rows."
+    )
     return (
-        f"Settings: {settings}. Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or the "
-        f"likeliest label of the training rows. {AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds "
-        "the simple baseline's figure, so that nothing was learned that can be told from it. `paper`: what the paper "
-        "reports for this backbone and PEFT method, where it is known here and rows are not capped; its average is over "
-        f"{len(COMMONSENSE)} commonsense tasks, of all rows."
+        f"Settings: {settings}. Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or "
+        f"the likeliest label of the training rows. {chance} {paper}"
     )
 
 
