@@ -31,10 +31,12 @@ if TYPE_CHECKING:
         TrainingError,
         UnknownNameError,
     )
+    from predgen.evaluation import Evaluation
     from predgen.fitting import fit
     from predgen.inspecting import Inspection, inspect_backbone
     from predgen.label_sets import LabelSet
-    from predgen.model import Evaluation, Model, load
+    from predgen.loading import load
+    from predgen.model import Model
     from predgen.records import Record
     from predgen.reproduction import plan_reproduction, reproduce
     from predgen.results import Comparison
@@ -80,14 +82,14 @@ _HOMES = {
     "fit": "fitting",
     "inspect_backbone": "inspecting",
     "Inspection": "inspecting",
-    "load": "model",
+    "load": "loading",
     "load_task": "catalogue",
     "plan_reproduction": "reproduction",
     "reproduce": "reproduction",
     "Task": "catalogue",
     "tasks": "catalogue",
     "Model": "model",
-    "Evaluation": "model",
+    "Evaluation": "evaluation",
     "Label": "targets",
     "LabelSet": "label_sets",
     "Number": "targets",

@@ -1,8 +1,8 @@
-"""A fitted model: predict, evaluate, save, load."""
+"""A fitted model: predict, evaluate, calibrate, save."""
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from predgen.artifact import Contents, load_artifact, save_artifact
+from predgen.artifact import Contents, save_artifact
 from predgen.backbones.packing import PackedWeights
 from predgen.batches import BatchLimits
 from predgen.calibration import calibrate_labels, calibrate_numbers
 from predgen.config import RunConfig
 from predgen.encoding import Encoded, encode_rows
-from predgen.errors import ConfigError, DataError, explain, unknown_name
+from predgen.errors import ConfigError, DataError, explain
+from predgen.evaluation import Evaluation
 from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.predicting import answer_all
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.metrics import crps, json_number, metric_of, reliability
-from predgen.mixing import MIXES
+from predgen.metrics import crps, metric_of, reliability
 from predgen.outputs import interval_of, output_names, with_answers
 from predgen.preparing import unseen_labels, values_of
 from predgen.records import ALONE, Field, Record, Target, fields_of
@@ -37,42 +37,6 @@ log = logging.getLogger("predgen")
 # Below this share of the Writer's probability, a warning says that what was computed from it is coarse.
 COARSE_BELOW = 0.99
 InvalidPolicy = Literal["nan", "warn", "raise"]
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well a model does on rows whose answers are known.
-
-    Attributes:
-        metrics: by name, over the rows with a valid answer (an invalid label counts as wrong).
-        ci95: the 95 % interval of each, from a bootstrap over the rows.
-        rows: how many rows.
-        invalid_fraction: the share of answers that are no value of the target.
-        examples_per_second: rows answered per second, tokenization included.
-        warnings: what a reader of the figures must know.
-        reliability: of labels, as `predgen.metrics.reliability` returns it, with a record's `field`; empty for numbers.
-    """
-
-    metrics: dict[str, float]
-    ci95: dict[str, tuple[float, float]]
-    rows: int
-    invalid_fraction: float
-    examples_per_second: float
-    warnings: tuple[str, ...] = ()
-    reliability: tuple[dict[str, Any], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values; a metric that is not defined is null."""
-        return {
-            "metrics": {name: json_number(value) for name, value in self.metrics.items()},
-            "ci95": {name: [json_number(low), json_number(high)] for name, (low, high) in self.ci95.items()},
-            "rows": self.rows,
-            "invalid_fraction": self.invalid_fraction,
-            "examples_per_second": self.examples_per_second,
-            "warnings": list(self.warnings),
-            "reliability": list(self.reliability),
-        }
 
 
 class Model:
@@ -472,71 +436,3 @@ class Model:
                     else "Fewer decimals or a smaller range make",
                 )
         return answers
-
-
-def choose_device(name: str) -> torch.device:
-    """Returns the device of a name; `auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: the device is not there.
-        UnknownNameError: no device is named so.
-    """
-    if name not in DEVICES:
-        raise unknown_name("device", name, DEVICES)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")
-    return torch.device(name)
-
-
-def load(
-    path: str | Path, *, device: str = "auto", predict_from: str | None = None, trust_remote_code: bool = False
-) -> Model:
-    """Returns the model that an artifact holds.
-
-    Args:
-        path: the artifact's directory.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
-            calibration holds for the answers that it was made of, and is left out with others.
-        trust_remote_code: run code from the repository of its base model, if it was fitted so.
-
-    Raises:
-        ArtifactError: it is missing, damaged, of a newer format, or of another base model.
-        ConfigError: it cannot answer from there.
-        UnknownNameError: there is no such device or source.
-    """
-    where = choose_device(device)
-    if predict_from is not None and predict_from not in MIXES:
-        raise unknown_name("source of answers", predict_from, MIXES)
-    method, contents = load_artifact(Path(path), device=device, trust_remote_code=trust_remote_code)
-    if method.backbone.is_placed:  # the rest goes where its first layer is
-        where = next(method.backbone.model.parameters()).device
-    if predict_from is not None:
-        if not isinstance(method, PredGen):
-            raise ConfigError(
-                f"Expected a model of the method predgen to predict from its {predict_from}, found one of the method "
-                f"{contents.config.model.method}. Leave predict_from out."
-            )
-        if predict_from != contents.config.model.predict_from:
-            if predict_from == "stack":
-                raise ConfigError(
-                    f"Expected a model whose stack was fitted, found '{path}', fitted without one. Fit it with "
-                    "--predict-from stack."
-                )
-            method.mixes = [MIXES[predict_from]] * len(method.fields)
-            if any(threshold is not None for threshold in method.thresholds):
-                log.warning(
-                    "The thresholds of labels were tuned for the answers of the %s; those of the %s are one half.",
-                    contents.config.model.predict_from,
-                    predict_from,
-                )
-                method.thresholds = [None] * len(method.fields)
-            # From here on it is a model that answers from there; what was promised was of the other answers.
-            config = contents.config
-            model = config.model.model_copy(update={"predict_from": predict_from})
-            contents = replace(contents, config=config.model_copy(update={"model": model}), calibrations={})
-    return Model(method.to(where), contents)

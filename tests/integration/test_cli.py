@@ -246,6 +246,7 @@ def test_probabilities_and_spread_are_asked_for(models: dict[str, Path], new: Pa
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_model_is_calibrated_and_promises_intervals(models: dict[str, Path], new: Path, tmp_path: Path) -> None:
     rows = write(reviews(40, seed=5), tmp_path / "own.csv")
     for name, columns in {"stars": ["low", "high"], "mood": ["set"]}.items():
@@ -284,6 +285,7 @@ def test_texts_of_several_columns_are_named(tmp_path: Path) -> None:
     assert "Expected --text review=… once, found it twice" in refused("predict", "model", *twice)
 
 
+@pytest.mark.slow
 def test_invalid_answers_are_reported_everywhere(tmp_path: Path) -> None:
     table = write(reviews(40), tmp_path / "reviews.csv")
     # One step of training cannot teach the form of a number: nearly all free answers are invalid.

@@ -14,6 +14,7 @@ with pytest.MonkeyPatch.context() as _patch:
     long_numbers = importlib.import_module("long_numbers")
 
 
+@pytest.mark.slow
 def test_every_form_is_measured_from_director_writer_and_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[predgen.Model, Pat
     return predgen.fit(reviews(60), "mood", out=folder, **SMALL), folder
 
 
-@pytest.mark.parametrize("peft", ["none", "lora"])
+@pytest.mark.parametrize("peft", [pytest.param("none", marks=pytest.mark.slow), "lora"])
 @pytest.mark.parametrize("target", ["mood", "stars"])
 @pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
 def test_save_load_predict_is_equal_to_the_bit(tmp_path: Path, method: str, target: str, peft: str) -> None:
@@ -81,6 +81,7 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
         model.predict(rows, probabilities=True)
 
 
+@pytest.mark.slow
 def test_evaluation_has_the_score_of_the_distribution_and_the_reliability_of_labels() -> None:
     rows = reviews(25, seed=9)
     stars = predgen.fit(reviews(40), "stars", **{**SMALL, "method": "generator"}).evaluate(rows)
@@ -97,6 +98,7 @@ def test_evaluation_has_the_score_of_the_distribution_and_the_reliability_of_lab
     assert mood.metrics["ece"] == pytest.approx(sum(gaps))
 
 
+@pytest.mark.slow
 def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one(caplog: pytest.LogCaptureFixture) -> None:
     rows = reviews(40)
     pooled = predgen.fit(rows, "stars", **{**SMALL, "method": "predictor"})
@@ -120,6 +122,7 @@ def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one(caplog: pyte
         predgen.fit(rows, "stars", **{**SMALL, **long, "writer_loss": "expected_value"})
 
 
+@pytest.mark.slow
 def test_the_generators_number_follows_the_metric() -> None:
     rows = reviews(40)
     found = {}
@@ -198,7 +201,7 @@ def test_a_calibrated_label_has_tempered_probabilities_and_sets(tmp_path: Path) 
     pd.testing.assert_frame_equal(again.predict(rows, interval=0.9), model.predict(rows, interval=0.9))
 
 
-@pytest.mark.parametrize("target", ["mood", "stars"])
+@pytest.mark.parametrize("target", ["mood", pytest.param("stars", marks=pytest.mark.slow)])
 def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target: str) -> None:
     rows, labels = reviews(25, seed=9), target == "mood"
     columns = ["probability_bad", "probability_good"] if labels else ["prediction"]

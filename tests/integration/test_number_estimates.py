@@ -14,6 +14,7 @@ with pytest.MonkeyPatch.context() as _patch:
     number_estimates = importlib.import_module("number_estimates")
 
 
+@pytest.mark.slow
 def test_each_estimate_is_measured_on_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

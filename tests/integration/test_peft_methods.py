@@ -1,5 +1,6 @@
 """Every PEFT method with every method and kind of backbone: fitted, saved, loaded, the same to the bit, heads too."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from predgen.backbones import Backbone
 from predgen.methods import Method
 
 from .shapes import (
+    FAMILIES,
     NUMBER,
     VALUES,
     batch_for,
@@ -101,8 +103,10 @@ def with_update(peft: str, backbone: Backbone, name: str = "predgen", scale: flo
     return method
 
 
-@pytest.mark.parametrize("peft", ["dora", "adalora", "rocoft"])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("family", "peft"),
+    [*((family, "lora") for family in FAMILIES), *product(("llama", "gpt2"), ("dora", "adalora", "rocoft"))],
+)
 def test_the_roads_stay_equal(family: str, peft: str) -> None:
     found = []
     for plain, checkpoint in ((False, False), (True, False), (False, True)):

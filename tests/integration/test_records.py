@@ -258,7 +258,9 @@ def tagged(num_rows: int, seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name if name == "predgen" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_a_record_is_fitted_saved_loaded_and_answers_to_the_bit(tmp_path: Path, method: str) -> None:
     settings = {**SMALL, "method": method, "calibration": 0.25}
     model = predgen.fit(tagged(80), ["mood", "stars", "tags"], out=tmp_path / "model", **settings)
@@ -378,6 +380,7 @@ def test_a_comparison_of_a_record_tests_every_field(tmp_path: Path) -> None:
     assert found["methods"]["tfidf_linear"]["metrics"]["tags.micro_f1"] > 0.8
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_evaluates_and_predicts_a_record(tmp_path: Path) -> None:
     tagged(80).to_csv(tmp_path / "rows.csv", index=False)
     data, model = str(tmp_path / "rows.csv"), str(tmp_path / "model")

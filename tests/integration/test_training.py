@@ -64,8 +64,11 @@ def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     ("stop_at", "accumulation", "more"),
     [
         (7, 1, {}),
-        (10, 1, {"schedule": "adaptive", "sampling_choice": "softmax", "director_share": 0.5}),
-        (7, 2, {"sampling_unit": "row", "loss": "uncertainty"}),
+        pytest.param(
+            *(10, 1, {"schedule": "adaptive", "sampling_choice": "softmax", "director_share": 0.5}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(7, 2, {"sampling_unit": "row", "loss": "uncertainty"}, marks=pytest.mark.slow),
     ],
     ids=["middle of an epoch", "after an epoch", "after a step of fewer batches"],
 )
@@ -261,7 +264,9 @@ def _stopped_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: An
     return tmp_path / "parts.unfinished" / "checkpoints"
 
 
-@pytest.mark.parametrize("fault", ["truncated", "changed", "not sealed", "state"])
+@pytest.mark.parametrize(
+    "fault", ["truncated", *(pytest.param(one, marks=pytest.mark.slow) for one in ("changed", "not sealed", "state"))]
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
@@ -287,6 +292,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_without_a_whole_checkpoint_a_run_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +306,7 @@ def test_without_a_whole_checkpoint_a_run_begins_anew(
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_leaves_no_half_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +342,7 @@ def _memory_for(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(PredGenTrainer, "compute_loss", limited)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_doubles_the_accumulation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

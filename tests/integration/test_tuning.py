@@ -54,6 +54,7 @@ def test_every_method_gets_the_same_number_of_trials_and_its_best_one(tmp_path: 
     assert "tuned" not in found.to_json()["methods"]["tfidf_linear"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"methods": ["predictor"], "trials": 4, **SMALL, "max_steps": 1}
     whole = predgen.compare(reviews(40), "mood", **options)

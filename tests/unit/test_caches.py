@@ -2,6 +2,7 @@
 
 import gc
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ def states_of(cache: DynamicCache) -> list[Tensor]:
     return [part for layer in cache.layers for part in (layer.keys, layer.values)]
 
 
+@pytest.mark.slow
 @given(STEPS)
 @torch.no_grad()
 def test_what_is_in_a_cache_is_what_a_plain_one_has(steps: list[tuple[str, int, int]]) -> None:

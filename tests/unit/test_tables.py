@@ -151,6 +151,7 @@ def test_jsonl_numbers_that_are_not_finite_come_through(write: Write) -> None:
     assert read_table(write("a.json", '{"a": Infinity}\n{"a": -Infinity}\n'))["a"].tolist() == [np.inf, -np.inf]
 
 
+@pytest.mark.slow
 def test_every_chunk_has_the_columns_of_all_rows(write: Write) -> None:
     path = write("a.jsonl", '{"a": 1}\n' * 5000 + '{"a": 2, "b": 3}\n')
     chunks = list(stream_table(path, 2000))
@@ -226,7 +227,7 @@ def test_parquet_with_two_columns_of_one_name(tmp_path: Path) -> None:
 # ── Any file ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", pytest.param(".jsonl", marks=pytest.mark.slow), ".parquet"])
 def test_chunks_have_one_size_and_go_on_counting(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     table = pd.DataFrame({"a": [f"text {row}" for row in range(5001)], "b": "x"}).astype(object)

@@ -73,21 +73,22 @@ class Parts(_Strict):
         return self
 
 
-class Numbered(_Strict):
+class _OfTexts(_Strict):
+    of: str = Field(description="a column of texts, or column.key of a nested one")
+    word: str = Field(description="stands before the place")
+
+
+class Numbered(_OfTexts):
     """`Answer1: first Answer2: second`: each text of a list after a word and its place."""
 
     how: Literal["numbered"]
-    of: str = Field(description="a column of texts, or column.key of a nested one")
-    word: str = Field(description="stands before the place")
     separator: str = Field(" ", description="stands between them")
 
 
-class Names(_Strict):
+class Names(_OfTexts):
     """`answer1/answer2`: a word and a place for each text of a list."""
 
     how: Literal["names"]
-    of: str = Field(description="a column of texts, or column.key of a nested one")
-    word: str = Field(description="stands before the place")
     separator: str = Field("/", description="stands between them")
 
 

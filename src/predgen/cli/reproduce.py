@@ -93,7 +93,6 @@ def reproduce(
         report=lambda figures: write_tables(figures, Path(out)),
         **grid,
     )
-    write_tables(found, Path(out))
     write_json(json, found)
     typer.echo(reproduction_markdown(found))
     typer.echo(f"The tables are in '{Path(out) / 'tables.md'}' and '{Path(out) / 'tables.html'}'.")

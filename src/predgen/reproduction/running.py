@@ -64,7 +64,7 @@ def reproduce(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    report: Report | None = None,
+    report: Report = lambda _: None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Runs a grid of tasks, methods, PEFT methods, backbones and seeds, and returns its figures as JSON holds them.
@@ -119,13 +119,13 @@ def reproduce(
             continue
         for cell in own:
             found["cells"].append(_run(grid, cell, ready, finished, clock))
-            if report is not None:
-                report(found)
+            report(found)
     if not found["cells"]:
         raise ConfigError(
             "Expected the rows of one task at least, found none. Name the folder that has them (--data, or "
             "PREDGEN_DATA_DIR)."
         )
+    report(found)  # with the tasks that were left out after the last cell
     return found
 
 

@@ -1,0 +1,64 @@
+"""An artifact becomes a model again: where it runs, and where its answers come from."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from predgen.artifact import load_artifact
+from predgen.devices import choose_device
+from predgen.errors import ConfigError, unknown_name
+from predgen.methods import PredGen
+from predgen.mixing import MIXES
+from predgen.model import Model
+
+log = logging.getLogger("predgen")
+
+
+def load(
+    path: str | Path, *, device: str = "auto", predict_from: str | None = None, trust_remote_code: bool = False
+) -> Model:
+    """Returns the model that an artifact holds.
+
+    Args:
+        path: the artifact's directory.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
+            calibration holds for the answers that it was made of, and is left out with others.
+        trust_remote_code: run code from the repository of its base model, if it was fitted so.
+
+    Raises:
+        ArtifactError: it is missing, damaged, of a newer format, or of another base model.
+        ConfigError: it cannot answer from there.
+        UnknownNameError: there is no such device or source.
+    """
+    where = choose_device(device)
+    if predict_from is not None and predict_from not in MIXES:
+        raise unknown_name("source of answers", predict_from, MIXES)
+    method, contents = load_artifact(Path(path), device=device, trust_remote_code=trust_remote_code)
+    if method.backbone.is_placed:  # the rest goes where its first layer is
+        where = next(method.backbone.model.parameters()).device
+    if predict_from is not None:
+        if not isinstance(method, PredGen):
+            raise ConfigError(
+                f"Expected a model of the method predgen to predict from its {predict_from}, found one of the method "
+                f"{contents.config.model.method}. Leave predict_from out."
+            )
+        if predict_from != contents.config.model.predict_from:
+            if predict_from == "stack":
+                raise ConfigError(
+                    f"Expected a model whose stack was fitted, found '{path}', fitted without one. Fit it with "
+                    "--predict-from stack."
+                )
+            method.mixes = [MIXES[predict_from]] * len(method.fields)
+            if any(threshold is not None for threshold in method.thresholds):
+                log.warning(
+                    "The thresholds of labels were tuned for the answers of the %s; those of the %s are one half.",
+                    contents.config.model.predict_from,
+                    predict_from,
+                )
+                method.thresholds = [None] * len(method.fields)
+            # From here on it is a model that answers from there; what was promised was of the other answers.
+            config = contents.config
+            model = config.model.model_copy(update={"predict_from": predict_from})
+            contents = replace(contents, config=config.model_copy(update={"model": model}), calibrations={})
+    return Model(method.to(where), contents)
