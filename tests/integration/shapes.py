@@ -343,6 +343,39 @@ def writer_loss_alone(
     return torch.stack(losses).mean()
 
 
+def assert_layers_equal_unpadded_rows(
+    backbone: Backbone,
+    prompts: Sequence[list[int]],
+    target: Tensor,
+    target_mask: Tensor,
+    alone: Callable[[list[int], list[int]], tuple[Sequence[Tensor], Sequence[Tensor]]],
+) -> None:
+    """Compares the states at every layer with those of each row by itself, and the last ones with what is read.
+
+    Args:
+        backbone: the model.
+        prompts: of a ragged batch.
+        target: what is written after each, padded on the right.
+        target_mask: which of its tokens are not padding.
+        alone: gives the layers of one prompt and of its target, from Hugging Face's own forward.
+    """
+    tokens, mask = backbone.collate(prompts)
+    found = backbone.layer_states(tokens, mask, target, target_mask)
+    for row, prompt in enumerate(prompts):
+        expected = alone(prompt, target[row, target_mask[row]].tolist())
+        sides = ((found.prompt, mask, expected[0]), (found.written, target_mask, expected[1]))
+        for layers, own, wanted in sides:
+            for states, one in zip(layers, wanted, strict=True):
+                assert relative_difference(states[row, own[row]], one) < 1e-5
+    written = backbone.write(backbone.read(tokens, mask), target, target_mask).states[:, 1:]
+    assert relative_difference(found.prompt[-1][mask], backbone.prompt_states(tokens, mask)[mask]) < 1e-5
+    assert relative_difference(found.written[-1][target_mask], written[target_mask]) < 1e-5
+    without = backbone.layer_states(tokens, mask, target[:, :0], target_mask[:, :0])
+    for states, one in zip(without.prompt, found.prompt, strict=True):
+        assert relative_difference(states[mask], one[mask]) < 1e-5
+    assert [one.shape for one in without.written] == [one[:, :0].shape for one in found.written]
+
+
 def with_vocabulary(memory: Memory, vocabulary: Tensor) -> Memory:
     """Returns a memory that was read for the logits of some tokens."""
     return replace(memory, logits=memory.logits[:, vocabulary], vocabulary=vocabulary)

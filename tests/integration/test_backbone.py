@@ -15,6 +15,7 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from .shapes import (
     FAMILIES,
     ROADS,
+    assert_layers_equal_unpadded_rows,
     byte_level_tokenizer,
     checkpoint_activations,
     ragged_prompts,
@@ -76,6 +77,22 @@ def test_states_and_logits_equal_unpadded_forwards(family: str, plain: bool) -> 
             states, logits = run_alone(backbone.model, prompt, tokens[row, :length].tolist())
             assert relative_difference(written.states[row, : length + 1], states) < 1e-5
             assert relative_difference(written.logits[row, : length + 1], logits) < 1e-5
+
+
+@pytest.mark.parametrize("plain", ROADS)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES, "mamba"])
+@torch.no_grad()
+def test_states_at_every_layer_equal_unpadded_forwards(family: str, plain: bool) -> None:
+    backbone = tiny_backbone(family, plain=plain, std=0.1) if family == "mamba" else backbone_of(family, plain)
+    vocab_size = backbone.model.config.vocab_size
+
+    def alone(prompt: list[int], target: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        row = torch.tensor([[*prompt, *target]])
+        layers = backbone.model(input_ids=row, use_cache=False, output_hidden_states=True).hidden_states
+        assert len(layers) == backbone.model.config.num_hidden_layers + 1
+        return [one[0, : len(prompt)] for one in layers], [one[0, len(prompt) :] for one in layers]
+
+    assert_layers_equal_unpadded_rows(backbone, ragged_prompts(vocab_size), *ragged_targets(vocab_size), alone)
 
 
 @pytest.mark.parametrize("plain", ROADS)

@@ -29,6 +29,7 @@ from .shapes import (
     TARGETS,
     VALUES,
     all_paths,
+    assert_layers_equal_unpadded_rows,
     batch_for,
     bert_tokenizer,
     byte_level_tokenizer,
@@ -89,23 +90,34 @@ def read(backbone: CrossAttendingBackbone) -> Memory:
     return backbone.read(*backbone.collate(prompts_of(backbone)))
 
 
-def run_alone(backbone: CrossAttendingBackbone, prompt: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
-    """Returns H[0..m] and the logits that follow each, from Hugging Face's own forward of one unpadded row."""
+def output_alone(
+    backbone: CrossAttendingBackbone, prompt: list[int], target: list[int]
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Returns the prompt's states at every layer, H[0..m] at every layer, and the logits that follow each.
+
+    They come from Hugging Face's own forward of one unpadded row.
+    """
     written = torch.tensor([[*backbone.start_ids, *target]])
     if isinstance(backbone, EncoderDecoderBackbone):
         output = backbone.model(
             input_ids=torch.tensor([prompt]), decoder_input_ids=written, use_cache=False, output_hidden_states=True
         )
-        states = output.decoder_hidden_states[-1]
+        read, states = output.encoder_hidden_states, output.decoder_hidden_states
     else:
         assert isinstance(backbone, EncoderOnlyBackbone)
-        encoded = backbone.model(input_ids=torch.tensor([prompt])).last_hidden_state
+        read = backbone.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
         output = backbone.writer(
-            input_ids=written, encoder_hidden_states=encoded, use_cache=False, output_hidden_states=True
+            input_ids=written, encoder_hidden_states=read[-1], use_cache=False, output_hidden_states=True
         )
-        states = output.hidden_states[-1]
+        states = output.hidden_states
     start = len(backbone.start_ids) - 1
-    return states[0, start:], output.logits[0, start:]
+    return [one[0] for one in read], [one[0, start:] for one in states], output.logits[0, start:]
+
+
+def run_alone(backbone: CrossAttendingBackbone, prompt: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
+    """Returns H[0..m] and the logits that follow each."""
+    _, states, logits = output_alone(backbone, prompt, target)
+    return states[-1], logits
 
 
 def frozen(memory: Memory) -> list[Tensor]:
@@ -117,6 +129,19 @@ def frozen(memory: Memory) -> list[Tensor]:
 
 
 # ---- states and logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_states_at_every_layer_equal_unpadded_rows(family: str) -> None:
+    backbone = backbone_of(family)
+
+    def alone(prompt: list[int], target: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        read, states, _ = output_alone(backbone, prompt, target)
+        assert (len(read), len(states)) == ((3, 3) if family in ENCODER_DECODERS else (4, 3))
+        return read, [one[1:] for one in states]
+
+    assert_layers_equal_unpadded_rows(backbone, prompts_of(backbone), *targets_of(backbone), alone)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -289,8 +289,11 @@ def test_states_and_logits_equal_unpadded_forwards(saved: tuple[Family, Path, An
 
     prompts = ragged_prompts(vocab_size, PROMPT_LENGTHS)
     tokens, mask = backbone.collate(prompts)
-    for row, states in enumerate(backbone.prompt_states(tokens, mask)):
+    last_states = backbone.prompt_states(tokens, mask)
+    for row, states in enumerate(last_states):
         assert relative_difference(states[mask[row]], all_states(model, prompts[row])) < TOLERANCE
+    layers = backbone.layer_states(tokens, mask, tokens[:, :0], mask[:, :0]).prompt
+    assert relative_difference(layers[-1][mask], last_states[mask]) < TOLERANCE
     memory = backbone.read(tokens, mask)
     assert (memory.cache is None) == backbone.plain
     # Without its cache, as under gradient checkpointing, and with it.

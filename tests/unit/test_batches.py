@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from predgen.backbones import Backbone, Memory, Written
+from predgen.backbones import Backbone, LayerStates, Memory, Written
 from predgen.batches import (
     BATCHES_PER_GROUP,
     CPU_BATCH_TOKENS,
@@ -76,6 +76,9 @@ class Letters(Backbone):
         raise AssertionError("batching runs no model and reads no text")
 
     def prompt_states(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        raise AssertionError("batching runs no model and reads no text")
+
+    def layer_states(self, tokens: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> LayerStates:
         raise AssertionError("batching runs no model and reads no text")
 
     def freeze_writer(self) -> None:

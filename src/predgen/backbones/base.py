@@ -62,6 +62,19 @@ class Written:
 
 
 @dataclass(frozen=True)
+class LayerStates:
+    """The states of prompt and target at every layer: the embeddings first, the last layer's last.
+
+    Attributes:
+        prompt: at the tokens of the prompt.
+        written: at the tokens of the target.
+    """
+
+    prompt: list[Float[Tensor, "batch prompt prompt_hidden"]]
+    written: list[Float[Tensor, "batch target hidden"]]
+
+
+@dataclass(frozen=True)
 class TreeWritten:
     """What comes of writing the nodes of a tree over a memory, which can grow further.
 
@@ -168,6 +181,25 @@ class Backbone(nn.Module, ABC):
             memory: what was read.
             tokens: the tokens, padded on the right.
             mask: which of them are not padding.
+        """
+
+    @abstractmethod
+    def layer_states(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        target: Int[Tensor, "batch target"],
+        target_mask: Bool[Tensor, "batch target"],
+    ) -> LayerStates:
+        """Returns the states of prompts and of targets written after them, at every layer, to look into the model.
+
+        The last ones are those of `prompt_states` and `write`. At padding they may be anything.
+
+        Args:
+            tokens: prompt tokens, padded as `collate` pads them.
+            mask: which of them are not padding.
+            target: the tokens to write, padded on the right; there may be none.
+            target_mask: which of them are not padding.
         """
 
     @abstractmethod

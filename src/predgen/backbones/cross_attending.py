@@ -6,6 +6,7 @@ their index is their position, whichever way a family tells positions.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from predgen.backbones.base import Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
+from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
 from predgen.backbones.caches import fork
 from predgen.backbones.hugging_face import HuggingFaceBackbone, kept_of, relative_difference
 from predgen.backbones.reaches import additive
@@ -59,6 +60,18 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         self.masks_trees = False
 
     @abstractmethod
+    def encode(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
+    ) -> Any:
+        """Returns the encoder's output for a batch of prompts, as Hugging Face has it.
+
+        Args:
+            tokens: prompt tokens.
+            mask: which of them are not padding.
+            every_layer: whether it has the states of all layers, too, as `hidden_states`.
+        """
+
+    @abstractmethod
     def decode(
         self,
         tokens: Int[Tensor, "batch new"],
@@ -66,8 +79,8 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         prompt_mask: Bool[Tensor, "batch prompt"],
         cache: EncoderDecoderCache | None,
         layout: Layout | None = None,
-    ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch new vocab"]]:
-        """Returns the decoder's last states and the logits of some tokens.
+    ) -> tuple[Sequence[Float[Tensor, "batch new hidden"]], Float[Tensor, "batch new vocab"]]:
+        """Returns the decoder's states of some tokens, at every layer, and the logits that follow them.
 
         Args:
             tokens: what follows the tokens in the cache.
@@ -94,6 +107,13 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
 
     # ---- states and logits
 
+    def prompt_states(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch prompt hidden"]:
+        """Returns the encoder's last states of a batch of prompts."""
+        states: Tensor = self.encode(tokens, mask).last_hidden_state
+        return states
+
     def read(
         self,
         tokens: Int[Tensor, "batch prompt"],
@@ -103,10 +123,16 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         """Returns the memory of a batch of prompts, with gradients if they are on."""
         states = self.prompt_states(tokens, mask)
         cache = None if self._plain_now() else EncoderDecoderCache(DynamicCache(), DynamicCache())
-        start = torch.tensor(self.start_ids, device=tokens.device).expand(len(tokens), -1)
-        written, logits = self.decode(start, states, mask, cache)
+        start = self._start(tokens)
+        layers, logits = self.decode(start, states, mask, cache)
         seen = torch.ones_like(start, dtype=torch.bool)
-        return Memory(states, mask, written[:, -1], kept_of(logits[:, -1], vocabulary), start, seen, cache, vocabulary)
+        return Memory(
+            states, mask, layers[-1][:, -1], kept_of(logits[:, -1], vocabulary), start, seen, cache, vocabulary
+        )
+
+    def _start(self, tokens: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch start"]:
+        """Returns what the decoder sees before a target, for each row."""
+        return torch.tensor(self.start_ids, device=tokens.device).expand(len(tokens), -1)
 
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:
         """Returns the states and logits of tokens written over a memory, which stays as it is."""
@@ -119,17 +145,33 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         all_tokens, all_mask = torch.cat([memory.tokens, tokens], dim=1), torch.cat([memory.mask, mask], dim=1)
         if aligned and memory.cache is not None:
             cache = fork(memory.cache)
-            states, logits = self.decode(tokens, *prompt, cache)
+            layers, logits = self.decode(tokens, *prompt, cache)
+            states = layers[-1]
         else:
             all_tokens, all_mask = compact(all_tokens, all_mask)
             cache = self._empty(memory)
-            every, every_logits = self.decode(all_tokens, *prompt, cache)
+            layers, every_logits = self.decode(all_tokens, *prompt, cache)
+            every = layers[-1]
             places = (before.unsqueeze(1) + torch.arange(tokens.shape[1], device=tokens.device)).clamp(
                 max=every.shape[1] - 1
             )
             states, logits = every[rows.unsqueeze(1), places], every_logits[rows.unsqueeze(1), places]
         written = states, kept_of(logits, memory.vocabulary)
         return continued(memory, written, mask, tokens=all_tokens, mask=all_mask, cache=cache)
+
+    def layer_states(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        target: Int[Tensor, "batch target"],
+        target_mask: Bool[Tensor, "batch target"],
+    ) -> LayerStates:
+        """Returns the encoder's states of prompts and the decoder's of targets written over them, at every layer."""
+        prompt = self.encode(tokens, mask, every_layer=True)
+        # No token of a target sees the padding after it.
+        fed = torch.cat([self._start(tokens), target], dim=1)
+        layers, _ = self.decode(fed, prompt.last_hidden_state, mask, None)
+        return LayerStates(list(prompt.hidden_states), [states[:, len(self.start_ids) :] for states in layers])
 
     def write_tree(
         self,
@@ -158,14 +200,14 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
             torch.cat([places.expand(len(tokens), -1), memory.mask.sum(dim=1, keepdim=True) - 1 + tree.depths], dim=1),
             torch.cat([torch.nn.functional.pad(own, (0, num_nodes)), nodes], dim=1),
         )
-        states, logits = self.decode(
+        layers, logits = self.decode(
             torch.cat([memory.tokens, tree.tokens], dim=1),
             memory.prompt_states,
             memory.prompt_mask,
             self._empty(memory),
             layout,
         )
-        return TreeWritten(states[:, -num_new:], kept_of(logits[:, -num_new:], memory.vocabulary), tree)
+        return TreeWritten(layers[-1][:, -num_new:], kept_of(logits[:, -num_new:], memory.vocabulary), tree)
 
     def _empty(self, memory: Memory) -> EncoderDecoderCache | None:
         """Returns a cache of the prompt alone, which keeps what the decoder has made of the prompt's states."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from predgen.backbones.base import Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
+from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
 from predgen.backbones.caches import fork, repeated, roomy_cache
 from predgen.backbones.hugging_face import (
     HuggingFaceBackbone,
@@ -194,6 +194,24 @@ class DecoderOnlyBackbone(HuggingFaceBackbone):
             states, logits = self._whole(all_tokens, all_mask, cache, num_new=num_new, vocabulary=memory.vocabulary)
             written = states[:, -num_new:], logits
         return continued(memory, written, mask, tokens=all_tokens, mask=all_mask, cache=cache)
+
+    def layer_states(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        target: Int[Tensor, "batch target"],
+        target_mask: Bool[Tensor, "batch target"],
+    ) -> LayerStates:
+        """Returns the states of prompts and of targets written after them, at every layer, by the plain road."""
+        every_mask = torch.cat([mask, target_mask], dim=1)
+        every = compact(torch.cat([tokens, target], dim=1), every_mask)[0]
+        positions, length = positions_of(every_mask), tokens.shape[1]
+        extra = {"logits_to_keep": 1} if self._keeps_logits else {}
+        layers = self.model(input_ids=every, use_cache=False, output_hidden_states=True, **extra).hidden_states
+        return LayerStates(
+            [_picked(states, positions[:, :length]) for states in layers],
+            [_picked(states, positions[:, length:]) for states in layers],
+        )
 
     def write_tree(
         self,

@@ -1,6 +1,7 @@
 """Encoder-decoder language models, such as T5, BART and T5Gemma."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,12 +39,12 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
         self.start_ids = _start_ids(model, tokenizer)
         self._prefix, _, self._suffix = special_frame(tokenizer)
 
-    def prompt_states(
-        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
-    ) -> Float[Tensor, "batch prompt hidden"]:
-        """Returns the encoder's last states of a batch of prompts."""
-        states: Tensor = self.bare_model.get_encoder()(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        return states
+    def encode(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
+    ) -> Any:
+        """Returns the encoder's output for a batch of prompts."""
+        encoder = self.bare_model.get_encoder()
+        return encoder(input_ids=tokens, attention_mask=mask.long(), output_hidden_states=every_layer)
 
     def decode(
         self,
@@ -52,8 +53,8 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
         prompt_mask: Bool[Tensor, "batch prompt"],
         cache: EncoderDecoderCache | None,
         layout: Layout | None = None,
-    ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch new vocab"]]:
-        """Returns the decoder's last states and the logits of some tokens, as the model's own output path has them."""
+    ) -> tuple[Sequence[Float[Tensor, "batch new hidden"]], Float[Tensor, "batch new vocab"]]:
+        """Returns the decoder's states of some tokens, and the logits, as the model's own output path has them."""
         output = self.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=prompt_states),
             attention_mask=prompt_mask.long(),
@@ -62,7 +63,7 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
             output_hidden_states=True,
             **({"decoder_input_ids": tokens} if layout is None else self._placed(tokens, layout)),
         )
-        return output.decoder_hidden_states[-1], output.logits
+        return output.decoder_hidden_states, output.logits
 
     @property
     def target_vocabulary(self) -> int:

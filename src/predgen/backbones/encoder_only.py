@@ -76,13 +76,12 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
         self.writer = BertLMHeadModel(_writer_config(config, len(self.pieces))).to(model.device)
         self.start_writer()
 
-    def prompt_states(
-        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
-    ) -> Float[Tensor, "batch prompt hidden"]:
-        """Returns the encoder's last states of a batch of prompts."""
+    def encode(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
+    ) -> Any:
+        """Returns the encoder's output for a batch of prompts."""
         extra = {"token_type_ids": self._types_of(tokens, mask)} if self._tells_texts_apart else {}
-        states: Tensor = self.model(input_ids=tokens, attention_mask=mask.long(), **extra).last_hidden_state
-        return states
+        return self.model(input_ids=tokens, attention_mask=mask.long(), output_hidden_states=every_layer, **extra)
 
     def _types_of(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
@@ -99,8 +98,8 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
         prompt_mask: Bool[Tensor, "batch prompt"],
         cache: EncoderDecoderCache | None,
         layout: Layout | None = None,
-    ) -> tuple[Float[Tensor, "batch new hidden"], Float[Tensor, "batch new vocab"]]:
-        """Returns the Writer's last states and the logits of some tokens."""
+    ) -> tuple[Sequence[Float[Tensor, "batch new hidden"]], Float[Tensor, "batch new vocab"]]:
+        """Returns the Writer's states of some tokens, at every layer, and the logits that follow them."""
         placed: dict[str, Any] = {}
         if layout is not None:
             placed = {"position_ids": layout.positions, "attention_mask": layout.scores(self.writer.dtype)}
@@ -113,7 +112,7 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
             output_hidden_states=True,
             **placed,
         )
-        return output.hidden_states[-1], output.logits
+        return output.hidden_states, output.logits
 
     def _sets_positions(self) -> bool:
         return True
