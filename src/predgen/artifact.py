@@ -67,8 +67,13 @@ class Contents:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Refuses an output directory that is there already.
+
+    Args:
+        path: the directory.
+        overwrite: whether an artifact there may be replaced.
+        option: what named it.
 
     Raises:
         OutputExistsError: it exists and was not to be overwritten, or is no artifact.
@@ -76,10 +81,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise OutputExistsError(f"Expected a new directory, found '{path}'. Name another --out, or use --overwrite.")
+        raise OutputExistsError(f"Expected a new directory, found '{path}'. Name another {option}, or use --overwrite.")
     if not (path / DESCRIPTION_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputExistsError(
-            f"Expected a PredGen artifact to overwrite, found something else at '{path}'. Name another --out."
+            f"Expected a PredGen artifact to overwrite, found something else at '{path}'. Name another {option}."
         )
 
 

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from predgen.artifact import DESCRIPTION_FILE, check_output
 from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
@@ -35,6 +37,7 @@ def compare(
     seeds: int = 1,
     trials: int = 0,
     runs: str | Path | None = None,
+    models: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -51,8 +54,10 @@ def compare(
         seeds: how many training seeds, counted from the setting `seed`.
         trials: how many settings each method is tried with on the validation part, the defaults being the first.
         runs: a folder that keeps what is finished, so that an interrupted comparison can go on.
+        models: a folder that keeps each fitted model, as an artifact `<method>-seed<seed>`, or
+            `<method>-of<trials>-seed<seed>` of a tuned one.
         resume: go on with the comparison of `runs`.
-        overwrite: begin anew what is in `runs`.
+        overwrite: begin anew what is in `runs`, and replace what is in `models`.
         quiet: show no progress.
         settings: any setting of `predgen.config` but `method`, whose place `methods` takes.
 
@@ -64,7 +69,13 @@ def compare(
     if {"method", "model.method"} & set(settings):
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
     config = settings_of(data, target, settings)
-    bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+    # What was fitted without trials, or with another number of them, is not what is asked for.
+    names = {name: f"{name}-of{trials}" if trials else name for name in methods}
+    if models is not None:
+        every = [run_name(name, config.train.seed + number) for name in names.values() for number in range(seeds)]
+        finished = Finished(Path(runs) if resume and runs is not None else None)
+        _check_models(Path(models), every, finished, replaces=overwrite or resume)
+    bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
     for name in methods:  # before anything is trained
         check_method(build_config(config.model_dump(mode="json"), {"model.method": name}), bench.prepared.target)
     results = bench.baselines()
@@ -74,8 +85,7 @@ def compare(
         if trials:
             tuned[name] = tune(own, bench.prepared, name, trials, bench.finished, quiet=quiet)
             own = build_config(own.model_dump(mode="json"), tuned[name])
-        # What was fitted without trials, or with another number of them, is not what is asked for.
-        results[name] = bench.result(f"{name}-of{trials}" if trials else name, own, seeds)
+        results[name] = bench.result(names[name], own, seeds)
     return Comparison(results, bench.part, config, tuned=tuned)
 
 
@@ -91,6 +101,7 @@ class Bench:
         seed: the first training seed.
         finished: the figures that are finished.
         quiet: show no progress.
+        models: where each fitted model is kept as an artifact; None for nowhere.
     """
 
     prepared: Prepared
@@ -100,6 +111,7 @@ class Bench:
     seed: int
     finished: Finished
     quiet: bool
+    models: Path | None = None
 
     @classmethod
     def open(
@@ -111,13 +123,14 @@ class Bench:
         resume: bool,
         overwrite: bool,
         quiet: bool,
+        models: str | Path | None = None,
     ) -> "Bench":
         """Returns the bench for a table, new or gone on with.
 
         Raises:
             PredGenError: the table or the settings are not right, or `runs` holds something else.
         """
-        if runs is None and (resume or overwrite):
+        if runs is None and (resume or (overwrite and models is None)):
             raise ConfigError("Expected a folder of runs to resume or to overwrite, found none. Name it with --runs.")
         folder = None if runs is None else Path(runs)
         if folder is not None:
@@ -127,6 +140,11 @@ class Bench:
         prepared = prepared_for(config, data)
         check_metric(kinds_of(prepared.target), config.train.metric or prepared.target.default_metric)
         bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet)
+        if models is not None:
+            bench = replace(bench, models=Path(models))
+            Path(models).mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=models):  # a folder that takes nothing is better found now
+                pass
         if folder is not None:
             if resume:
                 check_rows(folder, prepared.fingerprint())
@@ -169,7 +187,7 @@ class Bench:
         found = []
         for seed in range(self.seed, self.seed + seeds):
             own = build_config(config.model_dump(mode="json"), {"train.seed": seed})
-            found.append(self.finished.figures(f"{name}-seed{seed}", self.fit(name, own)))
+            found.append(self.finished.figures(run_name(name, seed), self.fit(name, own)))
         return MethodResult(
             [scored_from_json(self.prepared.target, self.truth, one) for one in found],
             float(np.mean([one["train_seconds"] for one in found])),
@@ -187,6 +205,8 @@ class Bench:
         def figures(folder: Path | None) -> dict[str, Any]:
             log.info("Fitting %s, seed %d", name, config.train.seed)
             model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)
+            if self.models is not None:  # before the figures, which say that all of it is done
+                model.save(self.models / run_name(name, config.train.seed), overwrite=True)
             answers, seconds = model.answers(self.table)
             scored = score(self.prepared.target, self.truth, answers)
             return {
@@ -237,6 +257,35 @@ class Bench:
             )
             for baseline, fields in found.items()
         }
+
+
+def run_name(name: str, seed: int) -> str:
+    """Returns what one run of some settings is called."""
+    return f"{name}-seed{seed}"
+
+
+def _check_models(folder: Path, names: Sequence[str], finished: Finished, *, replaces: bool) -> None:
+    """Refuses a folder of models where one is there already, or where one that is finished is missing.
+
+    Args:
+        folder: where the models go.
+        names: what their runs are called.
+        finished: the figures that are gone on with.
+        replaces: whether models that are there may be replaced.
+
+    Raises:
+        OutputExistsError: something is where a model would go.
+        ConfigError: a run is finished, and its model was not kept.
+    """
+    for name in names:
+        path = folder / name
+        if not finished.holds(name):
+            check_output(path, overwrite=replaces, option="--models")
+        elif not (path / DESCRIPTION_FILE).is_file():
+            raise ConfigError(
+                f"Expected the model of the finished run '{name}' at '{path}', found none. Use --overwrite to begin "
+                "anew, or leave --models out."
+            )
 
 
 def _short(logged: Mapping[str, Any]) -> dict[str, Any]:

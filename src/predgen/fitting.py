@@ -155,7 +155,9 @@ def fit_prepared(
     metric = config.train.metric or prepared.target.default_metric
     check_metric(kinds_of(prepared.target), metric)
     source = source_of(config)
-    contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), {})
+    # Which rows the model saw: a table, its split and its order can be told from others by these.
+    seen = {"split_seed": prepared.split_seed, "rows_sha256": prepared.fingerprint()}
+    contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), seen)
     with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
         folder = from_first(Path(name))
         settings = _batches_in(folder, config.train) if resume else config.train

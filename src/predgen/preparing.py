@@ -39,6 +39,7 @@ class Prepared:
         template: how a row becomes a prompt; its fields are the input columns.
         train_values: the training values.
         validation_values: the validation values; None for a label that the training part lacks.
+        split_seed: what the split was drawn from.
     """
 
     splits: Splits
@@ -47,6 +48,7 @@ class Prepared:
     template: Template
     train_values: list[Any]
     validation_values: list[Any]
+    split_seed: int
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 over what figures are of: target, template, and the rows that train, choose and test."""
@@ -123,7 +125,7 @@ def prepare(
     for part in (splits.test, splits.calibration):
         if part is not None:
             values_of(target, part, columns)  # a bad cell is better found now than after training
-    return Prepared(splits, columns, target, template, train_values, validation_values)
+    return Prepared(splits, columns, target, template, train_values, validation_values, seed)
 
 
 @dataclass(frozen=True)

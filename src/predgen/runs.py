@@ -86,6 +86,10 @@ class Finished:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
+    def holds(self, name: str) -> bool:
+        """Returns whether what stands under a name is finished."""
+        return self.folder is not None and (self.folder / f"{name}.json").exists()
+
     def figures(self, name: str, make: Callable[[Path | None], dict[str, Any]]) -> dict[str, Any]:
         """Returns what stands under a name, made now if it is not finished yet.
 
@@ -97,7 +101,7 @@ class Finished:
         if self.folder is None:
             return make(None)
         file = self.folder / f"{name}.json"
-        if not file.exists():
+        if not self.holds(name):
             unfinished = unfinished_folder(self.folder / name)
             write_text(file, json.dumps(make(unfinished), allow_nan=False) + "\n")
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -172,6 +172,19 @@ def test_compare_prints_tables_and_writes_json_and_markdown(tmp_path: Path) -> N
     assert "Paired tests" in done.stdout
 
 
+def test_compare_keeps_its_models(tmp_path: Path) -> None:
+    table = write(reviews(40), tmp_path / "reviews.csv")
+    command = ["compare", table, "--target", "mood", "--methods", "predictor", "--quiet", *SHORT, "--models", "fitted"]
+    done = run(*command)
+    assert done.code == 0, done
+    done = run("evaluate", "fitted/predictor-seed0", table, "--quiet", "--json", "scores.json")
+    assert done.code == 0, done
+    assert strict_json(tmp_path / "scores.json")["rows"] == 40
+    assert "Name another --models, or use --overwrite." in refused(*command)
+    done = run(*command, "--overwrite")
+    assert done.code == 0, done
+
+
 # ---- predict
 
 
@@ -514,6 +527,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_trained(
     table = ["--target", "mood", *SHORT, "--quiet"]
     closed = str(read_only)
     assert closed in refused("fit", new, *table, "--out", read_only / "model")
+    assert closed in refused("compare", new, *table, "--models", read_only)
     for command in ("compare", "ablate"):
         assert closed in refused(command, new, *table, "--runs", read_only / "runs")
         for option in ("--json", "--markdown", "--plot"):

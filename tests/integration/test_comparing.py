@@ -16,6 +16,7 @@ from predgen.config import build_config
 from predgen.results import Comparison, MethodResult
 from predgen.scored import Scored
 from predgen.statistics import bootstrap, holm
+from predgen.targets import Label
 from predgen.training import PredGenTrainer
 
 from .tables import reviews
@@ -322,3 +323,81 @@ def test_invalid_answers_and_numbers_come_back_to_the_bit(tmp_path: Path) -> Non
         np.testing.assert_array_equal(one.predicted, other.predicted)
     assert _figures(first) == _figures(again)
     assert first.methods["generator"].train_seconds == again.methods["generator"].train_seconds
+
+
+# ---- models that are kept
+
+
+def test_models_are_kept_and_say_which_rows_they_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"methods": ["predictor", "predgen"], "seeds": 2, **SMALL, "max_steps": 1, "seed": 3}
+    found = predgen.compare(reviews(40), "mood", models=tmp_path / "models", **options)
+    bench = comparing.Bench.open(found.config, reviews(40), runs=None, resume=False, overwrite=False, quiet=True)
+    target = bench.prepared.target
+    assert isinstance(target, Label)
+    names = [f"{method}-seed{seed}" for method in options["methods"] for seed in (3, 4)]
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == sorted(names)
+    for name in names:
+        method, seed = name.split("-seed")
+        model = predgen.load(tmp_path / "models" / name, device="cpu")
+        assert (model.config.model.method, model.config.train.seed) == (method, int(seed))
+        assert (model.record["split_seed"], model.record["rows_sha256"]) == (3, bench.prepared.fingerprint())
+        scored = found.methods[method].scored[int(seed) - 3]
+        assert isinstance(scored, Scored)
+        answers = model.predict(bench.table)["prediction"].map(target.index)
+        np.testing.assert_array_equal(scored.predicted, answers)
+
+    def never(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("something was fitted")
+
+    monkeypatch.setattr(comparing, "fit_prepared", never)
+    monkeypatch.setattr(comparing, "tfidf_linear", never)
+    with pytest.raises(
+        predgen.OutputExistsError, match=r"predictor-seed3'\. Name another --models, or use --overwrite"
+    ):
+        predgen.compare(reviews(40), "mood", models=tmp_path / "models", **options)
+    other = tmp_path / "other" / "predgen-seed4"
+    other.mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(predgen.OutputExistsError, match=r"found something else at .*predgen-seed4"):
+        predgen.compare(reviews(40), "mood", models=tmp_path / "other", overwrite=True, **options)
+
+
+def test_a_model_is_whole_before_its_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: dict[str, Any] = {"runs": tmp_path / "runs", "models": tmp_path / "models"}
+    options: dict[str, Any] = {"methods": ["predictor"], **SMALL, "max_steps": 1}
+    name = "predictor-seed0"
+
+    def stopped(*_: Any) -> None:
+        assert predgen.load(tmp_path / "models" / name, device="cpu").record["steps"] == 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(predgen.Model, "answers", stopped)
+        predgen.compare(reviews(30), "mood", **folders, **options)
+    assert not (tmp_path / "runs" / f"{name}.json").exists()
+    predgen.compare(reviews(30), "mood", **folders, resume=True, **options)
+    kept = (tmp_path / "models" / name / "predgen.json").stat().st_mtime_ns
+    # What is finished stays; what joins it is kept too.
+    predgen.compare(reviews(30), "mood", **folders, resume=True, seeds=2, **options)
+    assert (tmp_path / "models" / name / "predgen.json").stat().st_mtime_ns == kept
+    assert (tmp_path / "models" / "predictor-seed1" / "predgen.json").is_file()
+
+
+def test_a_finished_run_without_its_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"methods": ["predictor"], "runs": tmp_path / "runs", **SMALL, "max_steps": 1}
+    predgen.compare(reviews(30), "mood", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(comparing, "fit_prepared", None)  # nothing is fitted
+        with pytest.raises(
+            predgen.ConfigError, match=r"finished run 'predictor-seed0' at .*found none\. Use --overwrite"
+        ):
+            predgen.compare(
+                reviews(30),
+                "mood",
+                models=tmp_path / "models",
+                resume=True,
+                **{**options, "methods": ["predgen", "predictor"]},
+            )
+        predgen.compare(reviews(30), "mood", resume=True, **options)
+    predgen.compare(reviews(30), "mood", models=tmp_path / "models", overwrite=True, **options)
+    assert predgen.load(tmp_path / "models" / "predictor-seed0", device="cpu").config.model.method == "predictor"

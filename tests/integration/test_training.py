@@ -13,6 +13,7 @@ import predgen
 from predgen import fitting
 from predgen.checkpoints import checkpoints_in
 from predgen.config import TrainSettings
+from predgen.fitting import prepared_for
 from predgen.methods import PredGen
 from predgen.training import PredGenTrainer, smaller_batches
 
@@ -205,6 +206,8 @@ def test_the_record_says_how_training_went() -> None:
     model = predgen.fit(reviews(60), "stars", **SMALL)
     record = model.record
     assert record["train_rows"] == 48
+    assert record["split_seed"] == model.config.train.seed
+    assert record["rows_sha256"] == prepared_for(model.config, reviews(60)).fingerprint()
     assert record["steps"] == record["max_steps"] == 12
     logged = [one for one in record["history"] if "loss" in one]
     assert {"writer_loss", "director_loss", "sampling_probability"} <= set(logged[0])

@@ -33,6 +33,9 @@ def compare(
         int, typer.Option("--trials", help="Tune each method in so many trials on the validation part.")
     ] = 0,
     runs: RunsPath = None,
+    models: Annotated[
+        str | None, typer.Option("--models", metavar="DIR", help="Keep every fitted model there.")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     markdown: MarkdownPath = None,
@@ -59,6 +62,8 @@ def compare(
       predgen compare reviews.csv --target stars --set director=mean
 
       predgen compare my-data --task stsb --seeds 3 --runs all
+
+      predgen compare reviews.csv --target stars --models fitted
     """
     import predgen
     from predgen.config import ModelSettings, split_names
@@ -75,6 +80,7 @@ def compare(
         seeds=seeds,
         trials=trials,
         runs=runs,
+        models=models,
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
