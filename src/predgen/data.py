@@ -32,6 +32,7 @@ class Splits:
         test: what is reported; None where the source has none.
         how: one line for people.
         calibration: what nothing is chosen on; None unless asked for.
+        unused: the rows of the training part that were left out of it, as they are; None if none were.
     """
 
     train: pd.DataFrame
@@ -39,6 +40,7 @@ class Splits:
     test: pd.DataFrame | None
     how: str
     calibration: pd.DataFrame | None = None
+    unused: pd.DataFrame | None = None
 
 
 def load_splits(

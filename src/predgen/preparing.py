@@ -356,14 +356,15 @@ def _kind(settings: FieldSettings, cells: list[Cell]) -> tuple[Kind, str]:
 
 
 def _capped(splits: Splits, max_train_rows: int | None, max_eval_rows: int | None) -> Splits:
-    """Returns the first rows of each part."""
+    """Returns the first rows of each part, and what was left of the training part."""
     if max_train_rows is None and max_eval_rows is None:
         return splits
     train, validation = splits.train.iloc[:max_train_rows], splits.validation.iloc[:max_eval_rows]
     test = None if splits.test is None else splits.test.iloc[:max_eval_rows]
     sizes = f"{len(train)} / {len(validation)} / {0 if test is None else len(test)}"
     how = f"{splits.how}; the first {sizes} of each part are used"
-    return Splits(train, validation, test, how, splits.calibration)
+    unused = splits.train.iloc[len(train) :] if len(train) < len(splits.train) else None
+    return Splits(train, validation, test, how, splits.calibration, unused)
 
 
 def _warn_of_lost_labels(target: Label | LabelSet, cells: Sequence[Cell], num_rows: int) -> None:

@@ -160,6 +160,29 @@ def test_the_first_rows_of_each_part() -> None:
     assert ready(source, max_eval_rows=5).splits.how.endswith("; the first 30 / 5 / 0 of each part are used")
 
 
+def test_what_the_training_part_left_out_is_kept() -> None:
+    source = parts(numbers)
+    unused = ready(source, max_train_rows=20).splits.unused
+    assert unused is not None
+    pd.testing.assert_frame_equal(unused, source["train"].iloc[20:])
+    every: list[dict[str, Any]] = [{}, {"max_train_rows": 30}, {"max_train_rows": 99}, {"max_eval_rows": 5}]
+    for settings in every:
+        assert ready(source, **settings).splits.unused is None
+    # A row that is left out may be one that could not be used.
+    source["train"].loc[25, ["text", "y"]] = None
+    assert len(ready(source, max_train_rows=20).train_values) == 20
+
+
+def test_what_is_set_aside_to_calibrate_on_is_not_left_out() -> None:
+    found = ready(numbers(100), calibration=0.2, max_train_rows=20).splits
+    assert found.unused is not None
+    assert found.calibration is not None
+    assert (len(found.train), len(found.unused), len(found.calibration)) == (20, 44, 16)
+    every = [found.train, found.unused, found.validation, found.test, found.calibration]
+    rows = [set(part.index) for part in every if part is not None]
+    assert len(set().union(*rows)) == sum(map(len, rows)) == 100
+
+
 # ── Inputs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
