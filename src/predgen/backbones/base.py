@@ -65,13 +65,15 @@ class Written:
 class LayerStates:
     """The states of prompt and target at every layer: the embeddings first, the last layer's last.
 
+    Layers may differ in size (OPT-350m).
+
     Attributes:
         prompt: at the tokens of the prompt.
         written: at the tokens of the target.
     """
 
-    prompt: list[Float[Tensor, "batch prompt prompt_hidden"]]
-    written: list[Float[Tensor, "batch target hidden"]]
+    prompt: list[Float[Tensor, "batch prompt _"]]
+    written: list[Float[Tensor, "batch target _"]]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from predgen.backbones.hugging_face import (
     positions_of,
     relative_difference,
 )
-from predgen.backbones.reaches import Reaches
+from predgen.backbones.reaches import Reaches, has_gaps, up_to_itself
 from predgen.backbones.self_check import Sample, read_sample, tree_disagreement, write_sample
 from predgen.errors import BackboneError
 from predgen.processes import num_processes
@@ -169,14 +169,14 @@ class DecoderOnlyBackbone(HuggingFaceBackbone):
         all_tokens = torch.cat([memory.tokens, tokens], dim=1)
         all_mask = torch.cat([memory.mask, mask], dim=1)
         num_new = tokens.shape[1]
-        gaps = not self.plain and (memory.cache is None or not self._takes_gaps) and _has_gaps(memory.mask, mask)
+        gaps = not self.plain and (memory.cache is None or not self._takes_gaps) and has_gaps(memory.mask, mask)
         if memory.cache is not None and (not gaps or self.masks_trees):
             cache = fork(memory.cache)
             positions = positions_of(all_mask)
             own = positions[:, -num_new:]
             sees: Tensor | dict[str, Tensor] = all_mask.long()
             if gaps:  # the model counts its windows by index, which is no position here
-                sees = self._masks(_up_to_itself(all_mask)[:, -num_new:], own, positions, memory.state.dtype)
+                sees = self._masks(up_to_itself(all_mask)[:, -num_new:], own, positions, memory.state.dtype)
             live = memory.state.requires_grad
             with self._few_rows(live):
                 written = self._forward(tokens, sees, own, cache, keep=num_new, vocabulary=memory.vocabulary, live=live)
@@ -240,7 +240,7 @@ class DecoderOnlyBackbone(HuggingFaceBackbone):
             tokens, positions, ancestors = torch.cat([memory.tokens, tree.tokens], dim=1), key_positions, tree.ancestors
         sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, ancestors.shape[1], -1), ancestors], dim=2)
         if cache is None:
-            above = nn.functional.pad(_up_to_itself(memory.mask), (0, tree.tokens.shape[1]))
+            above = nn.functional.pad(up_to_itself(memory.mask), (0, tree.tokens.shape[1]))
             sees = torch.cat([above, sees], dim=1)
         else:
             positions = positions[:, -num_nodes:]
@@ -476,19 +476,6 @@ def _needs_indexes(config: Any) -> bool:
     """Returns whether a model is right only where each token's index is its position, and no cache of ours is."""
     recurrent = any(DynamicCache(config=config).is_linear)  # it reads its padding, and keeps another kind of memory
     return recurrent or bool(getattr(config, "attn_temperature_tuning", False))  # Llama 4 scales by index
-
-
-def _has_gaps(before: Bool[Tensor, "batch length"], mask: Bool[Tensor, "batch new"]) -> bool:
-    """Returns whether new tokens follow a row that has padding after its first token."""
-    full = before.long().argmax(dim=1) + before.sum(dim=1) == before.shape[1]
-    return bool((~full & mask.any(dim=1)).any())
-
-
-def _up_to_itself(mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length length"]:
-    """Returns which tokens each token sees: those up to itself; padding sees itself too, or its state is no number."""
-    length = mask.shape[1]
-    every = torch.ones(length, length, dtype=torch.bool, device=mask.device)
-    return (every.tril() & mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=mask.device)
 
 
 def _picked(

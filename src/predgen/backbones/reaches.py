@@ -89,3 +89,16 @@ def additive(sees: Bool[Tensor, "batch query key"], dtype: torch.dtype) -> Float
     """
     zeros = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
     return zeros.masked_fill(~sees, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def has_gaps(before: Bool[Tensor, "batch length"], mask: Bool[Tensor, "batch new"]) -> bool:
+    """Returns whether new tokens follow a row that has padding after its first token."""
+    full = before.long().argmax(dim=1) + before.sum(dim=1) == before.shape[1]
+    return bool((~full & mask.any(dim=1)).any())
+
+
+def up_to_itself(mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length length"]:
+    """Returns which tokens each token sees: those up to itself; padding sees itself too, or its state is no number."""
+    length = mask.shape[1]
+    every = torch.ones(length, length, dtype=torch.bool, device=mask.device)
+    return (every.tril() & mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=mask.device)
