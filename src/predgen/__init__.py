@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     )
     from predgen.evaluation import Evaluation
     from predgen.fitting import fit
+    from predgen.information.measuring import measure_information
+    from predgen.information.tokens import token_information
     from predgen.inspecting import Inspection, inspect_backbone
     from predgen.label_sets import LabelSet
     from predgen.loading import load
@@ -70,9 +72,11 @@ __all__ = [
     "inspect_backbone",
     "load",
     "load_task",
+    "measure_information",
     "plan_reproduction",
     "reproduce",
     "tasks",
+    "token_information",
 ]
 
 _HOMES = {
@@ -83,6 +87,8 @@ _HOMES = {
     "inspect_backbone": "inspecting",
     "Inspection": "inspecting",
     "load": "loading",
+    "measure_information": "information.measuring",
+    "token_information": "information.tokens",
     "load_task": "catalogue",
     "plan_reproduction": "reproduction",
     "reproduce": "reproduction",

@@ -221,6 +221,20 @@ def _find_base(path: Path, contents: Contents, trust_remote_code: bool) -> Sourc
     return source
 
 
+def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Returns the settings and the training record of an artifact, without its model.
+
+    Args:
+        path: the artifact's directory.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or of a newer format.
+    """
+    description = _read_description(path)
+    with _damage_in(path / DESCRIPTION_FILE):
+        return build_config(description["config"]), dict(description["record"])
+
+
 def _read_description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION_FILE
     if not file.is_file():

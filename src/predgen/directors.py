@@ -34,6 +34,9 @@ def pool_first(
     return states[torch.arange(len(states), device=states.device), first]
 
 
+POOL = {"last": pool_last, "mean": pool_mean, "first": pool_first}
+
+
 class Mlp(nn.Module):
     """Normalizes a state and maps it to outputs through one hidden layer.
 

@@ -20,7 +20,19 @@ from predgen.config import SECTIONS, build_config
 
 from ..commands import refused, run
 
-COMMANDS = ["demo", "inspect", "fit", "predict", "evaluate", "compare", "ablate", "tasks", "reproduce"]
+COMMANDS = [
+    "demo",
+    "inspect",
+    "fit",
+    "predict",
+    "evaluate",
+    "compare",
+    "ablate",
+    "information",
+    "heatmap",
+    "tasks",
+    "reproduce",
+]
 # What each option is given below, and the setting that must come of it.
 GIVEN: dict[str, tuple[str, Any]] = {
     "task": ("stsb", "stsb@1"),

@@ -15,7 +15,7 @@ LAYERS = [
     {"demo", "report"},
     {"ablating", "reproduction"},
     {"comparing"},
-    {"tuning"},
+    {"tuning", "information"},
     {"fitting", "results", "inspecting", "streaming", "bench", "loading"},
     {"model"},
     {"outputs", "scored", "encoding", "evaluation"},

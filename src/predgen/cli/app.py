@@ -15,6 +15,8 @@ from predgen.cli.compare import compare
 from predgen.cli.demo import demo
 from predgen.cli.evaluate import evaluate
 from predgen.cli.fit import fit
+from predgen.cli.heatmap import heatmap
+from predgen.cli.information import information
 from predgen.cli.inspect import inspect
 from predgen.cli.predict import predict
 from predgen.cli.reproduce import reproduce
@@ -90,5 +92,20 @@ def options(
     """Predict labels and numbers from text by letting a language model write the answer."""
 
 
-for command in (demo, inspect, fit, predict, evaluate, calibrate, compare, ablate, tasks, reproduce, bench):
+COMMANDS = (
+    demo,
+    inspect,
+    fit,
+    predict,
+    evaluate,
+    calibrate,
+    compare,
+    ablate,
+    information,
+    heatmap,
+    tasks,
+    reproduce,
+    bench,
+)
+for command in COMMANDS:
     app.command(command.__name__, cls=Command)(command)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import PredictFrom, Quiet, TrustRemoteCode, fails_clearly, show_notes
+from predgen.cli.output import Device, PredictFrom, Quiet, TrustRemoteCode, fails_clearly, show_notes
 
 
 @fails_clearly
@@ -13,7 +13,7 @@ def calibrate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
     predict_from: PredictFrom = None,
     trust_remote_code: TrustRemoteCode = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Teach a fitted model what it can promise, from rows that nothing was chosen on.

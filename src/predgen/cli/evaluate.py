@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from predgen.cli.output import (
+    Device,
     Interval,
     JsonPath,
     PredictFrom,
@@ -27,7 +28,7 @@ def evaluate(
     interval: Interval = None,
     predict_from: PredictFrom = None,
     trust_remote_code: TrustRemoteCode = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:

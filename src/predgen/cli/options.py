@@ -130,6 +130,29 @@ def option_value(name: str, text: Any) -> Any:
     return next(option for option in RUN_OPTIONS if option.name == name).value(text)
 
 
+def rows_of_texts(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, str]]:
+    """Returns the rows that --text options stand for: one text is a row, or one `column=text` for each column.
+
+    Raises:
+        ConfigError: a column is missing, not known, or there twice.
+    """
+    if len(inputs) == 1:
+        prefix = f"{inputs[0]}="
+        return [{inputs[0]: text.removeprefix(prefix)} for text in texts]
+    row: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in inputs:
+            raise ConfigError(f"Expected --text column=text for the columns {', '.join(inputs)}, found '{text[:60]}'.")
+        if name in row:
+            raise ConfigError(f"Expected --text {name}=… once, found it twice. Use DATA and --out for several rows.")
+        row[name] = value
+    missing = [name for name in inputs if name not in row]
+    if missing:
+        raise ConfigError(f"Expected --text {missing[0]}=… as well: the model reads {', '.join(inputs)}.")
+    return [row]
+
+
 CONFIG = typer.Option("--config", metavar="FILE", help="Settings from a YAML file.", rich_help_panel="Settings")
 SET = typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name.", rich_help_panel="Settings")
 DATA = typer.Argument(

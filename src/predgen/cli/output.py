@@ -7,7 +7,8 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,14 @@ Interval = Annotated[
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code of the base model's repository, if it was fitted so.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
+FittedOn = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="DATA", help="What the models were fitted on; where their settings say if not given."
+    ),
 ]
 PredictFrom = Annotated[
     str | None,
@@ -87,6 +96,19 @@ def show_notes(quiet: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         log.setLevel(logging.ERROR)
     log.propagate = False
+
+
+@contextmanager
+def working(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal what is worked on, as the function that it gives is told; the line goes at the end."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(TextColumn("{task.description}"), console=console, disable=hidden, transient=True) as progress:
+        line = progress.add_task("", total=None)
+        yield lambda text: progress.update(line, description=text)
 
 
 def line_width() -> int:

@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from predgen.cli.options import rows_of_texts
 from predgen.cli.output import (
+    Device,
     Interval,
     JsonPath,
     Overwrite,
@@ -15,6 +17,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     show_notes,
+    working,
     write_json,
 )
 from predgen.errors import ConfigError
@@ -40,7 +43,7 @@ def predict(
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
     trust_remote_code: TrustRemoteCode = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:
@@ -102,7 +105,7 @@ def _predict_texts(
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
     model = predgen.load(**model_of)
-    answers = model.predict(_rows(texts, model.inputs), **asked)
+    answers = model.predict(rows_of_texts(texts, model.inputs), **asked)
     if writer is not None:
         with writer:
             writer.write(answers)
@@ -126,9 +129,6 @@ def _predict_table(
     model_of: dict[str, Any], data: str, task: str | None, out: str, asked: dict[str, Any], overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
-
     import predgen
     from predgen.streaming import Streamed, predict_file
     from predgen.tables import TableWriter
@@ -136,33 +136,11 @@ def _predict_table(
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(**model_of)
     model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    progress = Progress(TextColumn("{task.description}"), console=console, disable=hidden, transient=True)
-    with progress:
-        bar = progress.add_task("predicting", total=None)
+    with working(quiet) as say:
+        say("predicting")
 
         def show(done: Streamed) -> None:
-            progress.update(bar, description=f"{done.rows} rows, {done.rows_per_second:.0f} per second")
+            say(f"{done.rows} rows, {done.rows_per_second:.0f} per second")
 
         done = predict_file(model, data, writer, asked=asked, task=task, on_chunk=show)
     return {"rows": done.rows, "invalid": done.invalid, "examples_per_second": done.rows_per_second, "out": out}
-
-
-def _rows(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, str]]:
-    """Returns the rows that --text options stand for: one text is a row, or one `column=text` for each column."""
-    if len(inputs) == 1:
-        prefix = f"{inputs[0]}="
-        return [{inputs[0]: text.removeprefix(prefix)} for text in texts]
-    row: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in inputs:
-            raise ConfigError(f"Expected --text column=text for the columns {', '.join(inputs)}, found '{text[:60]}'.")
-        if name in row:
-            raise ConfigError(f"Expected --text {name}=… once, found it twice. Use DATA and --out for several rows.")
-        row[name] = value
-    missing = [name for name in inputs if name not in row]
-    if missing:
-        raise ConfigError(f"Expected --text {missing[0]}=… as well: the model reads {', '.join(inputs)}.")
-    return [row]

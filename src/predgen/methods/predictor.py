@@ -9,13 +9,12 @@ from torch import Tensor
 
 from predgen.backbones import Backbone
 from predgen.codec import Codec
-from predgen.directors import Mlp, pool_first, pool_last, pool_mean
+from predgen.directors import POOL, Mlp
 from predgen.methods.base import Answers, Method
 from predgen.methods.heads import Scale
 from predgen.methods.sampling import Draws
 
 Pooling = Literal["auto", "last", "mean", "first"]
-POOL = {"last": pool_last, "mean": pool_mean, "first": pool_first}
 
 
 class Predictor(Method):

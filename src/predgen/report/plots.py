@@ -47,7 +47,7 @@ def save_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
     panels[0].set_yticks(range(len(methods)), list(methods))
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.suptitle(f"{comparison['rows']} {comparison['part']} rows; lines are 95 % intervals over the rows")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
@@ -86,9 +86,10 @@ def save_training(record: Mapping[str, Any], path: str | Path) -> None:
         panel.grid(alpha=0.3)
         if any(curves.values()):
             panel.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     with appears_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from predgen.files import write_text
 from predgen.metrics import higher_is_better
+from predgen.report.pages import page
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
 from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
 
@@ -18,14 +19,6 @@ PERCENT = ("accuracy", "exact_match")
 SIMPLE = "simple baseline"
 ROWS = "rows to train / choose / test on"
 AT_CHANCE = "†"
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
-table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; display: block;
-  overflow-x: auto; }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-th { border-bottom: 2px solid #888; }
-"""
 
 
 def reproduction_markdown(found: Mapping[str, Any]) -> str:
@@ -61,11 +54,7 @@ def reproduction_html(found: Mapping[str, Any]) -> str:
     """
     text = reproduction_markdown(found)
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    title = "PredGen: reproduction"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    return page("PredGen: reproduction", body)
 
 
 def write_tables(found: Mapping[str, Any], folder: Path) -> None:

@@ -1,0 +1,73 @@
+"""`predgen heatmap`."""
+
+from typing import Annotated
+
+import typer
+
+from predgen.cli.options import rows_of_texts
+from predgen.cli.output import (
+    Device,
+    FittedOn,
+    HtmlPath,
+    JsonPath,
+    Quiet,
+    TrustRemoteCode,
+    check_results,
+    fails_clearly,
+    show_notes,
+    working,
+    write_json,
+)
+
+
+@fails_clearly
+def heatmap(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A fitted model.", show_default=False)],
+    text: Annotated[
+        list[str], typer.Option("--text", help="A text. With several input columns: column=text for each.")
+    ],
+    data: FittedOn = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the critic.")] = 3,
+    rows: Annotated[int, typer.Option("--rows", help="The most rows that critics learn from.")] = 3000,
+    trust_remote_code: TrustRemoteCode = False,
+    device: Device = "auto",
+    plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw it.")] = None,
+    html: HtmlPath = None,
+    json: JsonPath = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show which words of a text say something about what a model answers: pointwise information, in nats.
+
+    A critic learns from the states of the input tokens and what the model writes, over the rows that `information`
+    uses. A word's value is the sum of those of its tokens; the control learned from the answers of other rows.
+
+    [bold]Examples[/bold]
+
+      predgen heatmap model --text "A funny, pretty film."
+
+      predgen heatmap model --text a="A dog." --text b="A cat." --html a.html
+    """
+    import predgen
+    from predgen.files import write_text
+    from predgen.report.information import heat_map_page, save_heat_map
+
+    show_notes(quiet)
+    check_results(json, plot, html)
+    model = predgen.load(run, device=device, trust_remote_code=trust_remote_code)
+    with working(quiet) as progress:
+        found = predgen.token_information(
+            model, rows_of_texts(text, model.inputs), data, seeds=seeds, rows=rows, progress=progress
+        )
+    write_json(json, found)
+    if plot is not None:
+        save_heat_map(found, plot)
+    if html is not None:
+        write_text(html, heat_map_page(found))
+    for one in found["texts"]:
+        typer.echo(f"answer: {one['answer']}")
+        for word in one["words"]:
+            typer.echo(f"  {word['value']:+.3f}  (control {word['control']:+.3f})  {word['text']}")
+    typer.echo(
+        f"All tokens: {found['information']['value']:.3f} nats, control {found['control']['value']:.3f}; "
+        f"{found['rows']['learn']} rows, {found['seeds']} seeds."
+    )

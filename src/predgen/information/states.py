@@ -1,0 +1,183 @@
+"""What a fitted model has of each row: the states of the prompt, and of what it writes by itself.
+
+No gold answer comes in here: rows are read as `predict` reads them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from predgen.backbones.base import dropout_off
+from predgen.batches import BatchLimits, run_in_buckets
+from predgen.decoding import greedy_free
+from predgen.directors import POOL, pool_mean
+from predgen.methods import Generator, Predictor, Writer
+from predgen.model import Model
+
+# The pooled prompt, as a head would read it; the tokens that the model wrote; their mean; all tokens of the prompt.
+SOURCES = ("pooled", "written", "written_mean", "prompt")
+OF_PREDICTOR = ("pooled", "prompt")
+# The sources that are also read layer by layer.
+LAYERED = ("pooled", "written")
+Rows = list[Float[Tensor, "_ size"]]
+
+
+@dataclass(frozen=True)
+class ModelStates:
+    """The states of many rows, in their order.
+
+    Attributes:
+        last: of the last layer, by source; each row has as many positions as it has tokens.
+        layers: of each layer from the embeddings on, by source; empty if they were not asked for.
+    """
+
+    last: dict[str, Rows]
+    layers: dict[str, list[Rows]]
+
+
+def sources_of(method: str) -> tuple[str, ...]:
+    """Returns the sources that models of a method have: one that writes nothing has no written tokens."""
+    return OF_PREDICTOR if method == "predictor" else SOURCES
+
+
+def padded(rows: Rows) -> tuple[Float[Tensor, "row position size"], Bool[Tensor, "row position"]]:
+    """Returns rows as one tensor, padded on the right, and which positions are not padding."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+
+
+def prompts_of(model: Model, table: pd.DataFrame) -> list[list[int]]:
+    """Returns the prompts of a table's rows as token ids; no other column than the model's inputs is looked at.
+
+    Raises:
+        DataError: an input is missing.
+    """
+    return model.encode(table.loc[:, list(model.inputs)]).prompts
+
+
+def limits_of(model: Model) -> BatchLimits:
+    """Returns how large the batches of a model may be."""
+    settings = model.config.train
+    return BatchLimits.on(model.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
+
+
+@torch.no_grad()
+def states_of(
+    model: Model,
+    prompts: Sequence[list[int]],
+    sources: Sequence[str],
+    *,
+    layers: bool = False,
+    most_prompt: int | None = None,
+) -> ModelStates:
+    """Returns the states of a model for prompts, whose answers it does not see.
+
+    Args:
+        model: the model.
+        prompts: as `prompts_of` returns them.
+        sources: some of `SOURCES` that the model has.
+        layers: also those of each layer, of the sources in `LAYERED`.
+        most_prompt: of the source `prompt` keep so many tokens of a row, random ones; all if not given.
+    """
+    method = model.method
+    generator = torch.Generator().manual_seed(0)
+
+    def of_batch(rows: list[int]) -> ModelStates:
+        tokens, mask = method.backbone.collate([prompts[row] for row in rows])
+        found = _of_batch(model, tokens.to(method.device), mask.to(method.device), sources, layers)
+        if most_prompt is not None and "prompt" in found.last:
+            found.last["prompt"] = [_some(row, most_prompt, generator) for row in found.last["prompt"]]
+        return found
+
+    with dropout_off(method):
+        parts, order = run_in_buckets([len(prompt) for prompt in prompts], limits_of(model), of_batch)
+    back = torch.argsort(torch.tensor(order)).tolist()
+
+    def joined(each: list[Rows]) -> Rows:
+        every = [row for rows in each for row in rows]
+        return [every[place] for place in back]
+
+    return ModelStates(
+        {source: joined([part.last[source] for part in parts]) for source in parts[0].last},
+        {
+            source: [joined(list(of_layer)) for of_layer in zip(*(part.layers[source] for part in parts), strict=True)]
+            for source in parts[0].layers
+        },
+    )
+
+
+def _some(row: Float[Tensor, "position size"], most: int, generator: torch.Generator) -> Float[Tensor, "kept size"]:
+    return row[torch.randperm(len(row), generator=generator)[:most].sort().values]
+
+
+def written_freely(
+    model: Model, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
+) -> tuple[Int[Tensor, "batch written"], Bool[Tensor, "batch written"], Float[Tensor, "batch written hidden"]]:
+    """Returns the tokens that a model writes by itself for prompts, as in prediction, their mask, and their states.
+
+    Args:
+        model: a model that writes.
+        tokens: prompt tokens.
+        mask: which of them are not padding.
+    """
+    method = model.method
+    assert isinstance(method, Writer)
+    backbone = method.backbone
+    if isinstance(method, Generator) and method.decoding == "free":
+        memory = backbone.read(tokens, mask)
+        rows = [torch.tensor(row) for row in greedy_free(backbone, memory, backbone.end_id, method.max_written)]
+        written = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(tokens.device)
+        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
+        kept = torch.arange(written.shape[1], device=tokens.device) < lengths.unsqueeze(1)
+        return written, kept, backbone.write(memory, written, kept).states[:, 1:]
+    decoded = method.write_target(method.read(tokens, mask), with_states=True).decoded
+    assert decoded.states is not None  # asked for above
+    return method.codec.symbols[decoded.symbols], decoded.mask, decoded.states
+
+
+def _of_batch(
+    model: Model,
+    tokens: Int[Tensor, "batch prompt"],
+    mask: Bool[Tensor, "batch prompt"],
+    sources: Sequence[str],
+    layers: bool,
+) -> ModelStates:
+    method, backbone = model.method, model.method.backbone
+    pool = POOL[method.pooling if isinstance(method, Predictor) else backbone.pooling]
+    writes = any(source.startswith("written") for source in sources)
+    nothing = tokens[:, :0]
+    target, target_mask, written = nothing, nothing.bool(), None
+    if writes:
+        target, target_mask, written = written_freely(model, tokens, mask)
+
+    def rows_of(source: str, prompt: Tensor, states: Tensor | None) -> Rows:
+        if source == "prompt":
+            return _valid(prompt, mask)
+        if source == "pooled":
+            return _alone(pool(prompt, mask))
+        assert states is not None  # `writes`
+        return _valid(states, target_mask) if source == "written" else _alone(pool_mean(states, target_mask))
+
+    prompt = backbone.prompt_states(tokens, mask)
+    last = {source: rows_of(source, prompt, written) for source in sources}
+    if not layers:
+        return ModelStates(last, {})
+    every = backbone.layer_states(tokens, mask, target, target_mask)
+    found: dict[str, list[Rows]] = {}
+    for source in sources:
+        if source in LAYERED:
+            each = every.prompt if source == "pooled" else every.written
+            found[source] = [rows_of(source, one, one) for one in each]
+    return ModelStates(last, found)
+
+
+def _valid(states: Float[Tensor, "batch position size"], mask: Bool[Tensor, "batch position"]) -> Rows:
+    return [row[kept].float().cpu() for row, kept in zip(states, mask, strict=True)]
+
+
+def _alone(vectors: Float[Tensor, "batch size"]) -> Rows:
+    return list(vectors.float().cpu().unsqueeze(1))
