@@ -401,7 +401,7 @@ class Model:
         return replace(answers, probabilities=torch.from_numpy(calibration.tempered(answers.probabilities.numpy())))
 
     @cached_property
-    def _limits(self) -> BatchLimits:
+    def limits(self) -> BatchLimits:
         """How large a prediction batch may be; what did not fit into memory once is not tried again."""
         settings = self.config.train
         return BatchLimits.on(self.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
@@ -421,7 +421,7 @@ class Model:
             answers = answer_all(
                 self.method,
                 prompts,
-                batch_size=self._limits,
+                batch_size=self.limits,
                 probabilities=probabilities,
                 marginal=marginal,
             )

@@ -218,7 +218,7 @@ def _fit(
     averaged = AveragedModel(critic, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))  # type: ignore[no-untyped-call]
     log_average: float | None = None
     curve: list[tuple[int, float]] = []
-    best, kept = -math.inf, critic.state_dict()
+    best, best_step, kept = -math.inf, 0, critic.state_dict()
     batch, queue = min(BATCH, len(own)), own[:0]
     for step in range(max_steps + 1):
         if step % LOOK_EVERY == 0 or step == max_steps:
@@ -230,9 +230,9 @@ def _fit(
                 break
             curve.append((step, reached))
             if reached > best:
-                best = reached
+                best, best_step = reached, step
                 kept = {name: values.clone() for name, values in averaged.module.state_dict().items()}
-            if step - max(curve, key=lambda point: point[1])[0] >= PATIENCE * LOOK_EVERY:
+            if step - best_step >= PATIENCE * LOOK_EVERY:
                 break
         if len(queue) < batch:
             queue = own[torch.randperm(len(own), generator=generator)]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones.base import dropout_off
-from predgen.batches import BatchLimits, run_in_buckets
+from predgen.batches import run_in_buckets
 from predgen.decoding import greedy_free
 from predgen.directors import POOL, pool_mean
 from predgen.methods import Generator, Predictor, Writer
@@ -59,12 +59,6 @@ def prompts_of(model: Model, table: pd.DataFrame) -> list[list[int]]:
     return model.encode(table.loc[:, list(model.inputs)]).prompts
 
 
-def limits_of(model: Model) -> BatchLimits:
-    """Returns how large the batches of a model may be."""
-    settings = model.config.train
-    return BatchLimits.on(model.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
-
-
 @torch.no_grad()
 def states_of(
     model: Model,
@@ -94,7 +88,7 @@ def states_of(
         return found
 
     with dropout_off(method):
-        parts, order = run_in_buckets([len(prompt) for prompt in prompts], limits_of(model), of_batch)
+        parts, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
     back = torch.argsort(torch.tensor(order)).tolist()
 
     def joined(each: list[Rows]) -> Rows:

@@ -20,7 +20,7 @@ from predgen.errors import ConfigError, DataError
 from predgen.information.bounds import even_weights, log_mean_exp
 from predgen.information.estimators import FittedCritic, Pairs, check_rows, estimate, summary
 from predgen.information.measuring import Parts, answers_of, check_target, rows_of
-from predgen.information.states import limits_of, padded, prompts_of, states_of
+from predgen.information.states import padded, prompts_of, states_of
 from predgen.methods.predicting import answer_all
 from predgen.model import Model
 from predgen.tables import TableLike, read_table
@@ -54,7 +54,7 @@ class _Read:
     def of(cls, model: Model, table: pd.DataFrame) -> "_Read":
         """Returns a table as the model reads it."""
         prompts = prompts_of(model, table)
-        found = answer_all(model.method, prompts, batch_size=limits_of(model))
+        found = answer_all(model.method, prompts, batch_size=model.limits)
         # The text itself: the answer may be the Director's, or an estimate of a number.
         values = found.values
         if model.method.writes:
