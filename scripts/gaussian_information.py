@@ -51,7 +51,7 @@ def table(cells: list[dict[str, Any]]) -> str:
             mean = statistics.mean(values)
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             error = f" ({100 * (mean / information - 1):+.0f} %)" if what == "true" else ""
-            line.append(f"{mean:.3f} ± {spread:.3f}{error}")
+            line.append(f"{mean:z.3f} ± {spread:z.3f}{error}")
         lines.append([*line, len(own)])
     return markdown(["dimension", "true nats", *ESTIMATORS, "seeds"], lines)
 

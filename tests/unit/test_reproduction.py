@@ -14,7 +14,7 @@ LLAMA = "meta-llama/Llama-2-7b-hf"
 
 def cell(task: str, method: str, value: float, **more: Any) -> dict[str, Any]:
     metric = more.pop("metric", "accuracy")
-    family = {"accuracy": "labels", "mse": "numbers", "exact_match": "arithmetic"}[metric]
+    family = {"accuracy": "labels", "mse": "numbers", "pearson": "numbers", "exact_match": "arithmetic"}[metric]
     return {
         "task": task, "method": method, "peft": "lora", "backbone": LLAMA, "seed": 0, "family": family,
         "metrics": {metric: value}, "ci95": {metric: [value - 0.02, value + 0.02]},
@@ -59,6 +59,23 @@ def test_a_model_at_chance_is_marked_and_a_better_one_is_not() -> None:
     assert rows["`simple baseline`"] == ["50.00"]
 
 
+def test_a_model_below_the_simple_baseline_or_that_is_better_by_one_seed_alone_is_at_chance_too() -> None:
+    below = rows_of(reproduction_markdown(found(cell("boolq", "predgen", 0.4))))
+    assert below["`predgen`"] == ["40.00†"]
+    of_seeds = [cell("boolq", "predgen", value, seed=seed) for seed, value in enumerate((0.6, 0.5))]
+    assert rows_of(reproduction_markdown(found(*of_seeds)))["`predgen`"] == ["55.00 ± 7.07†"]
+    error = rows_of(reproduction_markdown(found(cell("stsb", "predgen", 0.6, metric="mse"))))
+    assert error["`predgen`"] == ["0.600†"]
+
+
+def test_a_correlation_is_held_against_0() -> None:
+    values = (("predgen", 0.01), ("predictor", 0.03))
+    cells = [cell("stsb", method, value, metric="pearson", simple={"pearson": None}) for method, value in values]
+    rows = rows_of(reproduction_markdown(found(*cells)))
+    assert rows["`predgen`"] == ["0.010†"]
+    assert rows["`predictor`"] == ["**0.030**"]
+
+
 def test_capped_rows_stand_beside_no_figure_of_the_paper() -> None:
     markdown = reproduction_markdown(found(cell("boolq", "predgen", 0.6, capped=True), settings={"max_train_rows": 9}))
     assert "paper: predgen" not in markdown
@@ -74,13 +91,9 @@ def test_seeds_are_averaged_with_their_spread() -> None:
 
 
 def test_the_best_error_is_the_smallest() -> None:
-    rows = rows_of(
-        reproduction_markdown(
-            found(
-                *(cell("stsb", method, value, metric="mse") for method, value in (("predgen", 2.0), ("predictor", 1.0)))
-            )
-        )
-    )
+    values = (("predgen", 2.0), ("predictor", 1.0))
+    cells = [cell("stsb", method, value, metric="mse", simple={"mse": 3.0}) for method, value in values]
+    rows = rows_of(reproduction_markdown(found(*cells)))
     assert rows["`predictor`"] == ["**1.000**"]
     assert rows["`predgen`"] == ["2.000"]
 

@@ -66,8 +66,8 @@ def heatmap(
     for one in found["texts"]:
         typer.echo(f"answer: {one['answer']}")
         for word in one["words"]:
-            typer.echo(f"  {word['value']:+.3f}  (control {word['control']:+.3f})  {word['text']}")
+            typer.echo(f"  {word['value']:+z.3f}  (control {word['control']:+z.3f})  {word['text']}")
     typer.echo(
-        f"All tokens: {found['information']['value']:.3f} nats, control {found['control']['value']:.3f}; "
+        f"All tokens: {found['information']['value']:z.3f} nats, control {found['control']['value']:z.3f}; "
         f"{found['rows']['learn']} rows, {found['seeds']} seeds."
     )

@@ -69,19 +69,19 @@ def information_markdown(found: Mapping[str, Any]) -> str:
 
 
 def _value(one: Mapping[str, Any]) -> str:
-    return NOT_DEFINED if one["value"] is None else f"{one['value']:.3f}"
+    return NOT_DEFINED if one["value"] is None else f"{one['value']:z.3f}"
 
 
 def _entropy(found: Mapping[str, Any]) -> str:
     if found["entropy"] is None:
         return "Most answers come once, so that H(Y) is not known from them."
-    return f"H(Y) = {found['entropy']:.3f} by the shares of the answers: no I(Y; Z) is above H(Y)."
+    return f"H(Y) = {found['entropy']:z.3f} by the shares of the answers: no I(Y; Z) is above H(Y)."
 
 
 def _cell(one: Mapping[str, Any]) -> str:
-    error = "" if one["standard_error"] is None else f" ± {one['standard_error']:.3f}"
-    interval = "" if one["ci95"] is None or None in one["ci95"] else f" [{one['ci95'][0]:.3f}, {one['ci95'][1]:.3f}]"
-    return NOT_DEFINED if one["value"] is None else f"{one['value']:.3f}{error}{interval}"
+    error = "" if one["standard_error"] is None else f" ± {one['standard_error']:z.3f}"
+    interval = "" if one["ci95"] is None or None in one["ci95"] else f" [{one['ci95'][0]:z.3f}, {one['ci95'][1]:z.3f}]"
+    return NOT_DEFINED if one["value"] is None else f"{one['value']:z.3f}{error}{interval}"
 
 
 @rc_context({"text.parse_math": False})  # a dollar in a text begins no formula
@@ -141,7 +141,7 @@ def _draw_bars(part: Any, found: Mapping[str, Any]) -> None:
     bound = (
         ""
         if found["entropy"] is None
-        else f"; H(Y) = {found['entropy']:.3f}, the broken line where it is not far above"
+        else f"; H(Y) = {found['entropy']:z.3f}, the broken line where it is not far above"
     )
     part.suptitle(f"I(Y; Z), with 95 % intervals; narrow white bars: controls{bound}", fontsize=10)
 
@@ -242,7 +242,7 @@ def heat_map_figure(found: Mapping[str, Any]) -> Figure:
                 panel.text(
                     column + width / 2 - 0.15,
                     row + 0.66,
-                    f"{word['value']:+.2f} ({word['control']:+.2f})",
+                    f"{word['value']:+z.2f} ({word['control']:+z.2f})",
                     ha="center",
                     va="center",
                     fontsize=7,
@@ -252,7 +252,7 @@ def heat_map_figure(found: Mapping[str, Any]) -> Figure:
             row += 1
     title = (
         f"Pointwise information of each word and the answer, in nats (in brackets: control); critics: "
-        f"{found['information']['value']:.3f}, control {found['control']['value']:.3f}"
+        f"{found['information']['value']:z.3f}, control {found['control']['value']:z.3f}"
     )
     figure.suptitle(title, fontsize=10)
     return figure
@@ -304,8 +304,8 @@ def heat_map_page(found: Mapping[str, Any]) -> str:
         "<h1>Which words say something about the answer</h1>",
         "<p>Pointwise information of each word and what the model answered, in nats: T(h, y) − log E exp T of a critic "
         f"(mean of {found['seeds']} seeds; {found['rows']['learn']} rows, {html.escape(found['learned_from'])}). Over "
-        f"all tokens the critic finds {found['information']['value']:.3f} nats, its control, with the answers of other "
-        f"rows, {found['control']['value']:.3f}. The strongest color is {reach:.2f}.</p>",
+        f"all tokens the critic finds {found['information']['value']:z.3f} nats, its control, with the answers of "
+        f"other rows, {found['control']['value']:z.3f}. The strongest color is {reach:.2f}.</p>",
     ]
     for text in found["texts"]:
         parts.append(f"<h2>{html.escape(_answer(text))}</h2>")
@@ -317,9 +317,9 @@ def heat_map_page(found: Mapping[str, Any]) -> str:
 
 def _span(word: Mapping[str, Any], name: str, reach: float) -> str:
     ink = "#fff" if abs(word[name]) > 0.7 * reach else "#111"
-    tip = f"{word['value']:+.3f} nats, control {word['control']:+.3f}, {word['tokens']} tokens"
+    tip = f"{word['value']:+z.3f} nats, control {word['control']:+z.3f}, {word['tokens']} tokens"
     style = f"background:{_color(word[name], reach)};color:{ink}"
-    shown = f"{html.escape(word['text'])}<sub>{word[name]:+.2f}</sub>"
+    shown = f"{html.escape(word['text'])}<sub>{word[name]:+z.2f}</sub>"
     return f'<span style="{style}" title="{html.escape(tip)}">{shown}</span>'
 
 

@@ -16,6 +16,9 @@ from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
 
 # Shares of right answers, shown as percent: of labels, of numbers.
 PERCENT = ("accuracy", "exact_match")
+# Of one answer for all rows it is not defined; of answers that know nothing of the rows it is 0.
+CORRELATION = "pearson"
+FAMILIES = {"Numbers": ("mse", CORRELATION), "Labels": PERCENT[:1], "Arithmetic": PERCENT[1:]}
 SIMPLE = "simple baseline"
 ROWS = "rows to train / choose / test on"
 AT_CHANCE = "†"
@@ -32,7 +35,11 @@ def reproduction_markdown(found: Mapping[str, Any]) -> str:
     for backbone, peft in dict.fromkeys((one["backbone"], one["peft"]) for one in cells):
         own = [one for one in cells if (one["backbone"], one["peft"]) == (backbone, peft)]
         parts.append(f"## {backbone}, {peft}")
-        for family, metrics in (("Numbers", ("mse", "pearson")), ("Labels", PERCENT[:1]), ("Arithmetic", PERCENT[1:])):
+        for family, metrics in (
+            ("Numbers", ("mse", CORRELATION)),
+            ("Labels", PERCENT[:1]),
+            ("Arithmetic", PERCENT[1:]),
+        ):
             for metric in metrics:
                 rows = [one for one in own if one["family"] == family.lower() and metric in one["metrics"]]
                 if rows:
@@ -102,8 +109,8 @@ def _legend(found: Mapping[str, Any]) -> str:
     seeds = max((one["seed"] for one in found["cells"]), default=0) + 1
     spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
     chance = (
-        f"{AT_CHANCE}: the 95 % interval over the rows (of the first seed) holds the simple baseline's figure, so that "
-        "nothing was learned that can be told from it."
+        f"{AT_CHANCE}: at chance: the 95 % interval over the rows (of one seed at least) is not all better than the "
+        "simple baseline, of a correlation not all above 0."
     )
     paper = (
         "`paper`: what the paper reports for this backbone and PEFT method, where it is known here and rows are not "
@@ -149,12 +156,19 @@ def _figure(own: Sequence[Mapping[str, Any]], metric: str, cells: Sequence[Mappi
         return NOT_DEFINED
     values = [one["metrics"][metric] for one in own]
     spread = f" ± {_shown(statistics.stdev(values), metric)}" if len(values) > 1 else ""
-    simple = own[0]["simple"].get(metric)
-    low, high = own[0]["ci95"].get(metric, (None, None))
-    chance = AT_CHANCE if None not in (simple, low, high) and low <= simple <= high else ""
+    chance = AT_CHANCE if any(_is_at_chance(one, metric) for one in own) else ""
     best = _best_of(cells, own[0]["task"], metric) == mean and len({one["method"] for one in cells}) > 1
     text = f"**{_shown(mean, metric)}**" if best else _shown(mean, metric)
     return f"{text}{spread}{chance}"
+
+
+def _is_at_chance(cell: Mapping[str, Any], metric: str) -> bool:
+    """Returns whether a cell's interval reaches what can be had without reading the text, or lies on its wrong side."""
+    simple = 0.0 if metric == CORRELATION else cell["simple"].get(metric)
+    low, high = cell["ci95"].get(metric, (None, None))
+    if simple is None or low is None or high is None:
+        return False
+    return bool(low <= simple if higher_is_better(metric) else high >= simple)
 
 
 def _best_of(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> float | None:
