@@ -35,7 +35,7 @@ COMMANDS = [
 ]
 # What each option is given below, and the setting that must come of it.
 GIVEN: dict[str, tuple[str, Any]] = {
-    "task": ("stsb", "stsb@1"),
+    "task": ("stsb", "stsb@2"),
     "target": ("stars", "stars"),
     "inputs": ("review, title", ("review", "title")),
     "template": ("{review}:", "{review}:"),

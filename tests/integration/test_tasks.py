@@ -113,14 +113,14 @@ def test_options_stand_above_the_task(tmp_path: Path, monkeypatch: pytest.Monkey
     assert refused("compare", "there", "--task", "piqa")
     (data, target, settings), (other_data, other_target, other) = found
     assert (data, target, settings["data.decimals"], settings["data.high"]) == (None, "label", 1, 5.0)
-    assert (settings["train.metric"], settings["train.seed"], settings["data.task"]) == ("mae", 3, "stsb@1")
+    assert (settings["train.metric"], settings["train.seed"], settings["data.task"]) == ("mae", 3, "stsb@2")
     assert (other_data, other_target) == ("there", "label")
     assert other["data.label_text"] == {"0": "solution1", "1": "solution2"}
     assert "data.task" in {option.setting for option in RUN_OPTIONS}
     assert "Unknown task 'stbs'. Did you mean 'stsb'?" in refused("fit", "--task", "stbs", "--out", "m")
     assert "Expected DATA, the table to read, found none." in refused("fit", "--target", "label", "--out", "m")
     # What was saved can be run again.
-    (tmp_path / "run.yaml").write_text("data: {task: stsb@1, data: <rows of the task>, target: label}\n")
+    (tmp_path / "run.yaml").write_text("data: {task: stsb@2, data: <rows of the task>, target: label}\n")
     assert refused("fit", "--config", "run.yaml", "--out", "m")
     assert found[-1][:2] == (None, "label")
 

@@ -213,11 +213,12 @@ def test_a_named_folder_stands_above_the_variable(tmp_path: Path, monkeypatch: p
 def test_the_validation_split_is_the_test_part(name: str, tmp_path: Path) -> None:
     write_rows(tmp_path, {"train": many(name, 100), "validation": many(name, 7)})
     found = task_rows(load_task(name), tmp_path)
-    assert found.parts["test"]["number"].tolist() == list(range(7))
+    assert sorted(found.parts["test"]["number"]) == list(range(7))
     train, chosen = (found.parts[part]["number"].tolist() for part in ("train", "validation"))
     assert len(chosen) == 5
     assert sorted(train + chosen) == list(range(100))
-    assert train == sorted(train)
+    for part in (train, found.parts["test"]["number"].tolist()):
+        assert (part == sorted(part)) != load_task(name).shuffle
     assert chosen != sorted(chosen)[:5] or max(chosen) > 4  # drawn, not the first ones
     assert found.note is not None
     assert "official validation split" in found.note
@@ -425,7 +426,7 @@ def test_a_task_makes_settings_and_options_stand_above_them() -> None:
     config = build_task_config({"task": "stsb"})
     assert config.data.model_dump(exclude_defaults=True) == {
         "data": "<rows of the task>",
-        "task": "stsb@1",
+        "task": "stsb@2",
         "target": "label",
         "template": load_task("stsb").template,
         "kind": "number",

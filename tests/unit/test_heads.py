@@ -68,3 +68,31 @@ def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
     wide, _, plain = field_heads(record, scales)
     assert wide.predictions(truth[:, wide.truth]).tolist() == pytest.approx([1e-3, 1e5])
     assert plain.predictions(truth[:, plain.truth]).tolist() == [1.0, 3.0]
+
+
+def test_heads_learn_small_numbers_beside_one_huge_one(caplog: pytest.LogCaptureFixture) -> None:
+    values = [*range(1, 200), 100_000_000_000]
+    scale = Scale.of(PLAIN, values)
+    truth = truth_of(PLAIN, values, [scale])
+    assert float(truth.diff()[:-1].min()) > 1e-3  # a step of 1 is far above float32's resolution
+    # Quartiles 50.75 and 150.25: what lies beyond 150.25 + 100 · 99.5 is learned as if it lay there.
+    assert (scale.low, scale.high) == (None, pytest.approx(10_100.25))
+    (head,) = field_heads(PLAIN, [scale])
+    np.testing.assert_allclose(head.predictions(truth.unsqueeze(1)), [*range(1, 200), 10_100.25], rtol=1e-4)
+    assert "1 of 200 training answers are more than 100 interquartile ranges" in caplog.text
+
+
+@PROPERTY
+@given(st.lists(st.floats(1, 1000, allow_subnormal=False), min_size=4, max_size=30), st.integers(1, 20))
+def test_usual_numbers_have_no_bounds(values: list[float], times: int) -> None:
+    # Whatever half of the numbers does, the others are at most ten of its ranges away.
+    spread = [*values, *np.linspace(1, 1000, 20 * len(values))] * times
+    scale = Scale.of(PLAIN, spread)
+    assert (scale.low, scale.high) == (None, None)
+    assert scale.mean == pytest.approx(np.mean(spread))
+
+
+def test_numbers_of_which_half_are_one_keep_their_spread() -> None:
+    scale = Scale.of(PLAIN, [0.0] * 9 + [1e9])
+    assert (scale.low, scale.high) == (None, None)
+    assert scale.mean == pytest.approx(1e8)

@@ -1,5 +1,6 @@
 """What a head's outputs mean: for each field of the target a standardized number, or the logits of labels."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from predgen.mixing import Mix
 from predgen.records import Field, Record, Target, field_values, fields_of
 from predgen.targets import Label, Number
 
+log = logging.getLogger("predgen")
+
+# In interquartile ranges beyond the quartiles: far enough that none of a usual distribution lies there.
+FAR = 100.0
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -25,11 +31,15 @@ class Scale:
         deviation: of the same; heads predict standardized ones.
         constant_loss: the least loss of a head that answers the same for every row, by which the loss of a record's
             field is divided, so that fields of different kinds weigh alike.
+        low: a training number below it is learned as this one; None if there is none.
+        high: a training number above it likewise.
     """
 
     mean: float = 0.0
     deviation: float = 1.0
     constant_loss: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def of(cls, field: Field, values: Sequence[Any], *, standardize: bool = True) -> "Scale":
@@ -42,9 +52,13 @@ class Scale:
         """
         if isinstance(field, Number):
             column = np.array([field.learned(float(value)) for value in values], dtype=np.float64)
+            low, high = _bounds(column) if standardize else (None, None)
+            column = column.clip(low, high)
             deviation = float(column.std())
             deviation = deviation if deviation > 0 else 1.0
-            return cls(float(column.mean()), deviation) if standardize else cls(constant_loss=deviation**2)
+            if not standardize:
+                return cls(constant_loss=deviation**2)
+            return cls(float(column.mean()), deviation, low=low, high=high)
         if isinstance(field, Label):
             shares = np.bincount([_index(field, value) for value in values]) / len(values)
             shares = shares[shares > 0]
@@ -147,6 +161,8 @@ def truth_of(target: Target, values: Sequence[Any], scales: Sequence[Scale]) -> 
         own = field_values(target, values, name)
         if isinstance(field, Number):
             column = torch.tensor([field.learned(float(value)) for value in own], dtype=torch.float64)
+            if scale.low is not None or scale.high is not None:
+                column = column.clamp(scale.low, scale.high)
             columns.append(((column - scale.mean) / scale.deviation).float())
         elif isinstance(field, Label):
             columns.append(torch.tensor([_index(field, value) for value in own], dtype=torch.float32))
@@ -163,6 +179,30 @@ def member_table(field: LabelSet, values: Sequence[Any]) -> np.ndarray:
     for row, value in enumerate(values):
         table[row, field.positions(value)] = 1.0
     return table
+
+
+def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | None]:
+    """Returns between which numbers a head learns; None where no training number lies beyond.
+
+    One answer of 1e8 among a thousand below 100 would give the others a standardized spread that float32 cannot hold.
+    """
+    first, third = np.quantile(column, [0.25, 0.75])
+    reach = FAR * (third - first)
+    if reach == 0:  # half of the rows have one number: there is no spread to measure by
+        return None, None
+    low, high = first - reach, third + reach
+    num_far = int(((column < low) | (column > high)).sum())
+    if num_far:
+        log.warning(
+            "%d of %d training answers are more than %g interquartile ranges from the others; heads learn them as if "
+            "they lay at %.6g or %.6g. If the numbers spread over magnitudes, logarithmic=true may fit them.",
+            num_far,
+            len(column),
+            FAR,
+            low,
+            high,
+        )
+    return (float(low) if column.min() < low else None), (float(high) if column.max() > high else None)
 
 
 def _index(field: Label, value: Any) -> int:
