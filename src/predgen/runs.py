@@ -107,6 +107,8 @@ class Finished:
             shutil.rmtree(unfinished, ignore_errors=True)
         try:
             found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("not a JSON object")
         except ValueError as error:
             raise DataError(
                 f"Expected the figures of a finished run in '{file}', found damage ({error}). Remove the file; the "

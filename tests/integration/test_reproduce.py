@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import predgen
 from predgen.comparing import Bench
@@ -108,6 +109,64 @@ def test_what_cannot_be_gone_on_with_is_refused(data: Path) -> None:
     Path("else").mkdir()
     Path("else/file").touch()
     assert "found something else" in refused("reproduce", "--out", "else", "--data", data, *one)
+
+
+def test_other_weights_and_damaged_cells_are_refused(data: Path, llama: Path) -> None:
+    one = ("--tasks", "sst2", "--methods", "predictor", "--pefts", "lora", *SHORT)
+    more = ("--data", data, *one, "--backbones", llama)
+    assert run("reproduce", "--out", "out", *more).code == 0
+    (cell,) = Path("out/cells").glob("*.json")
+    whole = json.loads(cell.read_text())
+    short = {**whole, "predicted": whole["predicted"][:-1]}
+    for damage, found in (([], "not a JSON object"), ({}, "found no fingerprint"), (short, "found 4 answers")):
+        cell.write_text(json.dumps(damage))
+        assert found in refused("reproduce", "--out", "out", *more, "--resume")
+    cell.write_text(json.dumps(whole))
+    (weights,) = llama.glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    assert "Expected the weights" in refused("reproduce", "--out", "out", *more, "--resume")
+
+
+def test_cells_of_another_version_are_named(data: Path) -> None:
+    one = ("--data", data, "--methods", "predictor", "--pefts", "lora", *SHORT, "--out", "out")
+    assert run("reproduce", "--tasks", "sst2", *one).code == 0
+    (cell,) = Path("out/cells").glob("*.json")
+    cell.write_text(json.dumps({**json.loads(cell.read_text()), "version": "0.1.0"}))
+    assert run("reproduce", "--tasks", "sst2,stsb", *one, "--resume").code == 0
+    assert f"predgen 0.1.0, {predgen.__version__}\n" in Path("out/tables.md").read_text()
+
+
+def test_a_cell_that_fails_does_not_keep_the_others(data: Path) -> None:
+    grid = ("--data", data, "--tasks", "sst2,stsb", "--methods", "predictor", "--pefts", "adalora,lora", *SHORT)
+    two_steps = ("--set", "max_steps=2")  # too few for AdaLoRA
+    message = refused("reproduce", "--out", "out", *grid, *two_steps, "--json", "found.json")
+    assert "found 2 that failed" in message
+    found = json.loads(Path("found.json").read_text())
+    assert [(one["task"], one["peft"]) for one in found["cells"]] == [("sst2", "lora"), ("stsb", "lora")]
+    assert [(one["task"], one["peft"]) for one in found["failed"]] == [("sst2", "adalora"), ("stsb", "adalora")]
+    assert "adalora, builtin:nano, seed 0: failed: " in Path("out/tables.md").read_text()
+    alone = ("--data", data, "--tasks", "sst2", "--methods", "predictor", "--pefts", "adalora", *SHORT, *two_steps)
+    assert "at least 3 optimizer steps" in refused("reproduce", "--out", "alone", *alone)
+
+
+def test_a_mistyped_folder_of_rows_leaves_nothing_behind(data: Path) -> None:
+    one = ("--tasks", "sst2", "--methods", "predictor", "--pefts", "lora", *SHORT, "--out", "out")
+    assert "rows of one task at least" in refused("reproduce", "--data", "dta", *one)
+    assert not Path("out").exists()
+    assert run("reproduce", "--data", data, *one).code == 0
+
+
+def test_exact_match_is_held_against_the_most_frequent_number(data: Path) -> None:
+    def rows(*answers: int) -> list[dict[str, Any]]:
+        return [{**MADE["mawps"][0][0], "answer": answer} for answer in answers]
+
+    write_rows(
+        data / "mawps", {"train": rows(*[5] * 7, *range(100, 120)), "validation": rows(1, 2), "test": rows(5, 5, 7, 9)}
+    )
+    one = {"methods": ["generator"], "pefts": ["lora"], "max_steps": 2, "device": "cpu", "quiet": True}
+    (cell,) = predgen.reproduce(out="out", data=data, tasks=["mawps"], **one)["cells"]
+    assert cell["simple"]["exact_match"] == 0.5
 
 
 def test_wrong_names_are_answered_with_close_ones(data: Path) -> None:

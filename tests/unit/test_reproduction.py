@@ -18,12 +18,21 @@ def cell(task: str, method: str, value: float, **more: Any) -> dict[str, Any]:
     return {
         "task": task, "method": method, "peft": "lora", "backbone": LLAMA, "seed": 0, "family": family,
         "metrics": {metric: value}, "ci95": {metric: [value - 0.02, value + 0.02]},
-        "simple": {metric: 0.5}, "notes": [], "capped": False, "rows": {"train": 9, "validation": 3, "test": 5}, **more,
+        "simple": {metric: 0.5}, "notes": [], "capped": False, "official": True,
+        "rows": {"train": 9, "validation": 3, "test": 5}, **more,
     }  # fmt: skip
 
 
 def found(*cells: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"preset": "small", "version": "1", "settings": {}, "cells": list(cells), "missing": [], **more}
+    return {
+        "preset": "small",
+        "versions": ["1"],
+        "settings": {},
+        "cells": list(cells),
+        "missing": [],
+        "failed": [],
+        **more,
+    }
 
 
 def rows_of(markdown: str) -> dict[str, list[str]]:
@@ -98,6 +107,28 @@ def test_the_best_error_is_the_smallest() -> None:
     assert rows["`predgen`"] == ["2.000"]
 
 
+def test_other_parts_are_marked_and_stand_beside_no_figure_of_the_paper() -> None:
+    cells = [cell(task, "predgen", 0.7, official=task != "hellaswag") for task in COMMONSENSE]
+    rows = rows_of(reproduction_markdown(found(*cells)).partition("## The paper")[0])
+    assert "hellaswag*" in rows["method"]
+    paper = dict(zip(rows["method"], rows["paper: predgen"], strict=True))
+    assert (paper["boolq"], paper["hellaswag*"], paper["average of 8"]) == ("73.82", "", "")
+
+
+def test_the_papers_table_stands_below_models_that_it_does_not_have() -> None:
+    markdown = reproduction_markdown(found(cell("boolq", "predgen", 0.6, backbone="builtin:nano", capped=True)))
+    ours, _, paper = markdown.partition("## The paper")
+    assert "73.82" not in ours
+    assert f"| {LLAMA} | lora | `predgen` | 73.82 | 93.14 | 83.21 | 84.79 | 79.67 |" in paper
+    assert "## The paper" not in reproduction_markdown(found(cell("sst2", "predgen", 0.6)))
+
+
+def test_cells_that_failed_are_named() -> None:
+    failed = {"task": "sst2", "method": "predgen", "peft": "lora", "backbone": "b", "seed": 1, "reason": "found nan"}
+    markdown = reproduction_markdown(found(cell("boolq", "predgen", 0.6), failed=[failed]))
+    assert "- `sst2`, `predgen`, lora, b, seed 1: failed: found nan" in markdown
+
+
 def test_notes_and_what_was_not_run_are_said_once() -> None:
     one, other = (cell("multiarith", method, 0.1, metric="exact_match", notes=["trained on gsm8k"]) for method in "ab")
     markdown = reproduction_markdown(found(one, other, missing=[{"task": "clear", "reason": "no data"}]))
@@ -109,7 +140,7 @@ def test_notes_and_what_was_not_run_are_said_once() -> None:
 def test_the_page_has_the_tables_and_needs_no_other_file() -> None:
     page = reproduction_html(found(cell("boolq", "predgen", 0.9, notes=["<script>alert(1)</script>"])))
     assert page.startswith("<!doctype html>")
-    assert page.count("<table>") == 1
+    assert page.count("<table>") == 2  # ours, and the paper's
     assert "<strong>" not in page.partition("<tbody>")[2].partition("</tbody>")[0]  # one method is not the best of many
     assert "<script>" not in page
     assert "http" not in page

@@ -3,7 +3,7 @@
 from predgen.catalogue.checking import Checked, check_task, example_of
 from predgen.catalogue.loading import load_task, tasks
 from predgen.catalogue.making import flat_table
-from predgen.catalogue.rows import TaskRows, held_out_flat, local_folder, note_of, task_rows
+from predgen.catalogue.rows import TaskRows, held_out_flat, local_folder, parts_of, task_rows
 from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
 
@@ -18,7 +18,7 @@ __all__ = [
     "held_out_flat",
     "load_task",
     "local_folder",
-    "note_of",
+    "parts_of",
     "task_rows",
     "tasks",
 ]

@@ -137,9 +137,15 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
     return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, chosen is task.fallback)
 
 
-def note_of(task: Task, data: str | Path | None = None) -> str | None:
-    """Returns what is said of a task's parts, if anything; the arguments and the errors are those of `task_rows`."""
-    return _chosen(task, find_source(task, data)).note
+def parts_of(task: Task, data: str | Path | None = None) -> tuple[str | None, bool]:
+    """Returns what is said of a task's parts, if anything, and whether they are its own and official.
+
+    They are not where the task falls back to others, or learns from the rows of another task. The arguments and the
+    errors are those of `task_rows`.
+    """
+    chosen = _chosen(task, find_source(task, data))
+    transferred = any(other is not None for other, _ in chosen.sources())
+    return chosen.note, chosen is not task.fallback and not transferred
 
 
 def _chosen(task: Task, own: Source) -> Parts:

@@ -61,7 +61,7 @@ def reproduce(
       predgen reproduce --preset paper --plan --gpu H100
     """
     from predgen.config import parse_assignments, split_names
-    from predgen.errors import ConfigError
+    from predgen.errors import ConfigError, TrainingError
     from predgen.report.reproduction import plan_markdown, reproduction_markdown, write_tables
 
     show_notes(quiet)
@@ -96,3 +96,8 @@ def reproduce(
     write_json(json, found)
     typer.echo(reproduction_markdown(found))
     typer.echo(f"The tables are in '{Path(out) / 'tables.md'}' and '{Path(out) / 'tables.html'}'.")
+    if found["failed"]:
+        raise TrainingError(
+            f"Expected all cells to be fitted, found {len(found['failed'])} that failed (see the notes of the tables). "
+            "Change what they need, and go on with --resume."
+        )

@@ -53,7 +53,7 @@ class Scale:
         if isinstance(field, Number):
             column = np.array([field.learned(float(value)) for value in values], dtype=np.float64)
             low, high = _bounds(column) if standardize else (None, None)
-            column = column.clip(low, high)
+            column = np.clip(column, -np.inf if low is None else low, np.inf if high is None else high)
             deviation = float(column.std())
             deviation = deviation if deviation > 0 else 1.0
             if not standardize:

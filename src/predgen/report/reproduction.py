@@ -12,7 +12,7 @@ from predgen.files import write_text
 from predgen.metrics import higher_is_better
 from predgen.report.pages import page
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
-from predgen.reproduction.paper import AVERAGE, COMMONSENSE, reported
+from predgen.reproduction.paper import AVERAGE, COMMONSENSE, REPORTED, reported
 
 # Shares of right answers, shown as percent: of labels, of numbers.
 PERCENT = ("accuracy", "exact_match")
@@ -22,6 +22,11 @@ FAMILIES = {"Numbers": ("mse", CORRELATION), "Labels": PERCENT[:1], "Arithmetic"
 SIMPLE = "simple baseline"
 ROWS = "rows to train / choose / test on"
 AT_CHANCE = "†"
+NOT_OFFICIAL = "*"
+PAPER = (
+    "Accuracy in percent as reported (arXiv 2502.17817), as far as it is known here: other models, all rows. The "
+    f"average is over all {len(COMMONSENSE)} commonsense tasks."
+)
 
 
 def reproduction_markdown(found: Mapping[str, Any]) -> str:
@@ -30,7 +35,8 @@ def reproduction_markdown(found: Mapping[str, Any]) -> str:
     Args:
         found: the JSON of `predgen.reproduce`.
     """
-    parts = [f"# Reproduction, preset `{found['preset']}`, predgen {found['version']}", _legend(found)]
+    versions = ", ".join(found["versions"])
+    parts = [f"# Reproduction, preset `{found['preset']}`, predgen {versions}", _legend(found)]
     cells = found["cells"]
     for backbone, peft in dict.fromkeys((one["backbone"], one["peft"]) for one in cells):
         own = [one for one in cells if (one["backbone"], one["peft"]) == (backbone, peft)]
@@ -48,6 +54,13 @@ def reproduction_markdown(found: Mapping[str, Any]) -> str:
     notes = {f"- `{one['task']}`: {note}" for one in cells for note in one["notes"]}
     notes |= {f"- `{one['task']}`: {' / '.join(map(str, one['rows'].values()))} {ROWS}" for one in cells}
     missing = [f"- `{one['task']}`: not run: {one['reason']}" for one in found["missing"]]
+    missing += [
+        f"- `{one['task']}`, `{one['method']}`, {one['peft']}, {one['backbone']}, seed {one['seed']}: failed: "
+        f"{one['reason']}"
+        for one in found["failed"]
+    ]
+    if any(one["task"] in COMMONSENSE for one in cells):
+        parts += ["## The paper", PAPER, "\n".join(_paper_table())]
     if notes or missing:
         parts += ["## Notes", "\n".join([*sorted(notes), *missing])]
     return "\n\n".join(parts) + "\n"
@@ -112,13 +125,13 @@ def _legend(found: Mapping[str, Any]) -> str:
         f"{AT_CHANCE}: at chance: the 95 % interval over the rows (of one seed at least) is not all better than the "
         "simple baseline, of a correlation not all above 0."
     )
-    paper = (
-        "`paper`: what the paper reports for this backbone and PEFT method, where it is known here and rows are not "
-        f"capped; its average is over {len(COMMONSENSE)} commonsense tasks, of all rows."
+    official = (
+        f"{NOT_OFFICIAL}: other parts than the paper's, which the notes describe. `paper`: what the paper reports for "
+        "this backbone and PEFT method, where it is known here, parts are the same and rows are not capped."
     )
     return (
         f"Settings: {settings}. Figures are of the test rows{spread}. `{SIMPLE}` answers every row with the mean or "
-        f"the likeliest label of the training rows. {chance} {paper}"
+        f"the likeliest label of the training rows (for exact match, their most frequent number). {chance} {official}"
     )
 
 
@@ -129,6 +142,7 @@ def _unit(metric: str) -> str:
 def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft: str) -> list[str]:
     """Returns the lines of one table: a method a row, a task a column, and the average of the commonsense tasks."""
     tasks = list(dict.fromkeys(one["task"] for one in cells))
+    official = {one["task"] for one in cells if one["official"]}
     methods = list(dict.fromkeys(one["method"] for one in cells))
     averaged = [task for task in COMMONSENSE if task in tasks] if metric == PERCENT[0] else []
     has_average = len(averaged) > 1
@@ -142,11 +156,26 @@ def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft:
         # Fewer rows than the paper had are no comparison with it.
         compares = metric == PERCENT[0] and not any(one["capped"] for one in cells)
         paper = reported(backbone, peft, method) if compares else {}
-        if set(paper) & set(tasks):
-            of_all = f"{paper[AVERAGE]:.2f}" if len(averaged) == len(COMMONSENSE) and AVERAGE in paper else ""
-            figures = [f"{paper[task]:.2f}" if task in paper else "" for task in tasks]
-            rows.append([f"paper: {method}", *figures, *[of_all] * has_average])
-    return markdown_lines(["method", *tasks, *[f"{AVERAGE} of {len(averaged)}"] * has_average], rows)
+        if set(paper) & official:
+            of_all = official >= set(COMMONSENSE)
+            figures = [_reported(paper, task) if task in official else "" for task in tasks]
+            rows.append([f"paper: {method}", *figures, *[_reported(paper, AVERAGE) if of_all else ""] * has_average])
+    names = [task if task in official else f"{task}{NOT_OFFICIAL}" for task in tasks]
+    return markdown_lines(["method", *names, *[f"{AVERAGE} of {len(averaged)}"] * has_average], rows)
+
+
+def _paper_table() -> list[str]:
+    """Returns the lines of what the paper reports, the tasks of which a figure is known."""
+    tasks = [task for task in COMMONSENSE if any(task in row.accuracy for row in REPORTED)]
+    rows = [
+        [row.backbone, row.peft, f"`{row.method}`", *(_reported(row.accuracy, task) for task in [*tasks, AVERAGE])]
+        for row in REPORTED
+    ]
+    return markdown_lines(["backbone", "PEFT", "method", *tasks, AVERAGE], rows)
+
+
+def _reported(figures: Mapping[str, float], name: str) -> str:
+    return f"{figures[name]:.2f}" if name in figures else ""
 
 
 def _figure(own: Sequence[Mapping[str, Any]], metric: str, cells: Sequence[Mapping[str, Any]]) -> str:

@@ -4,18 +4,20 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from predgen.building import check_method
-from predgen.catalogue import Task, build_task_config, load_task, note_of
+from predgen.catalogue import Task, build_task_config, load_task, parts_of
 from predgen.comparing import Bench
 from predgen.config import RunConfig
-from predgen.errors import ConfigError, DataError, OutputExistsError, unknown_name
+from predgen.errors import ConfigError, DataError, OutputExistsError, PredGenError, UnknownNameError, unknown_name
 from predgen.files import write_text
-from predgen.fitting import prepared_for, warn_if_for_trying
-from predgen.metrics import check_metric, json_number
+from predgen.fitting import prepared_for, source_of, warn_if_for_trying
+from predgen.metrics import EXACT_MATCH, check_metric, json_number
 from predgen.reproduction.grid import Cell, Preset, presets
 from predgen.results import MethodResult
 from predgen.runs import Finished
@@ -29,6 +31,10 @@ PRESET_FILE = "preset.json"
 SIMPLE = "mean_or_majority"
 # Which of the paper's tables the tasks of a group are in.
 FAMILIES = {"regression": "numbers", "classification": "labels", "commonsense": "labels", "arithmetic": "arithmetic"}
+# What the file of a finished cell holds at least.
+KEPT = frozenset(
+    ("predicted", "probabilities", "settings", "fingerprint", "weights", "version", "train_seconds", "rows_per_second")
+)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -39,16 +45,32 @@ class _Ready:
     Attributes:
         task: the task.
         note: what is said of its parts, if anything.
+        is_official: whether the parts are its own, as `predgen.catalogue.parts_of` says.
         bench: its rows, for the seed of the grid.
         fingerprint: of what is trained and chosen on.
+        weights: a SHA-256 of the backbone's files.
         simple: the figures of the simple baseline.
     """
 
     task: Task
     note: str | None
+    is_official: bool
     bench: Bench
     fingerprint: str
+    weights: str
     simple: Mapping[str, float]
+
+
+class _Failed(Exception):
+    """A cell could not be fitted.
+
+    Args:
+        error: why.
+    """
+
+    def __init__(self, error: PredGenError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def reproduce(
@@ -85,47 +107,67 @@ def reproduce(
         report: called with the figures after each cell, to write tables.
         settings: settings of `predgen.config`, over the preset's and the tasks'.
 
+    Returns:
+        `cells`: the figures of each cell. `missing`: tasks whose rows are nowhere or wrong, each with a `reason`.
+        `failed`: cells that could not be fitted, likewise; the others are run all the same.
+
     Raises:
-        ConfigError: the grid or a setting is wrong, or a finished cell had other settings or rows.
+        ConfigError: the grid or a setting is wrong, or a finished cell had other settings, rows or weights.
+        DataError: a file of a finished cell is damaged.
         OutputExistsError: `out` holds something, and it is neither to be gone on with nor to be replaced.
         UnknownNameError: a preset, task, method or PEFT method is not known.
-        PredGenError: as `fit`.
+        PredGenError: as `fit`, where no cell could be fitted.
     """
     grid = grid_named(preset, backbones, methods, pefts, tasks, seeds, settings)
     cells = grid.cells()
     for cell in cells:  # before anything is trained
         metric = config_of(grid, cell).train.metric
         check_metric({"": load_task(cell.task).target.kind}, metric or load_task(cell.task).metrics[0])
-    finished = Finished(_cells_folder(Path(out), preset, resume=resume, overwrite=overwrite))
+    folder = _checked_folder(Path(out), preset, resume=resume, overwrite=overwrite)
+    finished = Finished(folder)
     found: dict[str, Any] = {
         "preset": preset,
-        "version": __version__,
+        "versions": [__version__],
         "settings": {**grid.settings, **grid.given},
         "cells": [],
         "missing": [],
+        "failed": [],
     }
     if not quiet:
         for backbone in grid.backbones:
             warn_if_for_trying(backbone)
     clock = _Clock(len(cells))
+    begun = False
+    first: PredGenError | None = None
     for backbone, name in dict.fromkeys((cell.backbone, cell.task) for cell in cells):
         own = [cell for cell in cells if (cell.backbone, cell.task) == (backbone, name)]
         try:
             ready = _ready(grid, own[0], data, finished, quiet=quiet)
-        except DataError as error:
+        except (DataError, UnknownNameError) as error:
             log.warning("Left out '%s': %s", name, error)
             found["missing"].append({"task": name, "backbone": backbone, "reason": str(error)})
             clock.skip(len(own))
             continue
+        if not begun:  # a mistyped folder of rows leaves nothing behind that would stand in the way
+            begun = True
+            _begin(folder, preset, overwrite=overwrite)
         for cell in own:
-            found["cells"].append(_run(grid, cell, ready, finished, clock))
+            try:
+                found["cells"].append(_run(grid, cell, ready, finished, clock))
+            except _Failed as failure:
+                first = first or failure.error
+                log.warning("Could not fit '%s': %s", cell.name, failure)
+                found["failed"].append({**asdict(cell), "reason": str(failure)})
+                clock.skip(1)
+                continue
+            found["versions"] = sorted({one["version"] for one in found["cells"]})
             report(found)
     if not found["cells"]:
-        raise ConfigError(
+        raise first or ConfigError(
             "Expected the rows of one task at least, found none. Name the folder that has them (--data, or "
             "PREDGEN_DATA_DIR)."
         )
-    report(found)  # with the tasks that were left out after the last cell
+    report(found)  # with what was left out after the last cell
     return found
 
 
@@ -168,36 +210,51 @@ def _ready(grid: Preset, cell: Cell, data: str | Path | None, finished: Finished
         raise DataError(
             f"Expected a folder '{task.folder_name}' in '{data}', found none. Name the one with a folder for each task."
         )
-    note = note_of(task, data)
-    prepared = prepared_for(config_of(grid, cell), data)
+    note, is_official = parts_of(task, data)
+    config = config_of(grid, cell)
+    prepared = prepared_for(config, data)
     bench = Bench.of(prepared, seed=cell.seed, finished=finished, quiet=quiet)
-    return _Ready(task, note, bench, prepared.fingerprint(), bench.baselines()[SIMPLE].metrics())
+    weights = source_of(config).content_hash()
+    return _Ready(task, note, is_official, bench, prepared.fingerprint(), weights, _simple_figures(bench))
+
+
+def _simple_figures(bench: Bench) -> dict[str, float]:
+    """Returns the figures of the simple baseline, of exact match those of the most frequent training answer.
+
+    The mean is right in hardly any row, which whoever always writes one good number would beat.
+    """
+    found = dict(bench.baselines()[SIMPLE].metrics())
+    if EXACT_MATCH in found:
+        answers, counts = np.unique(bench.prepared.train_values, return_counts=True)
+        frequent = {"predicted": [float(answers[counts.argmax()])] * len(bench.truth), "probabilities": None}
+        found[EXACT_MATCH] = scored_from_json(bench.prepared.target, bench.truth, frequent).metrics()[EXACT_MATCH]
+    return found
 
 
 def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_Clock") -> dict[str, Any]:
     """Returns a cell's figures, fitting it if it is not finished.
 
     Raises:
-        ConfigError: it was finished with other settings, or on other rows.
+        ConfigError: it was finished with other settings, on other rows, or from other weights.
+        DataError: its file is damaged.
+        _Failed: it cannot be fitted.
     """
     config = config_of(grid, cell)
-    check_method(config, ready.bench.prepared.target)
-    fit = ready.bench.fit(cell.name, config)
     start = time.perf_counter()
     fresh = False
 
     def figures(folder: Path | None) -> dict[str, Any]:
         nonlocal fresh
         fresh = True
-        return {**fit(folder), "fingerprint": ready.fingerprint}
+        try:
+            check_method(config, ready.bench.prepared.target)
+            fitted = ready.bench.fit(cell.name, config)(folder)
+        except PredGenError as error:
+            raise _Failed(error) from error
+        return {**fitted, "fingerprint": ready.fingerprint, "weights": ready.weights, "version": __version__}
 
     kept = finished.figures(cell.name, figures)
-    if kept["settings"] != config.model_dump(mode="json") or kept["fingerprint"] != ready.fingerprint:
-        what = "rows" if kept["settings"] == config.model_dump(mode="json") else "settings"
-        raise ConfigError(
-            f"Expected the {what} that the finished cell '{cell.name}' was run with, found others. Go back to "
-            "those, or use another --out, or --overwrite to start over."
-        )
+    _check_kept(kept, cell, config, ready)
     clock.tick(time.perf_counter() - start if fresh else None, cell)
     bench = ready.bench
     scored = scored_from_json(bench.prepared.target, bench.truth, kept)
@@ -209,9 +266,11 @@ def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_C
         "peft": cell.peft,
         "backbone": cell.backbone,
         "seed": cell.seed,
+        "version": kept["version"],
         "family": FAMILIES[ready.task.group],
         "part": bench.part,
         "capped": config.data.max_train_rows is not None or config.data.max_eval_rows is not None,
+        "official": ready.is_official,
         "rows": {"train": len(splits.train), "validation": len(splits.validation), "test": len(bench.table)},
         "metrics": {name: json_number(value) for name, value in result.metrics().items()},
         "ci95": {name: [json_number(low), json_number(high)] for name, (low, high) in intervals(scored).items()},
@@ -221,6 +280,35 @@ def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_C
         "train_seconds": kept["train_seconds"],
         "rows_per_second": kept["rows_per_second"],
     }
+
+
+def _check_kept(kept: dict[str, Any], cell: Cell, config: RunConfig, ready: _Ready) -> None:
+    """Refuses figures that are not of this cell.
+
+    Raises:
+        ConfigError: it was finished with other settings, on other rows, or from other weights.
+        DataError: something is missing.
+    """
+    missing = KEPT - set(kept)
+    if missing:
+        raise _damaged(cell, f"no {min(missing)}")
+    settings = config.model_dump(mode="json")
+    expected = {"settings": settings, "fingerprint": ready.fingerprint, "weights": ready.weights}
+    for name, what in (("settings", "settings"), ("fingerprint", "rows"), ("weights", "weights")):
+        if kept[name] != expected[name]:
+            raise ConfigError(
+                f"Expected the {what} that the finished cell '{cell.name}' was run with, found others. Go back to "
+                "those, or use another --out, or --overwrite to start over."
+            )
+    if len(kept["predicted"]) != len(ready.bench.truth):
+        raise _damaged(cell, f"{len(kept['predicted'])} answers for {len(ready.bench.truth)} rows")
+
+
+def _damaged(cell: Cell, found: str) -> DataError:
+    return DataError(
+        f"Expected the figures of the finished cell '{cell.name}', found {found}. Remove its file; the same command "
+        "with --resume runs it again."
+    )
 
 
 class _Clock:
@@ -263,8 +351,8 @@ class _Clock:
         )
 
 
-def _cells_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) -> Path:
-    """Returns where the cells are kept, new or gone on with.
+def _checked_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) -> Path:
+    """Returns where the cells are or will be kept; nothing is made yet.
 
     Raises:
         ConfigError: there is nothing to go on with, or it is of another preset.
@@ -294,9 +382,15 @@ def _cells_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) -> P
             f"Expected no reproduction, found one at '{out}'. Use --resume to go on with it, or --overwrite to start "
             "over."
         )
+    return cells
+
+
+def _begin(cells: Path, preset: str, *, overwrite: bool) -> None:
+    """Makes the folder of the cells, empty if it is to be replaced, and says beside it whose they are."""
     if overwrite and cells.exists():
         for one in sorted(cells.glob("*.json")):
             one.unlink()
     cells.mkdir(parents=True, exist_ok=True)
-    write_text(marker, json.dumps({"preset": preset, "version": __version__}) + "\n")
-    return cells
+    marker = cells.parent / PRESET_FILE
+    if overwrite or not marker.exists():
+        write_text(marker, json.dumps({"preset": preset}) + "\n")
