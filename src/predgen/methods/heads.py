@@ -190,19 +190,19 @@ def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | No
     reach = FAR * (third - first)
     if reach == 0:  # half of the rows have one number: there is no spread to measure by
         return None, None
-    low, high = first - reach, third + reach
-    num_far = int(((column < low) | (column > high)).sum())
-    if num_far:
+    low = float(first - reach) if column.min() < first - reach else None
+    high = float(third + reach) if column.max() > third + reach else None
+    if low is not None or high is not None:
+        num_far = int(((column < first - reach) | (column > third + reach)).sum())
         log.warning(
             "%d of %d training answers are more than %g interquartile ranges from the others; heads learn them as if "
-            "they lay at %.6g or %.6g. If the numbers spread over magnitudes, logarithmic=true may fit them.",
+            "they lay at %s. If the numbers spread over magnitudes, logarithmic=true may fit them.",
             num_far,
             len(column),
             FAR,
-            low,
-            high,
+            " and ".join(f"{bound:.6g}" for bound in (low, high) if bound is not None),
         )
-    return (float(low) if column.min() < low else None), (float(high) if column.max() > high else None)
+    return low, high
 
 
 def _index(field: Label, value: Any) -> int:
