@@ -157,6 +157,26 @@ def test_a_wrong_cell_is_said_with_its_place(name: str, changes: dict[str, Any],
         flat_table(load_task(name), read_table(rows))
 
 
+@pytest.mark.parametrize(
+    ("making", "cells", "expected"),
+    [
+        ("how: after_mark, of: free, mark: x", ["axb", 4], "a text"),
+        ("how: unmarked, of: free", ["a <b/>", None], "a text"),
+        ("how: filled, of: text, by: free", ["b", 4.5], "a text"),
+        ("how: numbered, of: free, word: tag", [["a"], "axb"], "a list of texts"),
+        ("how: names, of: free, word: tag", ['["a"]', 4], "a list of texts"),
+        ("how: position, of: text, among: free", [["a <b/>"], [1, 2]], "a list of texts"),
+    ],
+)
+def test_a_free_cell_of_another_type_than_is_made_of_is_said(making: str, cells: list[Any], expected: str) -> None:
+    yaml = mine("tags: texts,", "tags: texts, free: any,").replace("how: names, of: tags, word: tag", making)
+    task = parse_task(yaml, "mine.yaml")
+    rows = [{"text": "a <b/>", "mark": 1, "free": cell} for cell in cells]
+    assert flat_table(task, read_table(rows[:1]))["all_tags"].tolist()[0]
+    with pytest.raises(DataError, match=rf"Expected {expected} in row 2, column 'free', found"):
+        flat_table(task, read_table(rows))
+
+
 def test_a_missing_column_is_said() -> None:
     rows = [{"goals": "x", "sol1": "a", "sol2": "b", "label": 0}]
     with pytest.raises(UnknownNameError, match=r"Unknown column of the task piqa 'goal'\. Did you mean 'goals'\?"):
@@ -367,6 +387,26 @@ def test_a_task_of_ones_own_is_read(tmp_path: Path) -> None:
         ("[accuracy]", "[acuracy]", ["metrics: expected one of accuracy, macro_f1", "found 'acuracy'"]),
         ("of: tags", "of: tag", ["make.all_tags.of: expected one of text, mark, tags, nested.one", "found 'tag'"]),
         ("of: tags", "of: nested", ["make.all_tags.of: expected one of", "found 'nested'"]),
+        (
+            "of: tags",
+            "of: text",
+            ["make.all_tags.of: expected a column of the type texts, found 'text' of type text"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: position, of: text, among: mark",
+            ["make.all_tags.among: expected a column of the type texts, found 'mark' of type integer"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: after_mark, of: nested.one, mark: x",
+            ["make.all_tags.of: expected a column of the type text, found 'nested.one' of type texts"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: filled, of: text, by: mark",
+            ["make.all_tags.by: expected a column of the type text, found 'mark' of type integer"],
+        ),
         ('0: "no"', "0: no", ["target.label_text.0: Input should be a valid string (found 'False')"]),
         ("how: names", "how: magic", ["make.all_tags: Input tag 'magic'"]),
         ("all_tags: {how", "mark: {how", ["make: expected names that no column has, found 'mark'"]),
