@@ -217,6 +217,16 @@ def test_official_parts_are_read_from_folders(where: str, tmp_path: Path, monkey
     assert (found.origin, found.note, found.is_fallback) == (f"'{folder}'", None, False)
 
 
+def test_a_folder_is_only_of_the_tasks_that_its_rows_fit(tmp_path: Path) -> None:
+    own = write_rows(tmp_path / "own", {"test": many("gsm8k", 4)})
+    assert [name for name in tasks() if local_folder(load_task(name), own)] == ["gsm8k"]
+    named = write_rows(tmp_path / "arc_easy", {"test": many("arc_easy", 4)})
+    assert [name for name in tasks() if local_folder(load_task(name), named)] == ["arc_easy"]
+    # Whoever names it as the task's own is told what does not fit.
+    with pytest.raises(UnknownNameError, match="Unknown column of the task sst2 'sentence'"):
+        task_rows(load_task("sst2"), write_rows(own, dict.fromkeys(("train", "validation"), many("gsm8k", 4))))
+
+
 def test_a_named_folder_stands_above_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place, count in (("named", 3), ("variable", 5)):
         write_rows(tmp_path / place / "stsb", dict.fromkeys(("train", "validation", "test"), many("stsb", count)))
@@ -385,6 +395,12 @@ def test_a_task_of_ones_own_is_read(tmp_path: Path) -> None:
         (', label_text: {0: "no", 1: "yes"}', "", ["target: expected label_text with two labels or more"]),
         ("kind: label", "kind: number", ["target: expected low, high and decimals for the kind number"]),
         ("[accuracy]", "[acuracy]", ["metrics: expected one of accuracy, macro_f1", "found 'acuracy'"]),
+        (
+            "[accuracy]",
+            "[accuracy, macro_f1, accuracy]",
+            ["metrics: expected every metric once, found 'accuracy' twice"],
+        ),
+        ('0: "no", 1: "yes"', '0: "yes", 1: "yes"', ["target: Expected every word once, found 'yes' twice"]),
         ("of: tags", "of: tag", ["make.all_tags.of: expected one of text, mark, tags, nested.one", "found 'tag'"]),
         ("of: tags", "of: nested", ["make.all_tags.of: expected one of", "found 'nested'"]),
         (
@@ -456,6 +472,40 @@ def test_rows_are_checked_against_the_task(tmp_path: Path) -> None:
     write_rows(data, {"test": rows})
     (found,) = check_task(tmp_path / "mine.yaml", data).problems
     assert found.startswith("Expected a list of texts in row 1, column 'tags', found '[]'.")
+
+
+def test_a_part_of_an_unknown_task_is_said_without_any_rows(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    other = "splits:\n  train: {from: train, task: nope}\n  validation: {from: validation}\n  test: {from: test}\nmake:"
+    named = re.sub(r"splits:.*\nmake:", other, YAML, flags=re.DOTALL)
+    for text in (named, mine("make:", other.replace("splits", "fallback"))):
+        path.write_text(text)
+        (found,) = check_task(path).problems
+        assert found.startswith("Unknown task 'nope'.")
+
+
+@pytest.mark.parametrize(
+    ("decimals", "answers", "problem"),
+    [
+        (0, ["1", "3.8", "2.5", "5"], r"numbers that 0 decimals can write in row 2, column 'mark', found '3\.8'"),
+        (0, [2.5] * 4, r"numbers that 0 decimals can write in row 1, column 'mark', found '2\.5'"),
+        (1, ["1", "3.8", "2.5", "5"], None),
+        (3, [0.6125, 0.1, 0.98765, 0.5], None),  # rounded by a little
+    ],
+)
+def test_decimals_that_cannot_write_the_answers_are_said(
+    decimals: int, answers: list[Any], problem: str | None, tmp_path: Path
+) -> None:
+    number = f"kind: number, low: 0, high: 5, decimals: {decimals}"
+    yaml = mine('kind: label, label_text: {0: "no", 1: "yes"}', number).replace("mark: integer", "mark: number")
+    (tmp_path / "mine.yaml").write_text(yaml.replace("[accuracy]", "[mse]"))
+    rows = [{"text": "a", "mark": answer, "tags": ["a"], "nested": None} for answer in answers]
+    found = check_task(tmp_path / "mine.yaml", write_rows(tmp_path / "mine", {"train": rows, "test": rows})).problems
+    if problem is None:
+        assert found == ()
+    else:
+        assert len(found) == 1
+        assert re.match(rf"\w+: Expected {problem}\. Give the target more decimals", found[0])
 
 
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────

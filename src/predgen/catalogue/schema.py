@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.metrics import METRICS
+from predgen.targets import check_words
 from predgen.template import Template
 
 PartName = Literal["train", "validation", "test"]
@@ -159,6 +160,8 @@ class TargetSpec(_Strict):
             raise ValueError("expected label_text with two labels or more for the kind label, and no range")
         if self.kind == "number" and (self.label_text or any(one is None for one in numbers)):
             raise ValueError("expected low, high and decimals for the kind number, and no label_text")
+        if self.label_text:
+            check_words(list(self.label_text), list(self.label_text.values()))
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"expected low below high, found {self.low} and {self.high}")
         return self
@@ -258,6 +261,8 @@ class Task(_Strict):
         for metric in self.metrics:
             if metric not in known:
                 raise ValueError(_unknown("metrics", metric, known))
+            if self.metrics.count(metric) > 1:
+                raise ValueError(f"metrics: expected every metric once, found '{metric}' twice")
         return self
 
     def place_type(self, place: str) -> CellType | None:
