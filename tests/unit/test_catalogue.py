@@ -15,6 +15,7 @@ from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.preparing import prepare
+from predgen.reproduction.grid import presets
 from predgen.tables import read_table
 from predgen.target_rules import infer_label
 from predgen.template import Template
@@ -542,3 +543,12 @@ def test_the_page_of_tasks_is_current() -> None:
     assert catalogue_markdown() in page, "predgen tasks --markdown FILE makes the table"
     assert json.dumps(listed_tasks())
     assert catalogue_markdown().count("\n") == 21 + 2
+
+
+def test_the_page_of_tasks_says_how_large_the_presets_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for name, preset in presets().items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert line.endswith(f"| {len(preset.cells())} |")
+        if name != "paper":  # whose settings are said in words
+            assert all(f"`{key.partition('.')[2]}={value}`" in line for key, value in preset.settings.items())

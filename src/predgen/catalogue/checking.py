@@ -10,7 +10,7 @@ import pandas as pd
 
 from predgen.catalogue.loading import load_task
 from predgen.catalogue.rows import local_folder, task_rows
-from predgen.catalogue.schema import Task
+from predgen.catalogue.schema import PartName, Task
 from predgen.errors import PredGenError, explain
 from predgen.tables import row_numbers
 from predgen.targets import describe, label_key, parse_number
@@ -102,7 +102,7 @@ def answer_problems(task: Task, table: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def rounding_problems(task: Task, parts: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def rounding_problems(task: Task, parts: Mapping[PartName, pd.DataFrame]) -> Iterator[str]:
     """Yields the first number that has more decimals than the target, where rounding changes the answers much.
 
     Args:
