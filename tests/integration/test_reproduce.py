@@ -231,6 +231,28 @@ def test_a_plan_runs_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert after["hours"] < plan["hours"]
 
 
+def test_a_plan_does_not_say_what_it_cannot_know(data: Path) -> None:
+    grid: dict[str, Any] = {"methods": ["predictor"], "pefts": ["lora"]}
+    nothing = predgen.plan_reproduction(tasks=["stsb", "sst2", "boolq"], **grid)
+    assert (nothing["cells"], nothing["hours"], nothing["not_counted"]) == (3, None, 3)
+    assert [(one["hours"], one["not_counted"]) for one in nothing["rows"]] == [(None, 3)]
+    assert nothing["notes"] == [
+        "The rows of stsb, sst2, boolq are not on this machine: their cells are counted, their hours are not.",
+        "Memory is that of prompts of 128 tokens, an assumption.",
+    ]
+    part = predgen.plan_reproduction(tasks=["stsb", "boolq", "piqa"], data=data, **grid)
+    assert part["hours"] > 0
+    assert part["not_counted"] == part["rows"][0]["not_counted"] == 2
+    assert len(part["notes"]) == 1
+    one = ("--methods", "predictor", "--pefts", "lora")
+    done = run("reproduce", "--plan", "--data", data, "--tasks", "stsb,boolq", *one)
+    assert "cells not counted" in done.stdout
+    assert "0.0 hours" not in done.stdout
+    message = refused("reproduce", "--plan", "--data", data / "nowhere", "--tasks", "sst2")
+    assert "found no such folder" in message
+    assert "found a file" in refused("reproduce", "--plan", "--data", data / "sst2" / "test.jsonl")
+
+
 @pytest.mark.slow
 def test_the_papers_models_are_planned_without_their_files(data: Path) -> None:
     plan = predgen.plan_reproduction(

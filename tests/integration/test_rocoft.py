@@ -141,6 +141,23 @@ def test_a_layer_of_16_bits_has_an_update_of_32(axis: str) -> None:
     torch.testing.assert_close((output - layer(states)).float(), added.expand(2, 7), rtol=0.0, atol=0.1)
 
 
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_what_was_merged_comes_back_in_another_type(kind: str, axis: str) -> None:
+    layer = nn.Linear(4, 4) if kind == "linear" else Conv1D(4, 4)
+    before = {key: one.detach().clone() for key, one in layer.named_parameters()}
+    update = RowColumnUpdate(layer.requires_grad_(False), axis=axis, indices=torch.tensor([1]), biases=True)  # type: ignore[arg-type]
+    nn.init.ones_(update.rocoft_delta)
+    nn.init.ones_(update.rocoft_bias)  # type: ignore[arg-type]
+    update.merge()
+    update.double()
+    update.unmerge()
+    assert not update.is_merged
+    for key, one in layer.named_parameters():
+        assert one.dtype == torch.float64
+        assert torch.equal(one, before[key].double()), key
+
+
 # ---- whole models
 
 

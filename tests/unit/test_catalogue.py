@@ -15,6 +15,7 @@ from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.preparing import prepare
+from predgen.reproduction.grid import presets
 from predgen.tables import read_table
 from predgen.target_rules import infer_label
 from predgen.template import Template
@@ -157,6 +158,26 @@ def test_a_wrong_cell_is_said_with_its_place(name: str, changes: dict[str, Any],
         flat_table(load_task(name), read_table(rows))
 
 
+@pytest.mark.parametrize(
+    ("making", "cells", "expected"),
+    [
+        ("how: after_mark, of: free, mark: x", ["axb", 4], "a text"),
+        ("how: unmarked, of: free", ["a <b/>", None], "a text"),
+        ("how: filled, of: text, by: free", ["b", 4.5], "a text"),
+        ("how: numbered, of: free, word: tag", [["a"], "axb"], "a list of texts"),
+        ("how: names, of: free, word: tag", ['["a"]', 4], "a list of texts"),
+        ("how: position, of: text, among: free", [["a <b/>"], [1, 2]], "a list of texts"),
+    ],
+)
+def test_a_free_cell_of_another_type_than_is_made_of_is_said(making: str, cells: list[Any], expected: str) -> None:
+    yaml = mine("tags: texts,", "tags: texts, free: any,").replace("how: names, of: tags, word: tag", making)
+    task = parse_task(yaml, "mine.yaml")
+    rows = [{"text": "a <b/>", "mark": 1, "free": cell} for cell in cells]
+    assert flat_table(task, read_table(rows[:1]))["all_tags"].tolist()[0]
+    with pytest.raises(DataError, match=rf"Expected {expected} in row 2, column 'free', found"):
+        flat_table(task, read_table(rows))
+
+
 def test_a_missing_column_is_said() -> None:
     rows = [{"goals": "x", "sol1": "a", "sol2": "b", "label": 0}]
     with pytest.raises(UnknownNameError, match=r"Unknown column of the task piqa 'goal'\. Did you mean 'goals'\?"):
@@ -195,6 +216,16 @@ def test_official_parts_are_read_from_folders(where: str, tmp_path: Path, monkey
         "test": [0, 1, 2],
     }
     assert (found.origin, found.note, found.is_fallback) == (f"'{folder}'", None, False)
+
+
+def test_a_folder_is_only_of_the_tasks_that_its_rows_fit(tmp_path: Path) -> None:
+    own = write_rows(tmp_path / "own", {"test": many("gsm8k", 4)})
+    assert [name for name in tasks() if local_folder(load_task(name), own)] == ["gsm8k"]
+    named = write_rows(tmp_path / "arc_easy", {"test": many("arc_easy", 4)})
+    assert [name for name in tasks() if local_folder(load_task(name), named)] == ["arc_easy"]
+    # Whoever names it as the task's own is told what does not fit.
+    with pytest.raises(UnknownNameError, match="Unknown column of the task sst2 'sentence'"):
+        task_rows(load_task("sst2"), write_rows(own, dict.fromkeys(("train", "validation"), many("gsm8k", 4))))
 
 
 def test_a_named_folder_stands_above_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,8 +397,34 @@ def test_a_task_of_ones_own_is_read(tmp_path: Path) -> None:
         (', label_text: {0: "no", 1: "yes"}', "", ["target: expected label_text with two labels or more"]),
         ("kind: label", "kind: number", ["target: expected low, high and decimals for the kind number"]),
         ("[accuracy]", "[acuracy]", ["metrics: expected one of accuracy, macro_f1", "found 'acuracy'"]),
+        (
+            "[accuracy]",
+            "[accuracy, macro_f1, accuracy]",
+            ["metrics: expected every metric once, found 'accuracy' twice"],
+        ),
+        ('0: "no", 1: "yes"', '0: "yes", 1: "yes"', ["target: Expected every word once, found 'yes' twice"]),
         ("of: tags", "of: tag", ["make.all_tags.of: expected one of text, mark, tags, nested.one", "found 'tag'"]),
         ("of: tags", "of: nested", ["make.all_tags.of: expected one of", "found 'nested'"]),
+        (
+            "of: tags",
+            "of: text",
+            ["make.all_tags.of: expected a column of the type texts, found 'text' of type text"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: position, of: text, among: mark",
+            ["make.all_tags.among: expected a column of the type texts, found 'mark' of type integer"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: after_mark, of: nested.one, mark: x",
+            ["make.all_tags.of: expected a column of the type text, found 'nested.one' of type texts"],
+        ),
+        (
+            "how: names, of: tags, word: tag",
+            "how: filled, of: text, by: mark",
+            ["make.all_tags.by: expected a column of the type text, found 'mark' of type integer"],
+        ),
         ('0: "no"', "0: no", ["target.label_text.0: Input should be a valid string (found 'False')"]),
         ("how: names", "how: magic", ["make.all_tags: Input tag 'magic'"]),
         ("all_tags: {how", "mark: {how", ["make: expected names that no column has, found 'mark'"]),
@@ -419,6 +476,40 @@ def test_rows_are_checked_against_the_task(tmp_path: Path) -> None:
     assert found.startswith("Expected a list of texts in row 1, column 'tags', found '[]'.")
 
 
+def test_a_part_of_an_unknown_task_is_said_without_any_rows(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    other = "splits:\n  train: {from: train, task: nope}\n  validation: {from: validation}\n  test: {from: test}\nmake:"
+    named = re.sub(r"splits:.*\nmake:", other, YAML, flags=re.DOTALL)
+    for text in (named, mine("make:", other.replace("splits", "fallback"))):
+        path.write_text(text)
+        (found,) = check_task(path).problems
+        assert found.startswith("Unknown task 'nope'.")
+
+
+@pytest.mark.parametrize(
+    ("decimals", "answers", "problem"),
+    [
+        (0, ["1", "3.8", "2.5", "5"], r"numbers that 0 decimals can write in row 2, column 'mark', found '3\.8'"),
+        (0, [2.5] * 4, r"numbers that 0 decimals can write in row 1, column 'mark', found '2\.5'"),
+        (1, ["1", "3.8", "2.5", "5"], None),
+        (3, [0.6125, 0.1, 0.98765, 0.5], None),  # rounded by a little
+    ],
+)
+def test_decimals_that_cannot_write_the_answers_are_said(
+    decimals: int, answers: list[Any], problem: str | None, tmp_path: Path
+) -> None:
+    number = f"kind: number, low: 0, high: 5, decimals: {decimals}"
+    yaml = mine('kind: label, label_text: {0: "no", 1: "yes"}', number).replace("mark: integer", "mark: number")
+    (tmp_path / "mine.yaml").write_text(yaml.replace("[accuracy]", "[mse]"))
+    rows = [{"text": "a", "mark": answer, "tags": ["a"], "nested": None} for answer in answers]
+    found = check_task(tmp_path / "mine.yaml", write_rows(tmp_path / "mine", {"train": rows, "test": rows})).problems
+    if problem is None:
+        assert found == ()
+    else:
+        assert len(found) == 1
+        assert re.match(rf"\w+: Expected {problem}\. Give the target more decimals", found[0])
+
+
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -453,3 +544,12 @@ def test_the_page_of_tasks_is_current() -> None:
     assert catalogue_markdown() in page, "predgen tasks --markdown FILE makes the table"
     assert json.dumps(listed_tasks())
     assert catalogue_markdown().count("\n") == 21 + 2
+
+
+def test_the_page_of_tasks_says_how_large_the_presets_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for name, preset in presets().items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert line.endswith(f"| {len(preset.cells())} |")
+        if name != "paper":  # whose settings are said in words
+            assert all(f"`{key.partition('.')[2]}={value}`" in line for key, value in preset.settings.items())

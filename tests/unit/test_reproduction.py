@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from predgen.errors import UnknownNameError
-from predgen.report.reproduction import reproduction_html, reproduction_markdown
+from predgen.report.reproduction import plan_markdown, reproduction_html, reproduction_markdown
 from predgen.reproduction.gpus import GPUS, USED, Work, gpu_named
 from predgen.reproduction.paper import COMMONSENSE, REPORTED, reported
 
@@ -170,3 +170,31 @@ def test_work_is_counted_by_weights_and_tokens() -> None:
     assert work.hours(GPUS["A100"]) == pytest.approx(work.operations / (USED * 312e12) / 3600)
     with pytest.raises(UnknownNameError, match="A100"):
         gpu_named("A10O")
+
+
+@pytest.mark.parametrize(
+    ("hours", "not_counted", "said", "shown"),
+    [
+        (2345.6, 0, "about 2346 hours, if 40%", "2346 hours"),
+        (0.05, 0, "about 3 minutes, if 40%", "3 minutes"),
+        (2e-5, 0, "about 0.072 seconds, if 40%", "0.072 seconds"),
+        (1.234, 2, "at least 1.23 hours; 2 cells not counted, if 40%", "≥ 1.23 hours"),
+        (None, 3, "the time is not known.", "–"),
+        (0.0, 0, "about 0 seconds, if 40%", "0 seconds"),
+    ],
+)
+def test_a_plan_says_how_much_of_its_time_is_known(
+    hours: float | None, not_counted: int, said: str, shown: str
+) -> None:
+    row = {
+        "backbone": LLAMA, "peft": "lora", "method": "predgen", "cells": 3, "fit_bytes": 2**30, "fits": True,
+        "hours": hours, "not_counted": not_counted,
+    }  # fmt: skip
+    plan = {
+        "cells": 3, "finished": 0, "gpu": "H100", "gpu_memory_bytes": 80 * 2**30, "gpu_flops": 989e12, "used": 0.4,
+        "hours": hours, "not_counted": not_counted, "rows": [row], "notes": ["a note"],
+    }  # fmt: skip
+    markdown = plan_markdown(plan)
+    assert said in markdown
+    assert rows_of(markdown)[LLAMA] == ["lora", "predgen", "3", "1.0", "yes", shown]
+    assert markdown.endswith("- a note\n")

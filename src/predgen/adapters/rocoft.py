@@ -113,11 +113,13 @@ class RowColumnUpdate(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Puts back what the update took the place of, to the bit."""
+        """Puts back what the update took the place of, to the bit unless the layer's type has changed since."""
         if self._replaced is None:
             return
         kept, bias = self._replaced
-        self.base_layer.weight.index_copy_(self._dimension, self.rocoft_index, kept)
+        weight = self.base_layer.weight
+        # The layer may have gone to another type or device, where what is kept aside did not follow.
+        weight.index_copy_(self._dimension, self.rocoft_index, kept.to(weight))
         if bias is not None:
             self.base_layer.bias.copy_(bias)
         self._replaced = None

@@ -1,19 +1,25 @@
 """Whether a task and its rows fit together, with the place of what does not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from predgen.catalogue.loading import load_task
 from predgen.catalogue.rows import local_folder, task_rows
-from predgen.catalogue.schema import Task
+from predgen.catalogue.schema import PartName, Task
 from predgen.errors import PredGenError, explain
 from predgen.tables import row_numbers
 from predgen.targets import describe, label_key, parse_number
 from predgen.template import Template
+
+# What rounding to a target's decimals may change of its answers on average, as a share of their standard deviation.
+ROUNDING_SHARE = 0.05
+# What a float's own error may be.
+ROUNDING_FLOOR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,18 @@ def check_task(name: str | Path, data: str | Path | None = None) -> Checked:
         UnknownNameError: no task has this name.
     """
     task = load_task(name)
-    if data is None and local_folder(task) is None:
-        return Checked(task, None, {}, None, None, ())
     try:
-        for other in {part.task for part in (task.splits.train, task.splits.validation) if part.task} - {None}:
-            load_task(other)
+        for parts in filter(None, (task.splits, task.fallback)):
+            for other, _ in parts.sources():
+                if other is not None:
+                    load_task(other)
+        if data is None and local_folder(task) is None:
+            return Checked(task, None, {}, None, None, ())
         found = task_rows(task, data)
     except PredGenError as error:
         return Checked(task, None, {}, None, None, (str(error),))
     problems = [f"{part}: {problem}" for part, table in found.parts.items() for problem in answer_problems(task, table)]
+    problems = problems or list(rounding_problems(task, found.parts))
     rows: dict[str, int] = {part: len(table) for part, table in found.parts.items()}
     return Checked(
         task, found.origin, rows, found.note, example_of(task, found.parts["train"]), tuple(dict.fromkeys(problems))
@@ -91,6 +100,37 @@ def answer_problems(task: Task, table: pd.DataFrame) -> Iterator[str]:
             row=row,
             column=target.column,
         )
+
+
+def rounding_problems(task: Task, parts: Mapping[PartName, pd.DataFrame]) -> Iterator[str]:
+    """Yields the first number that has more decimals than the target, where rounding changes the answers much.
+
+    Args:
+        task: the task.
+        parts: its flat rows, all of whose answers fit.
+    """
+    if task.target.kind == "label":
+        return
+    assert task.target.decimals is not None
+    column = task.target.column
+    answers = {part: np.array([parse_number(cell) for cell in table[column]], float) for part, table in parts.items()}
+    errors = {part: np.abs(values - np.round(values, task.target.decimals)) for part, values in answers.items()}
+    # A few answers of many decimals are rounded without a word, and so are all of them by a little. Of all parts
+    # together, as the answers of a few rows can be nearly alike.
+    spread = np.concatenate(list(answers.values())).std()
+    cost = np.sqrt(np.mean(np.concatenate(list(errors.values())) ** 2))
+    if cost <= max(ROUNDING_SHARE * spread, ROUNDING_FLOOR):
+        return
+    part = next(part for part, found in errors.items() if found.max() > ROUNDING_FLOOR)
+    place = int(np.argmax(errors[part] > ROUNDING_FLOOR))
+    said = explain(
+        expected=f"numbers that {task.target.decimals} decimals can write",
+        found=describe(parts[part][column].iloc[place]),
+        fix=f"Give the target more decimals: rounding to {task.target.decimals} changes the answers much.",
+        row=row_numbers(parts[part])[place],
+        column=column,
+    )
+    yield f"{part}: {said}"
 
 
 def _fits(task: Task, cell: Any) -> bool:

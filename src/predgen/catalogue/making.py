@@ -13,7 +13,7 @@ from predgen.tables import row_numbers
 from predgen.targets import describe, is_missing, label_key, parse_number
 
 # What a cell of each type is called in messages.
-CALLED = {
+CALLED: dict[CellType, str] = {
     "text": "a text",
     "integer": "a whole number",
     "number": "a number",
@@ -51,7 +51,7 @@ def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> 
         if name not in task.make:
             continue
         making = task.make[name]
-        cells = [_column(read, place) for place in _places(making)]
+        cells = [_column(task, read, rows, place, making.needs.get(key)) for key, place in _places(making).items()]
         made = []
         for row, *parts in zip(rows, *cells, strict=True):
             try:
@@ -71,19 +71,31 @@ def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> 
     return flat
 
 
-def _places(making: Making) -> list[str]:
-    """Returns the places that a made column reads, in the order of its fields."""
-    return [getattr(making, key) for key in ("of", "by", "among") if hasattr(making, key)]
+def _places(making: Making) -> dict[str, str]:
+    """Returns the places that a made column reads, by its fields and in their order."""
+    return {key: getattr(making, key) for key in ("of", "by", "among") if hasattr(making, key)}
 
 
 def _sources(task: Task, name: str) -> list[str]:
     """Returns the source's columns that a flat column comes from."""
-    return [place.partition(".")[0] for place in _places(task.make[name])] if name in task.make else [name]
+    if name not in task.make:
+        return [name]
+    return [place.partition(".")[0] for place in _places(task.make[name]).values()]
 
 
-def _column(read: Mapping[str, Sequence[Any]], place: str) -> list[Any]:
+def _column(
+    task: Task, read: Mapping[str, Sequence[Any]], rows: Sequence[int], place: str, needed: CellType | None
+) -> list[Any]:
+    """Returns a place's cells, those of type `any` as what is needed of them.
+
+    Raises:
+        DataError: one of them is not of that type.
+    """
     name, _, key = place.partition(".")
-    return [cell[key] if key else cell for cell in read[name]]
+    cells = [cell[key] if key else cell for cell in read[name]]
+    if needed is None or task.place_type(place) != "any":
+        return cells
+    return [_read(cell, needed, row, name) for cell, row in zip(cells, rows, strict=True)]
 
 
 def _read(cell: Any, kind: CellType | Mapping[str, CellType], row: int, name: str) -> Any:

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from predgen.catalogue.loading import load_task
+from predgen.catalogue.loading import load_task, tasks
 from predgen.catalogue.making import flat_table
 from predgen.catalogue.schema import PARTS, PartName, Parts, Task
 from predgen.data import files_of_parts, hub_dataset
-from predgen.errors import DataError, explain
-from predgen.tables import read_table
+from predgen.errors import DataError, PredGenError, explain
+from predgen.tables import read_table, stream_table
 
 DATA_DIR = "PREDGEN_DATA_DIR"
+# Rows that tell whether a folder is a task's.
+LOOKED_AT = 20
 # Of the rows that are held out and of sorted files' order: the same for everybody.
 SEED = 0
 
@@ -49,10 +51,20 @@ class Source:
 def local_folder(task: Task, data: str | Path | None = None) -> Path | None:
     """Returns the folder that holds a task's files, or None if there is none.
 
+    A folder that is not named for the task counts if its first rows are what the task's columns say.
+
     Args:
         task: the task.
         data: its folder, or the folder above; None for what PREDGEN_DATA_DIR names.
     """
+    folder = _folder(task, data)
+    if folder is None or folder.name == task.folder_name:
+        return folder
+    return folder if _holds_rows_of(task, folder) else None
+
+
+def _folder(task: Task, data: str | Path | None) -> Path | None:
+    """Returns the folder that is named for a task, or is named as its own, whatever its rows are."""
     above = data if data is not None else os.environ.get(DATA_DIR)
     if not above:
         return None
@@ -63,13 +75,25 @@ def local_folder(task: Task, data: str | Path | None = None) -> Path | None:
     return folder if own else None
 
 
+def _holds_rows_of(task: Task, folder: Path) -> bool:
+    """Returns whether the first rows of a folder are a task's, and the folder is not named for another task."""
+    if folder.absolute().name in {load_task(name).folder_name for name in tasks()} - {task.folder_name}:
+        return False
+    try:
+        path = next(iter(files_of_parts(folder).values()))
+        flat_table(task, next(stream_table(path, LOOKED_AT)))
+    except PredGenError:
+        return False
+    return True
+
+
 def find_source(task: Task, data: str | Path | None = None) -> Source:
     """Returns where a task's rows are: in `data`, else below PREDGEN_DATA_DIR, else on the hub.
 
     Raises:
         DataError: they are nowhere.
     """
-    folder = local_folder(task, data)
+    folder = _folder(task, data)
     if folder is not None:
         return Source(f"'{folder}'", {name: partial(read_table, path) for name, path in files_of_parts(folder).items()})
     if data is not None:

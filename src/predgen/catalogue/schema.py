@@ -1,18 +1,19 @@
 """What a task is: where its rows are, how a row becomes a prompt and an answer, and what is reported of it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.metrics import METRICS
+from predgen.targets import check_words
 from predgen.template import Template
 
 PartName = Literal["train", "validation", "test"]
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")
-# A cell's type; `any` is for cells that nothing reads.
+# A cell's type; `any` is for cells that nothing reads, and is checked where something is made of it.
 CellType = Literal["text", "integer", "number", "boolean", "texts", "any"]
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 
@@ -73,7 +74,19 @@ class Parts(_Strict):
         return self
 
 
-class _OfTexts(_Strict):
+class _Making(_Strict):
+    """How a column is made.
+
+    Attributes:
+        needs: the type that a field's column must have; one of type `any` is read as it.
+    """
+
+    needs: ClassVar[Mapping[str, CellType]] = {"of": "text"}
+
+
+class _OfTexts(_Making):
+    needs: ClassVar[Mapping[str, CellType]] = {"of": "texts"}
+
     of: str = Field(description="a column of texts, or column.key of a nested one")
     word: str = Field(description="stands before the place")
 
@@ -92,15 +105,17 @@ class Names(_OfTexts):
     separator: str = Field("/", description="stands between them")
 
 
-class Position(_Strict):
+class Position(_Making):
     """`2`: the place, counted from 1, of a cell's text in a list."""
+
+    needs: ClassVar[Mapping[str, CellType]] = {"among": "texts"}
 
     how: Literal["position"]
     of: str = Field(description="the column whose text is looked for")
     among: str = Field(description="the column of texts, or column.key of a nested one")
 
 
-class AfterMark(_Strict):
+class AfterMark(_Making):
     """The text behind the last occurrence of a mark, without the commas of a number."""
 
     how: Literal["after_mark"]
@@ -108,15 +123,17 @@ class AfterMark(_Strict):
     mark: str = Field(min_length=1, description="such as ####")
 
 
-class Filled(_Strict):
+class Filled(_Making):
     """A text whose only `<word/>` is replaced by another column's text."""
+
+    needs: ClassVar[Mapping[str, CellType]] = {"of": "text", "by": "text"}
 
     how: Literal["filled"]
     of: str = Field(description="the text with the mark")
     by: str = Field(description="the column that takes the mark's place")
 
 
-class Unmarked(_Strict):
+class Unmarked(_Making):
     """A text whose `<word/>` is the word alone."""
 
     how: Literal["unmarked"]
@@ -143,6 +160,8 @@ class TargetSpec(_Strict):
             raise ValueError("expected label_text with two labels or more for the kind label, and no range")
         if self.kind == "number" and (self.label_text or any(one is None for one in numbers)):
             raise ValueError("expected low, high and decimals for the kind number, and no label_text")
+        if self.label_text:
+            check_words(list(self.label_text), list(self.label_text.values()))
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"expected low below high, found {self.low} and {self.high}")
         return self
@@ -229,7 +248,7 @@ class Task(_Strict):
             raise ValueError(f"make: expected names that no column has, found '{min(twice)}'")
         for name, making in self.make.items():
             for key in ("of", "by", "among"):
-                self._check_place(f"make.{name}.{key}", getattr(making, key, None))
+                self._check_place(f"make.{name}.{key}", getattr(making, key, None), making.needs.get(key))
         if self.target.column not in self.flat_columns:
             raise ValueError(_unknown("target.column", self.target.column, self.flat_columns))
         try:
@@ -242,22 +261,32 @@ class Task(_Strict):
         for metric in self.metrics:
             if metric not in known:
                 raise ValueError(_unknown("metrics", metric, known))
+            if self.metrics.count(metric) > 1:
+                raise ValueError(f"metrics: expected every metric once, found '{metric}' twice")
         return self
 
-    def _check_place(self, where: str, place: str | None) -> None:
-        """Refuses a place that is no column, or no key of a nested one."""
-        if place is None:
-            return
+    def place_type(self, place: str) -> CellType | None:
+        """Returns the type of a place, a column or a nested one's key; None if there is none of that name."""
         name, _, key = place.partition(".")
         kind = self.columns.get(name)
-        keys = kind if isinstance(kind, Mapping) else {}
-        if kind is None or (key and key not in keys) or (keys and not key):
+        if isinstance(kind, Mapping):
+            return kind.get(key)
+        return None if key else kind
+
+    def _check_place(self, where: str, place: str | None, needed: CellType | None) -> None:
+        """Refuses a place that is no column, or no key of a nested one, or is of another type than is needed."""
+        if place is None:
+            return
+        kind = self.place_type(place)
+        if kind is None:
             places = [
                 place
                 for one, kind in self.columns.items()
                 for place in ([f"{one}.{key}" for key in kind] if isinstance(kind, Mapping) else [one])
             ]
             raise ValueError(_unknown(where, place, places))
+        if needed is not None and kind not in (needed, "any"):
+            raise ValueError(f"{where}: expected a column of the type {needed}, found '{place}' of type {kind}")
 
 
 def _unknown(where: str, name: str, known: Any) -> str:

@@ -94,7 +94,7 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
     Args:
         plan: the JSON of `predgen.plan_reproduction`.
     """
-    header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "hours")
+    header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "time")
     rows = [
         [
             one["backbone"],
@@ -103,18 +103,33 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
             str(one["cells"]),
             NOT_DEFINED if one["fit_bytes"] is None else f"{one['fit_bytes'] / 2**30:.1f}",
             NOT_DEFINED if one["fits"] is None else "yes" if one["fits"] else "no",
-            NOT_DEFINED if one["hours"] is None else f"{one['hours']:.1f}",
+            NOT_DEFINED if one["hours"] is None else f"{'≥ ' if one['not_counted'] else ''}{_time(one['hours'])}",
         ]
         for one in plan["rows"]
     ]
+    if plan["hours"] is None:
+        time = "the time is not known"
+    else:
+        missing = f"; {plan['not_counted']} cells not counted" if plan["not_counted"] else ""
+        time = (
+            f"{'at least' if missing else 'about'} {_time(plan['hours'])}{missing}, if {plan['used']:.0%} of its "
+            f"peak of {plan['gpu_flops'] / 1e12:.0f} TFLOP/s is reached (assumed, not measured)"
+        )
     lines = [
         f"{plan['cells']} cells, of which {plan['finished']} are finished. On one {plan['gpu']} "
-        f"({plan['gpu_memory_bytes'] / 2**30:.0f} GiB): about {plan['hours']:.1f} hours, if {plan['used']:.0%} of its "
-        f"peak of {plan['gpu_flops'] / 1e12:.0f} TFLOP/s is reached (assumed, not measured).",
+        f"({plan['gpu_memory_bytes'] / 2**30:.0f} GiB): {time}.",
         "\n".join(markdown_lines(header, rows)),
         *(f"- {note}" for note in plan["notes"]),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _time(hours: float) -> str:
+    """Returns a time in hours, or in minutes or seconds where it is short, in three significant digits."""
+    for unit, size in (("hours", 1.0), ("minutes", 60.0)):
+        if hours * size >= 1:
+            return f"{hours * size:.0f} {unit}" if hours * size >= 100 else f"{hours * size:.3g} {unit}"
+    return f"{hours * 3600:.3g} seconds"
 
 
 def _legend(found: Mapping[str, Any]) -> str:

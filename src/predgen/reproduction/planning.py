@@ -1,13 +1,14 @@
 """What a grid would take: cells, memory, hours on a named GPU; nothing is run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from predgen.backbones import find_local, read_shape
 from predgen.catalogue import load_task, local_folder
+from predgen.errors import DataError, explain
 from predgen.inspecting import inspect_backbone
 from predgen.preparing import Prepared, prepare
 from predgen.reproduction.gpus import USED, Work, gpu_named
@@ -18,6 +19,8 @@ from predgen.reproduction.running import CELLS_FOLDER, config_of, grid_named
 CHARACTERS_PER_TOKEN = 4.0
 # Prompts that are tokenized to know their mean length.
 COUNTED_ROWS = 200
+# The prompt that memory is planned for where no rows of a backbone's tasks are known.
+ASSUMED_TOKENS = 128.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def plan_reproduction(
     """Returns the cells of a grid, the memory and the hours that it takes on a GPU, as JSON holds them.
 
     Memory is that of `predgen.inspect_backbone`'s plan, for the longest mean prompt of the tasks. Hours are the counted
-    operations of matrix products over the share `USED` of the GPU's peak. What cannot be known is None, with a note.
+    operations of matrix products over the share `USED` of the GPU's peak. Hours are None where no cell's are known, and
+    of the other cells where some are not: `not_counted` is how many, and a note says why.
 
     Args:
         preset: as in `reproduce`, like all that follow but `gpu`.
@@ -65,22 +69,33 @@ def plan_reproduction(
 
     Raises:
         UnknownNameError: the GPU or something of the grid is not known.
+        DataError: the folder of the rows is not there.
         PredGenError: a backbone or a task's rows are not what they must be.
     """
     grid = grid_named(preset, backbones, methods, pefts, tasks, seeds, settings)
     machine = gpu_named(gpu)
+    if data is not None and not Path(data).expanduser().is_dir():
+        raise DataError(
+            explain(
+                expected=f"a folder with a folder for each task in '{data}'",
+                found="a file" if Path(data).expanduser().exists() else "no such folder",
+                fix="Check the folder, or leave it out to look below PREDGEN_DATA_DIR.",
+            )
+        )
     cells = grid.cells()
-    notes: list[str] = []
-    rows = {name: _rows_of(grid, name, data, notes) for name in grid.tasks}
+    rows = {name: _rows_of(grid, name, data) for name in grid.tasks}
+    tokenizers = {name: _tokenizer(name) for name in grid.backbones}
     done = [cell for cell in cells if out is not None and (Path(out) / CELLS_FOLDER / f"{cell.name}.json").exists()]
     found = []
+    counted: list[float] = []
+    not_counted = 0
     for key in dict.fromkeys((cell.backbone, cell.peft, cell.method) for cell in cells):
         own = [cell for cell in cells if (cell.backbone, cell.peft, cell.method) == key]
-        lengths = {cell.task: _prompt_tokens(key[0], rows[cell.task], notes) for cell in own}
+        lengths = {cell.task: _prompt_tokens(tokenizers[key[0]], rows[cell.task]) for cell in own}
         known = [length for length in lengths.values() if length is not None]
-        memory = _memory_plan(grid, own[0], max(known, default=128.0))
+        memory = _memory_plan(grid, own[0], max(known, default=ASSUMED_TOKENS))
         work = [_work(grid, cell, rows[cell.task], lengths[cell.task], memory) for cell in own if cell not in done]
-        hours = sum(one.hours(machine) for one in work if one is not None)
+        hours = [one.hours(machine) for one in work if one is not None]
         found.append(
             {
                 "backbone": key[0],
@@ -89,9 +104,12 @@ def plan_reproduction(
                 "cells": len(own),
                 "fit_bytes": memory["fit_bytes"],
                 "fits": memory["fit_bytes"] <= machine.memory_bytes,
-                "hours": hours,
+                "hours": _total(hours, len(work) - len(hours)),
+                "not_counted": len(work) - len(hours),
             }
         )
+        counted += hours
+        not_counted += len(work) - len(hours)
     return {
         "preset": preset,
         "gpu": gpu,
@@ -100,17 +118,41 @@ def plan_reproduction(
         "used": USED,
         "cells": len(cells),
         "finished": len(done),
-        "hours": sum(one["hours"] for one in found),
+        "hours": _total(counted, not_counted),
+        "not_counted": not_counted,
         "rows": found,
-        "notes": list(dict.fromkeys(notes)),
+        "notes": _notes(rows, tokenizers),
     }
 
 
-def _rows_of(grid: Preset, name: str, data: str | Path | None, notes: list[str]) -> _Rows | None:
+def _total(hours: Sequence[float], not_counted: int) -> float | None:
+    """Returns the hours of the cells that are counted; None where none is and some should be."""
+    return sum(hours) if hours or not not_counted else None
+
+
+def _notes(rows: Mapping[str, _Rows | None], tokenizers: Mapping[str, Any]) -> list[str]:
+    """Returns what a plan does not know, a sentence for each reason."""
+    notes = []
+    missing = [name for name, known in rows.items() if known is None]
+    if missing:
+        notes.append(
+            f"The rows of {', '.join(missing)} are not on this machine: their cells are counted, their hours are not."
+        )
+    if missing and len(missing) == len(rows):
+        notes.append(f"Memory is that of prompts of {ASSUMED_TOKENS:g} tokens, an assumption.")
+    unread = [name for name, tokenizer in tokenizers.items() if tokenizer is None]
+    if unread and len(missing) < len(rows):
+        notes.append(
+            f"No tokenizer of {', '.join(unread)} is on this machine: a token is taken for {CHARACTERS_PER_TOKEN:g} "
+            "characters."
+        )
+    return notes
+
+
+def _rows_of(grid: Preset, name: str, data: str | Path | None) -> _Rows | None:
     """Returns what is known of a task's rows; None where they are nowhere."""
     config = config_of(grid, Cell(name, grid.methods[0], grid.pefts[0], grid.backbones[0], grid.seeds[0]))
     if local_folder(load_task(name), data) is None:
-        notes.append(f"The rows of {name} are not on this machine: its cells are counted, their hours are not.")
         return None
     prepared = prepare(config.data, data, config.train.seed)
     part = prepared.splits.train.head(COUNTED_ROWS)
@@ -118,17 +160,17 @@ def _rows_of(grid: Preset, name: str, data: str | Path | None, notes: list[str])
     return _Rows(prepared, [prepared.template.render(row) for row in rows])
 
 
-def _prompt_tokens(backbone: str, rows: _Rows | None, notes: list[str]) -> float | None:
+def _tokenizer(backbone: str) -> Any | None:
+    """Returns a backbone's tokenizer; None where it is not on this machine."""
+    source = find_local(backbone, None)
+    return None if source is None else read_shape(source)[1]
+
+
+def _prompt_tokens(tokenizer: Any | None, rows: _Rows | None) -> float | None:
     """Returns the mean tokens of a task's prompts."""
     if rows is None:
         return None
-    source = find_local(backbone, None)
-    tokenizer = None if source is None else read_shape(source)[1]
     if tokenizer is None:
-        notes.append(
-            f"The tokenizer of {backbone} is not on this machine: a token is taken for {CHARACTERS_PER_TOKEN:g} "
-            "characters."
-        )
         return sum(map(len, rows.texts)) / len(rows.texts) / CHARACTERS_PER_TOKEN
     counted = tokenizer(rows.texts, add_special_tokens=True)["input_ids"]
     return sum(map(len, counted)) / len(counted)
