@@ -1,7 +1,7 @@
 """Artifacts of an earlier release, made by its own code, load today and predict equal to the bit.
 
-`python scripts/checks/release_artifacts.py [--release COMMIT] [--folder FOLDER]` takes the code of a release out of git,
-fits one small model of each kind with it, and lets that release and today's code answer the same rows.
+`python scripts/checks/release_artifacts.py [--release COMMIT] [--folder FOLDER]` takes the code of a release out
+of git, fits one small model of each kind with it, and lets that release and today's code answer the same rows.
 """
 
 import argparse
