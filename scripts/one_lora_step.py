@@ -24,7 +24,7 @@ from predgen.memory_plan import plan_memory
 from predgen.methods import Scale
 from predgen.methods.heads import truth_of
 from predgen.report.inspection import format_bytes
-from predgen.targets import Number
+from predgen.targets.number import Number
 
 SHAPES = {name.rpartition("/")[2]: name for name in KNOWN_SHAPES}
 TARGET = Number(0.0, 5.0, 1, declared=True)

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting import Inspection, inspect_backbone
-    from predgen.label_sets import LabelSet
     from predgen.loading import load
     from predgen.model import Model
-    from predgen.records import Record
     from predgen.reproduction import plan_reproduction, reproduce
     from predgen.results import Comparison
-    from predgen.targets import Label, Number
+    from predgen.targets.label_set import LabelSet
+    from predgen.targets.number import Label, Number
+    from predgen.targets.record import Record
 
 __all__ = [
     "ArtifactError",

@@ -11,12 +11,12 @@ from predgen.codec import Codec
 from predgen.config import RunConfig
 from predgen.distributions import ESTIMATE_OF_METRIC
 from predgen.errors import ConfigError
-from predgen.label_sets import LabelSet
 from predgen.losses import TokenLoss
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.mixing import MIXES
-from predgen.records import ALONE, Field, Record, Target, fields_of
-from predgen.targets import Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Number
+from predgen.targets.record import ALONE, Field, Record, Target, fields_of
 from predgen.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.errors import TargetError
-from predgen.label_sets import LabelSet
 from predgen.number_automaton import END, likeness, number_rows
-from predgen.records import SEMICOLON, Record, Target
-from predgen.targets import Label, Number, written_value
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number, written_value
+from predgen.targets.record import SEMICOLON, Record, Target
 from predgen.word_automaton import COMMA, TargetVocabulary, label_arcs, set_arcs
 
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.

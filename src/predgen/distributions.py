@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.records import Field
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Field
 
 # The best answer to each metric of numbers (Lukasik et al., arXiv 2403.04182): the mean has the least squared error and
 # the median the least absolute one. Neither is the likeliest text.

@@ -25,7 +25,6 @@ from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.encoding import encode_prompts
 from predgen.files import write_text
-from predgen.label_sets import LabelSet
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
@@ -36,10 +35,11 @@ from predgen.model import Model
 from predgen.preparing import Prepared, prepare, settings_of
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
-from predgen.records import field_values, fields_of, kinds_of
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.scored import Scored, score
 from predgen.tables import TableLike
+from predgen.targets.label_set import LabelSet
+from predgen.targets.record import field_values, fields_of, kinds_of
 from predgen.template import Template
 from predgen.thresholds import fitted_thresholds
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments

@@ -12,8 +12,8 @@ from predgen.config import build_config
 from predgen.errors import BackboneError
 from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.memory_plan import plan_memory
-from predgen.records import Target
-from predgen.targets import Number
+from predgen.targets.number import Number
+from predgen.targets.record import Target
 from predgen.token_report import target_report, tokenizer_report
 
 KINDS = {

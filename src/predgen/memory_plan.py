@@ -22,7 +22,7 @@ from predgen.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
 from predgen.methods import Scale
-from predgen.records import fields_of
+from predgen.targets.record import fields_of
 
 MOMENTS = 2
 # The logits of a training step: the model's, the copy that joins them with those of the prompt's end, the gradient.

@@ -25,11 +25,11 @@ from predgen.methods.writer import NUM_SAMPLES
 from predgen.metrics import crps, metric_of, reliability
 from predgen.outputs import interval_of, output_names, with_answers
 from predgen.preparing import unseen_labels, values_of
-from predgen.records import ALONE, Field, Record, Target, fields_of
 from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.statistics import bootstrap_interval
 from predgen.tables import TableLike, read_table, require_columns, row_numbers
-from predgen.targets import Label, Number, learned
+from predgen.targets.number import Label, Number, learned
+from predgen.targets.record import ALONE, Field, Record, Target, fields_of
 from predgen.trie import fits
 
 log = logging.getLogger("predgen")

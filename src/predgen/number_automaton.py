@@ -6,7 +6,7 @@ States that accept the same rest are one state, so that a wide range needs few.
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from predgen.targets import Number
+from predgen.targets.number import Number
 
 END = "<end>"
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from predgen.calibration import Calibration, set_texts
 from predgen.errors import ConfigError
-from predgen.label_sets import LabelSet
 from predgen.methods import Answers
-from predgen.records import ALONE, Field, Target, fields_of
-from predgen.targets import Label, Number, learned, unlearned
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number, learned, unlearned
+from predgen.targets.record import ALONE, Field, Target, fields_of
 
 PREDICTION = "prediction"
 WRITTEN = "written"

@@ -14,11 +14,20 @@ from predgen.columns import check_inputs, infer_inputs, leak_warnings
 from predgen.config import DataSettings, FieldSettings, RunConfig, merged_layers
 from predgen.data import Splits, load_splits
 from predgen.errors import ConfigError, explain, unknown_name
-from predgen.label_sets import LabelSet, delimiter_of, is_empty, items_of
-from predgen.records import Field, Record, Target, field_values, fields_of, joined_values, parse_cells, refuse_missing
 from predgen.tables import TableLike, read_table, require_columns, row_numbers
-from predgen.target_rules import infer_kind, infer_label, infer_number, infer_set
-from predgen.targets import Cell, Kind, Label, Number, is_missing, label_key
+from predgen.targets.inference import infer_kind, infer_label, infer_number, infer_set
+from predgen.targets.label_set import LabelSet, delimiter_of, is_empty, items_of
+from predgen.targets.number import Cell, Kind, Label, Number, is_missing, label_key
+from predgen.targets.record import (
+    Field,
+    Record,
+    Target,
+    field_values,
+    fields_of,
+    joined_values,
+    parse_cells,
+    refuse_missing,
+)
 from predgen.template import Template
 
 log = logging.getLogger("predgen")

@@ -20,9 +20,9 @@ from predgen.metrics import (
     relative_error,
     set_metrics,
 )
-from predgen.records import ALONE, Field, Record, Target, field_values, metric_kind
 from predgen.statistics import bootstrap_interval
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import ALONE, Field, Record, Target, field_values, metric_kind
 
 BOOTSTRAP_SEED = 0
 # The loss of `exact_match`: 1 where an answer is not the truth.

@@ -6,9 +6,9 @@ from typing import Any
 from predgen.backbones import Backbone
 from predgen.codec import Codec
 from predgen.errors import TargetError
-from predgen.label_sets import LabelSet
-from predgen.records import ALONE, Field, Target, fields_of
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import ALONE, Field, Target, fields_of
 
 CHARACTERS = "0123456789-."
 RUNNING_NUMBER = "13.4"

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.codec import Codec
-from predgen.label_sets import LabelSet
-from predgen.records import Record, Target
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Record, Target
 
 # Numbers and records with more values than this are not unrolled; nor are more sets of labels, whose trees are larger.
 MAX_NUMBERS = 10_000

@@ -4,9 +4,9 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from predgen.errors import TargetError
-from predgen.label_sets import LabelSet
 from predgen.number_automaton import END, explore
-from predgen.targets import Label
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label
 
 # What is written between the labels of a set.
 COMMA = ","

@@ -27,8 +27,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.heads import truth_of
-from predgen.records import Target, fields_of
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Target, fields_of
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 ROADS = [pytest.param(False, id="cached"), pytest.param(True, id="plain")]

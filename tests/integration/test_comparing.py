@@ -16,7 +16,7 @@ from predgen.config import build_config
 from predgen.results import Comparison, MethodResult
 from predgen.scored import Scored
 from predgen.statistics import bootstrap, holm
-from predgen.targets import Label
+from predgen.targets.number import Label
 from predgen.training import PredGenTrainer
 
 from .tables import reviews

@@ -16,9 +16,9 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.decoding import beam, greedy, greedy_free, sample
 from predgen.methods.generator import FREE_MARGIN_TOKENS
-from predgen.records import Target
 from predgen.scoring import score_all
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Target
 from predgen.trie import Trie, fits
 
 from .shapes import (

@@ -10,10 +10,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 import predgen
 from predgen.errors import BackboneError, UnknownNameError
-from predgen.label_sets import LabelSet
-from predgen.records import Record
 from predgen.report.inspection import inspection_parts
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Record
 
 from ..commands import refused, run
 from .shapes import byte_level_tokenizer, save_model, tiny_model, word_level_tokenizer

@@ -14,7 +14,7 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.codec import Codec
 from predgen.errors import BackboneError
-from predgen.targets import Number
+from predgen.targets.number import Number
 
 from .shapes import (
     FAMILIES,

@@ -19,7 +19,7 @@ from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.memory_plan import plan_memory
 from predgen.methods import Method, Scale
 from predgen.methods.heads import truth_of
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 import predgen
-from predgen.label_sets import LabelSet
 from predgen.methods import Generator, Method, PredGen
 from predgen.methods.heads import truth_of
 from predgen.outputs import output_names
-from predgen.records import Record
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Record
 
 from ..commands import refused, run
 from .shapes import LABEL, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method

@@ -14,7 +14,7 @@ from predgen.batches import Collator, Examples
 from predgen.codec import Codec, EncodedTargets
 from predgen.methods.exposure import exposure
 from predgen.methods.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
 
 from .shapes import (
     FAMILIES,

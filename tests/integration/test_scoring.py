@@ -17,7 +17,7 @@ from predgen.config import build_config
 from predgen.distributions import NumberDistribution
 from predgen.errors import ConfigError
 from predgen.scoring import best_first, row_groups, score_all, score_likeliest
-from predgen.targets import Number
+from predgen.targets.number import Number
 from predgen.trie import Trie, fits
 
 from .shapes import (

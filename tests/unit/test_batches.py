@@ -27,7 +27,7 @@ from predgen.batches import (
 )
 from predgen.codec import Codec
 from predgen.errors import TrainingError
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
 
 PROPERTY = settings(max_examples=80)
 LENGTHS = st.lists(st.integers(1, 50), max_size=300)

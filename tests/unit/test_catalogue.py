@@ -17,7 +17,7 @@ from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.preparing import prepare
 from predgen.reproduction.grid import presets
 from predgen.tables import read_table
-from predgen.target_rules import infer_label
+from predgen.targets.inference import infer_label
 from predgen.template import Template
 
 from ..task_rows import MADE, write_rows

@@ -15,9 +15,9 @@ from torch import Tensor
 from predgen import codec as codec_module
 from predgen.codec import Codec
 from predgen.errors import TargetError
-from predgen.label_sets import LabelSet
-from predgen.records import Record, Target
-from predgen.targets import Label, LabelValue, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, LabelValue, Number
+from predgen.targets.record import Record, Target
 
 from .test_targets import exact, listed_of, small_scientific, wide_scientific
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from predgen.config import build_config
 from predgen.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
 from predgen.errors import ConfigError
-from predgen.label_sets import LabelSet
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
 
 
 def distribution(*rows: dict[float, float]) -> NumberDistribution:

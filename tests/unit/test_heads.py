@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.methods.heads import Scale, field_heads, truth_of
-from predgen.records import Record
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Record
 
 PROPERTY = settings(max_examples=60)
 WIDE = Number(1e-9, 1e12, 2, form="scientific", logarithmic=True)

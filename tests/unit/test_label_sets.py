@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
-from predgen.label_sets import LabelSet, delimiter_of, is_empty
-from predgen.records import parse_cells
-from predgen.target_rules import infer_kind, infer_set
+from predgen.targets.inference import infer_kind, infer_set
+from predgen.targets.label_set import LabelSet, delimiter_of, is_empty
+from predgen.targets.record import parse_cells
 
 MOODS = LabelSet(("anger", "joy", "sadness"), ("anger", "joy", "sad"))
 

@@ -13,7 +13,7 @@ from predgen.config import DataSettings
 from predgen.errors import ConfigError, DataError, TemplateError, UnknownNameError
 from predgen.preparing import Prepared, prepare, unseen_labels, values_of
 from predgen.tables import row_numbers
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
 Parts = dict[str, pd.DataFrame]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from predgen.errors import ConfigError
-from predgen.label_sets import LabelSet
-from predgen.records import (
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import (
     ALONE,
     Record,
     field_values,
@@ -16,7 +17,6 @@ from predgen.records import (
     target_from_json,
     target_to_json,
 )
-from predgen.targets import Label, Number
 
 MOOD = Label(("a", "b"), ("good", "bad"))
 STARS = Number(0.0, 5.0, decimals=1)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
-from predgen.target_rules import infer_kind, infer_label, infer_number
-from predgen.targets import Label, Number, label_key, written_value
+from predgen.targets.inference import infer_kind, infer_label, infer_number
+from predgen.targets.number import Label, Number, label_key, written_value
 
 from .test_targets import exact
 

@@ -13,8 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
-from predgen.records import Target, parse_cells, target_from_json, target_to_json
-from predgen.targets import (
+from predgen.targets.number import (
     Label,
     Number,
     describe,
@@ -25,6 +24,7 @@ from predgen.targets import (
     units_to_text,
     written_value,
 )
+from predgen.targets.record import Target, parse_cells, target_from_json, target_to_json
 
 PROPERTY = settings(max_examples=150)
 STARS = Number(0.0, 5.0, 2, declared=True)

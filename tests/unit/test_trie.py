@@ -11,8 +11,8 @@ from torch import Tensor
 
 from predgen import trie as trie_module
 from predgen.codec import Codec
-from predgen.records import Target
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Target
 from predgen.trie import Trie, fits
 
 from .test_codec import VOCAB_SIZE, Vocabulary, targets, values_of, walk

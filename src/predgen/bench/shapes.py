@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from predgen.errors import ConfigError, unknown_name
-from predgen.targets import Number
+from predgen.targets.number import Number
 
 VOCABULARY = 32_000
 

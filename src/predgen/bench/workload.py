@@ -21,8 +21,8 @@ from predgen.codec import Codec, EncodedTargets
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.predicting import answer_all
 from predgen.methods.sampling import Draws, draw
-from predgen.records import Target
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Target
 from predgen.trie import fits
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}

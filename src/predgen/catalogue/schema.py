@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.metrics import METRICS
-from predgen.targets import check_words
+from predgen.targets.number import check_words
 from predgen.template import Template
 
 PartName = Literal["train", "validation", "test"]

@@ -100,8 +100,8 @@ def _predict_texts(
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
     from predgen.outputs import PREDICTION, column_of
-    from predgen.records import fields_of
     from predgen.tables import TableWriter
+    from predgen.targets.record import fields_of
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
     model = predgen.load(**model_of)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from predgen.backbones import Backbone
 from predgen.codec import Codec
 from predgen.distributions import NumberDistribution
-from predgen.label_sets import LabelSet
 from predgen.methods.heads import FieldHead, Scale, field_heads
 from predgen.methods.sampling import Draws
-from predgen.records import Field, Record, Target, fields_of, joined_values
-from predgen.targets import Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Number
+from predgen.targets.record import Field, Record, Target, fields_of, joined_values
 from predgen.thresholds import HALF
 
 # Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.

@@ -12,7 +12,7 @@ from predgen.distributions import Belief
 from predgen.methods.base import Answers, values_of
 from predgen.methods.sampling import Draws
 from predgen.methods.writer import Writer
-from predgen.records import field_values, fields_of
+from predgen.targets.record import field_values, fields_of
 
 # How many tokens more than the longest target free writing may take before it is stopped.
 FREE_MARGIN_TOKENS = 8

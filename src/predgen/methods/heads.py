@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.label_sets import LabelSet
 from predgen.losses import label_loss, number_loss, set_loss
 from predgen.mixing import Mix
-from predgen.records import Field, Record, Target, field_values, fields_of
-from predgen.targets import Label, Number
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Label, Number
+from predgen.targets.record import Field, Record, Target, field_values, fields_of
 
 log = logging.getLogger("predgen")
 

@@ -18,8 +18,8 @@ from predgen.methods.sampling import Draws, sample_parallel, sample_sequential, 
 from predgen.methods.writer import Decoding, Writer
 from predgen.mixing import MIXES, Mix
 from predgen.processes import mean_over_processes, num_processes
-from predgen.records import field_values, fields_of
-from predgen.targets import Number
+from predgen.targets.number import Number
+from predgen.targets.record import field_values, fields_of
 
 
 class PredGen(Writer):

@@ -17,9 +17,9 @@ from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
 from predgen.methods.sampling import scores_after
-from predgen.records import field_values, fields_of
 from predgen.scoring import TrieScores, best_first, score_all, score_likeliest
-from predgen.targets import Label, Number
+from predgen.targets.number import Label, Number
+from predgen.targets.record import field_values, fields_of
 from predgen.trie import Trie, fits
 
 Decoding = Literal["auto", "greedy", "trie", "beam", "free"]

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from predgen.backbones import find_source, load_backbone
 from predgen.codec import Codec
-from predgen.targets import Number
+from predgen.targets.number import Number
 
 from ..scripts import load_script
 from ..shapes import save_model, tiny_model

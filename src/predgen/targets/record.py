@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from predgen.errors import ConfigError, DataError, TargetError, explain
-from predgen.label_sets import LabelSet, is_empty
-from predgen.targets import Cell, Label, Number, describe, is_missing
+from predgen.targets.label_set import LabelSet, is_empty
+from predgen.targets.number import Cell, Label, Number, describe, is_missing
 
 Field = Number | Label | LabelSet
 # The name of the only field of a target that is no record.

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from predgen import scientific
 from predgen.errors import ConfigError, TargetError, explain
+from predgen.targets import scientific
 
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")

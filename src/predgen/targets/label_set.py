@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from predgen.errors import ConfigError, TargetError, explain
-from predgen.targets import Kind, LabelValue, check_words, describe, is_missing, label_key
+from predgen.targets.number import Kind, LabelValue, check_words, describe, is_missing, label_key
 
 # What may stand between the labels of a cell; a column's own is the first of them that it holds.
 DELIMITERS = ("|", ";", ",")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from predgen import scientific
 from predgen.errors import ConfigError, DataError, explain
-from predgen.label_sets import DELIMITERS, LabelSet, delimiter_of, is_broken_list, is_empty, items_of
-from predgen.targets import (
+from predgen.targets import scientific
+from predgen.targets.label_set import DELIMITERS, LabelSet, delimiter_of, is_broken_list, is_empty, items_of
+from predgen.targets.number import (
     MAX_DECIMALS,
     MAX_UNITS,
     Cell,

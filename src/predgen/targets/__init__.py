@@ -1,0 +1,1 @@
+"""What can be predicted: cell, value, text."""
