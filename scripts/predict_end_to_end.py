@@ -38,11 +38,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import predgen
 from predgen.backbones import find_source
-from predgen.data import stream_rows
 from predgen.methods.predicting import answer_all
 from predgen.outputs import with_answers
 from predgen.streaming import predict_file
-from predgen.tables import TableWriter
+from predgen.tables.reading import TableWriter
+from predgen.tables.splits import stream_rows
 
 TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"target": "label", "inputs": ["sentence1", "sentence2"], "low": 0.0, "high": 5.0},
@@ -160,8 +160,8 @@ def run_once(artifact: Path, table: Path, *, ahead: bool) -> dict[str, Any]:
                 patch("predgen.model.Model.encode", watch.around("tokenizing", predgen.Model.encode)),
                 patch("predgen.model.answer_all", watch.around("batching", answer_all)),
                 patch("predgen.model.with_answers", watch.around("columns", with_answers)),
-                patch("predgen.tables.TableWriter.write", watch.around("writing", TableWriter.write)),
-                patch("predgen.tables.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
+                patch("predgen.tables.reading.TableWriter.write", watch.around("writing", TableWriter.write)),
+                patch("predgen.tables.reading.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
             ):
                 done = predict_file(model, str(table), writer, asked={}, ahead=False)
     return {

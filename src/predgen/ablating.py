@@ -11,7 +11,7 @@ from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.preparing import settings_of
 from predgen.results import Comparison
-from predgen.tables import TableLike
+from predgen.tables.reading import TableLike
 
 log = logging.getLogger("predgen")
 

@@ -31,8 +31,8 @@ from predgen.errors import ArtifactError, BackboneError, OutputExistsError, Unkn
 from predgen.files import folder_appears_whole
 from predgen.methods import Method, PredGen, Scale
 from predgen.mixing import MIXES, Mix
+from predgen.tables.template import Template
 from predgen.targets.record import ALONE, target_from_json, target_to_json
-from predgen.template import Template
 from predgen.training import load_trainable_weights, trainable_weights
 from predgen.version import __version__
 

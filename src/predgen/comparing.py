@@ -21,7 +21,7 @@ from predgen.preparing import Prepared, log_unseen, settings_of, values_of
 from predgen.results import Comparison, MethodResult
 from predgen.runs import Finished, begin, check_rows, check_settings
 from predgen.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
-from predgen.tables import TableLike
+from predgen.tables.reading import TableLike
 from predgen.targets.number import Number, learned, unlearned
 from predgen.targets.record import Record, field_values, fields_of, kinds_of
 from predgen.tuning import tune

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from predgen.artifact import Contents
-from predgen.columns import check_inputs
 from predgen.errors import DataError, explain
 from predgen.methods import Method
-from predgen.tables import require_columns
+from predgen.tables.inputs import check_inputs
+from predgen.tables.reading import require_columns
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.scored import Scored, score
-from predgen.tables import TableLike
+from predgen.tables.reading import TableLike
+from predgen.tables.template import Template
 from predgen.targets.label_set import LabelSet
 from predgen.targets.record import field_values, fields_of, kinds_of
-from predgen.template import Template
 from predgen.thresholds import fitted_thresholds
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 

@@ -27,7 +27,7 @@ from predgen.outputs import interval_of, output_names, with_answers
 from predgen.preparing import unseen_labels, values_of
 from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.statistics import bootstrap_interval
-from predgen.tables import TableLike, read_table, require_columns, row_numbers
+from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
 from predgen.trie import fits

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
-from predgen.columns import check_inputs, infer_inputs, leak_warnings
 from predgen.config import DataSettings, FieldSettings, RunConfig, merged_layers
-from predgen.data import Splits, load_splits
 from predgen.errors import ConfigError, explain, unknown_name
-from predgen.tables import TableLike, read_table, require_columns, row_numbers
+from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
+from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
+from predgen.tables.splits import Splits, load_splits
+from predgen.tables.template import Template
 from predgen.targets.inference import infer_kind, infer_label, infer_number, infer_set
 from predgen.targets.label_set import LabelSet, delimiter_of, is_empty, items_of
 from predgen.targets.number import Cell, Kind, Label, Number, is_missing, label_key
@@ -28,7 +29,6 @@ from predgen.targets.record import (
     parse_cells,
     refuse_missing,
 )
-from predgen.template import Template
 
 log = logging.getLogger("predgen")
 

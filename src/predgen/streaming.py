@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from predgen.catalogue import flat_table, held_out_flat, load_task
-from predgen.data import stream_rows
 from predgen.encoding import Encoded
 from predgen.model import Model
 from predgen.outputs import INVALID
-from predgen.tables import TableWriter
+from predgen.tables.reading import TableWriter
+from predgen.tables.splits import stream_rows
 
 # Rows are sorted by length inside a chunk: the larger it is, the less padding, and the later the first answers
 # (docs/log.md).

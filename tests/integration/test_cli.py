@@ -20,7 +20,7 @@ from torch import equal
 
 import predgen
 from predgen.statistics import bootstrap, bootstrap_interval
-from predgen.tables import TableWriter, read_table
+from predgen.tables.reading import TableWriter, read_table
 
 from ..commands import files_in, refused, run
 from .tables import reviews

@@ -20,7 +20,7 @@ from predgen.codec import Codec
 from predgen.errors import BackboneError, TargetError
 from predgen.methods.sampling import Draws
 from predgen.scoring import score_all
-from predgen.template import SEPARATOR
+from predgen.tables.template import SEPARATOR
 from predgen.trie import Trie
 
 from .shapes import (

@@ -12,7 +12,7 @@ import torch
 import predgen
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.template import SEPARATOR
+from predgen.tables.template import SEPARATOR
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

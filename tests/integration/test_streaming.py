@@ -15,7 +15,7 @@ import yaml
 import predgen
 from predgen.batches import BatchLimits
 from predgen.streaming import predict_chunks, predict_file
-from predgen.tables import TableWriter, read_table, stream_table
+from predgen.tables.reading import TableWriter, read_table, stream_table
 
 from ..commands import refused, run
 from .tables import reviews

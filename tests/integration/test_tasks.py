@@ -189,7 +189,7 @@ LOOK = """
 import json, sys
 from predgen.catalogue import load_task, task_rows
 from predgen.catalogue.checking import answer_problems
-from predgen.template import Template
+from predgen.tables.template import Template
 
 task = load_task(sys.argv[1])
 found = task_rows(task, sys.argv[2])

@@ -16,9 +16,9 @@ from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.preparing import prepare
 from predgen.reproduction.grid import presets
-from predgen.tables import read_table
+from predgen.tables.reading import read_table
+from predgen.tables.template import Template
 from predgen.targets.inference import infer_label
-from predgen.template import Template
 
 from ..task_rows import MADE, write_rows
 

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from predgen.columns import check_inputs, infer_inputs, leak_warnings
 from predgen.errors import DataError
+from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 
 from .test_data import WORDS, sentence
 

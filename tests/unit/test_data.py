@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predgen.data import (
+from predgen.errors import ConfigError, DataError, UnknownNameError
+from predgen.tables.reading import TableWriter
+from predgen.tables.splits import (
     Splits,
     held_out_rows,
     load_splits,
     stream_rows,
 )
-from predgen.errors import ConfigError, DataError, UnknownNameError
-from predgen.tables import TableWriter
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "runs", "under", "bright", "seven", "house", "cold", "paper"]
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from predgen import readers
 from predgen.errors import ConfigError, DataError, OutputExistsError, UnknownNameError
-from predgen.tables import TableWriter, read_table, require_columns, stream_table
+from predgen.tables import formats as readers
+from predgen.tables.reading import TableWriter, read_table, require_columns, stream_table
 
 Write = Callable[[str, str | bytes], Path]
 # Half surrogates are no text, NUL is not for tables, and a first U+FEFF in a file is its byte order mark.

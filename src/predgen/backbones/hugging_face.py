@@ -11,7 +11,7 @@ from torch import Tensor
 from predgen.backbones.base import Backbone, Memory
 from predgen.backbones.caches import detached, rows_of
 from predgen.errors import BackboneError
-from predgen.template import SEPARATOR
+from predgen.tables.template import SEPARATOR
 
 # Largest relative difference of states between two roads that counts as equal.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 1e-1}

@@ -32,7 +32,7 @@ from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.hugging_face import config_of
 from predgen.backbones.sources import Source, weight_files
 from predgen.errors import BackboneError, ConfigError
-from predgen.template import Template
+from predgen.tables.template import Template
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 

@@ -12,9 +12,9 @@ import pandas as pd
 from predgen.catalogue.loading import load_task, tasks
 from predgen.catalogue.making import flat_table
 from predgen.catalogue.schema import PARTS, PartName, Parts, Task
-from predgen.data import files_of_parts, hub_dataset
 from predgen.errors import DataError, PredGenError, explain
-from predgen.tables import read_table, stream_table
+from predgen.tables.reading import read_table, stream_table
+from predgen.tables.splits import files_of_parts, hub_dataset
 
 DATA_DIR = "PREDGEN_DATA_DIR"
 # Rows that tell whether a folder is a task's.

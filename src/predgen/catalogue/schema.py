@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.metrics import METRICS
+from predgen.tables.template import Template
 from predgen.targets.number import check_words
-from predgen.template import Template
 
 PartName = Literal["train", "validation", "test"]
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")

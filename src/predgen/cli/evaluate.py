@@ -46,8 +46,8 @@ def evaluate(
     """
     import predgen
     from predgen.catalogue import held_out_flat, load_task
-    from predgen.data import held_out_rows
     from predgen.report.tables import evaluation_table
+    from predgen.tables.splits import held_out_rows
 
     show_notes(quiet)
     check_results(json)

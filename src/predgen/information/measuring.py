@@ -22,7 +22,7 @@ from predgen.information.states import SOURCES, Rows, padded, prompts_of, source
 from predgen.loading import load
 from predgen.model import Model
 from predgen.preparing import TABLE_IN_MEMORY, Prepared, values_of
-from predgen.tables import TableLike
+from predgen.tables.reading import TableLike
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import Record, Target
 from predgen.version import __version__

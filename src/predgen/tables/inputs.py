@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from predgen.errors import DataError, explain
-from predgen.tables import row_numbers
+from predgen.tables.reading import row_numbers
 from predgen.targets.number import describe, is_missing, label_key, parse_number
 
 MIN_MEAN_WORDS = 3.0

@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from predgen.errors import ConfigError, DataError, explain
-from predgen.readers import SUFFIXES
-from predgen.tables import TableLike, close_file, read_table, require_columns, stream_table
+from predgen.tables.formats import SUFFIXES
+from predgen.tables.reading import TableLike, close_file, read_table, require_columns, stream_table
 from predgen.targets.number import is_missing, label_key
 
 log = logging.getLogger("predgen")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, explain, unknown_name
-from predgen.readers import ROWS_PER_CHUNK, SUFFIXES, frames_of, from_columns, from_rows, is_nan, plain_frame
+from predgen.tables.formats import ROWS_PER_CHUNK, SUFFIXES, frames_of, from_columns, from_rows, is_nan, plain_frame
 
 TableLike = Any  # a path, a data frame, rows as mappings, columns as a mapping, or a datasets.Dataset
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

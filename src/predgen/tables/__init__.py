@@ -1,0 +1,1 @@
+"""Rows: read, split, checked, and turned into prompts."""
