@@ -19,8 +19,8 @@ import pandas as pd
 from cells import add_options, markdown, run_cells
 
 import predgen
-from predgen.mixing import MIXES
-from predgen.statistics import holm, paired_permutation
+from predgen.measures.choices import MIXES
+from predgen.measures.statistics import holm, paired_permutation
 
 FORMS = ("fixed", "scientific")
 DECIMALS = (2, 4, 8)

@@ -23,7 +23,7 @@ from cells import add_options, markdown, run_cells
 from scipy.stats import pearsonr
 
 import predgen
-from predgen.statistics import bootstrap_interval, holm, paired_permutation
+from predgen.measures.statistics import bootstrap_interval, holm, paired_permutation
 
 TASKS: dict[str, dict[str, Any]] = {
     "sick": {"target": "relatedness_score", "inputs": ["sentence_A", "sentence_B"], "low": 1.0, "high": 5.0},

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import predgen
 from predgen.backbones import find_source
-from predgen.metrics import higher_is_better
+from predgen.measures.metrics import higher_is_better
 
 TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"target": "label"},

@@ -19,8 +19,8 @@ import pandas as pd
 from cells import add_options, markdown, run_cells
 
 import predgen
-from predgen.calibration import calibrate_numbers
-from predgen.statistics import holm, paired_permutation
+from predgen.measures.calibration import calibrate_numbers
+from predgen.measures.statistics import holm, paired_permutation
 
 TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"target": "label", "inputs": ["sentence1", "sentence2"]},

@@ -24,13 +24,13 @@ from transformers import AutoTokenizer
 
 from predgen.backbones import Source, find_source
 from predgen.building import build_method, load_base
-from predgen.calibration import Calibration
 from predgen.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
 from predgen.files import folder_appears_whole
+from predgen.measures.calibration import Calibration
+from predgen.measures.choices import MIXES, Mix
 from predgen.methods import Method, PredGen, Scale
-from predgen.mixing import MIXES, Mix
 from predgen.tables.template import Template
 from predgen.targets.record import ALONE, target_from_json, target_to_json
 from predgen.training import load_trainable_weights, trainable_weights

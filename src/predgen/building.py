@@ -9,11 +9,11 @@ from predgen.adapters import apply_peft, initial_rank_of
 from predgen.backbones import Backbone, Source, load_backbone
 from predgen.codec import Codec
 from predgen.config import RunConfig
-from predgen.distributions import ESTIMATE_OF_METRIC
 from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
+from predgen.measures.choices import MIXES
+from predgen.measures.distributions import ESTIMATE_OF_METRIC
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
-from predgen.mixing import MIXES
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of

@@ -15,7 +15,7 @@ from predgen.building import check_method
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.fitting import fit_prepared, prepared_for, warn_if_for_trying
-from predgen.metrics import check_metric
+from predgen.measures.metrics import check_metric
 from predgen.model import Model
 from predgen.preparing import Prepared, log_unseen, settings_of, values_of
 from predgen.results import Comparison, MethodResult

@@ -25,12 +25,13 @@ from predgen.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.encoding import encode_prompts
 from predgen.files import write_text
+from predgen.measures.choices import MIXES, Mix, stack_labels, stack_numbers
+from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
+from predgen.measures.thresholds import fitted_thresholds
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
 from predgen.methods.predicting import answer_all
-from predgen.metrics import check_metric, higher_is_better, needs_probabilities
-from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
 from predgen.model import Model
 from predgen.preparing import Prepared, prepare, settings_of
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
@@ -41,7 +42,6 @@ from predgen.tables.reading import TableLike
 from predgen.tables.template import Template
 from predgen.targets.label_set import LabelSet
 from predgen.targets.record import field_values, fields_of, kinds_of
-from predgen.thresholds import fitted_thresholds
 from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 
 log = logging.getLogger("predgen")

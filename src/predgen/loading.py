@@ -7,8 +7,8 @@ from pathlib import Path
 from predgen.artifact import load_artifact
 from predgen.devices import choose_device
 from predgen.errors import ConfigError, unknown_name
+from predgen.measures.choices import MIXES
 from predgen.methods import PredGen
-from predgen.mixing import MIXES
 from predgen.model import Model
 
 log = logging.getLogger("predgen")

@@ -14,19 +14,19 @@ import torch
 from predgen.artifact import Contents, save_artifact
 from predgen.backbones.packing import PackedWeights
 from predgen.batches import BatchLimits
-from predgen.calibration import calibrate_labels, calibrate_numbers
 from predgen.config import RunConfig
 from predgen.encoding import Encoded, encode_rows
 from predgen.errors import ConfigError, DataError, explain
 from predgen.evaluation import Evaluation
+from predgen.measures.calibration import calibrate_labels, calibrate_numbers
+from predgen.measures.metrics import crps, metric_of, reliability
+from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.predicting import answer_all
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.metrics import crps, metric_of, reliability
 from predgen.outputs import interval_of, output_names, with_answers
 from predgen.preparing import unseen_labels, values_of
 from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
-from predgen.statistics import bootstrap_interval
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of

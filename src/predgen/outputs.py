@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predgen.calibration import Calibration, set_texts
 from predgen.errors import ConfigError
+from predgen.measures.calibration import Calibration, set_texts
 from predgen.methods import Answers
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number, learned, unlearned

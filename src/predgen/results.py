@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from predgen.config import RunConfig
-from predgen.metrics import json_number
-from predgen.scored import BOOTSTRAP_SEED, AnyScored
-from predgen.statistics import (
+from predgen.measures.metrics import json_number
+from predgen.measures.statistics import (
     bootstrap,
     bootstrap_p_value,
     holm,
@@ -19,6 +18,7 @@ from predgen.statistics import (
     paired_permutation,
     percentile_interval,
 )
+from predgen.scored import BOOTSTRAP_SEED, AnyScored
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from predgen.methods import Answers
-from predgen.methods.heads import member_table
-from predgen.metrics import (
+from predgen.measures.metrics import (
     EXACT_MATCH,
     RELATIVE_ERROR,
     json_number,
@@ -20,7 +18,9 @@ from predgen.metrics import (
     relative_error,
     set_metrics,
 )
-from predgen.statistics import bootstrap_interval
+from predgen.measures.statistics import bootstrap_interval
+from predgen.methods import Answers
+from predgen.methods.heads import member_table
 from predgen.targets.number import Label, Number
 from predgen.targets.record import ALONE, Field, Record, Target, field_values, metric_kind
 
@@ -169,7 +169,7 @@ class ScoredRecord:
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Returns each field's metrics after its name and a point, and first `relative_error`.
 
-        That is the mean over the fields of `predgen.metrics.relative_error`, those left out whose truth is constant.
+        That is the mean over the fields of `predgen.measures.metrics.relative_error`, those left out whose truth is constant.
         """
         part = slice(None) if rows is None else rows
         relative = [relative_error(one.kind, one.truth[part], one.predicted[part]) for one in self.fields.values()]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
 from predgen.codec import Codec
-from predgen.distributions import NumberDistribution
+from predgen.measures.distributions import NumberDistribution
 from predgen.trie import Trie
 
 # Logits and mask of a tree together have at most this many cells; more rows are written in several parts.

@@ -10,7 +10,7 @@ from predgen.backbones import width_of
 from predgen.config import RunConfig, build_config
 from predgen.errors import DivergenceError, TrainingError
 from predgen.fitting import fit_prepared, source_of
-from predgen.metrics import higher_is_better
+from predgen.measures.metrics import higher_is_better
 from predgen.preparing import Prepared
 from predgen.runs import Finished
 

@@ -11,7 +11,7 @@ import predgen
 from predgen import ablating, comparing, results
 from predgen.ablating import PARTS
 from predgen.config import build_config
-from predgen.statistics import bootstrap, holm
+from predgen.measures.statistics import bootstrap, holm
 
 from .tables import reviews
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import equal
 
 import predgen
-from predgen.statistics import bootstrap, bootstrap_interval
+from predgen.measures.statistics import bootstrap, bootstrap_interval
 from predgen.tables.reading import TableWriter, read_table
 
 from ..commands import files_in, refused, run

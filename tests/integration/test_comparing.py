@@ -13,9 +13,9 @@ import pytest
 import predgen
 from predgen import comparing, results
 from predgen.config import build_config
+from predgen.measures.statistics import bootstrap, holm
 from predgen.results import Comparison, MethodResult
 from predgen.scored import Scored
-from predgen.statistics import bootstrap, holm
 from predgen.targets.number import Label
 from predgen.training import PredGenTrainer
 

@@ -15,7 +15,7 @@ import pytest
 
 from predgen import demo
 from predgen.demo import LIBRARIES, diabetes_patients, docstring_sentences
-from predgen.statistics import bootstrap
+from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
 
 from ..commands import files_in, refused, run

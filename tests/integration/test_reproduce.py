@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import predgen
 from predgen.comparing import Bench
+from predgen.measures.statistics import bootstrap_interval
 from predgen.reproduction.grid import PEFTS, presets
-from predgen.statistics import bootstrap_interval
 
 from ..commands import refused, run
 from ..task_rows import MADE, write_rows

@@ -14,8 +14,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.building import check_method
 from predgen.codec import Codec
 from predgen.config import build_config
-from predgen.distributions import NumberDistribution
 from predgen.errors import ConfigError
+from predgen.measures.distributions import NumberDistribution
 from predgen.scoring import best_first, row_groups, score_all, score_likeliest
 from predgen.targets.number import Number
 from predgen.trie import Trie, fits

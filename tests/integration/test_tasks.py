@@ -14,7 +14,7 @@ import pytest
 import predgen
 from predgen.catalogue import load_task, task_rows, tasks
 from predgen.cli.options import RUN_OPTIONS
-from predgen.statistics import bootstrap_interval
+from predgen.measures.statistics import bootstrap_interval
 
 from ..commands import refused, run
 from ..task_rows import MADE, write_rows

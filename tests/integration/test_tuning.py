@@ -11,7 +11,7 @@ import predgen
 from predgen import results, tuning
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, TUNED_LEARNING_RATE
 from predgen.errors import DivergenceError, TrainingError
-from predgen.statistics import bootstrap
+from predgen.measures.statistics import bootstrap
 
 from .tables import reviews
 

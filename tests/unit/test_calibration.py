@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predgen.calibration import (
+from predgen.config import build_config
+from predgen.errors import ConfigError, DataError
+from predgen.measures.calibration import (
     Calibration,
     calibrate_labels,
     calibrate_numbers,
     fitted_temperature,
     set_texts,
 )
-from predgen.config import build_config
-from predgen.errors import ConfigError, DataError
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=60), st.floats(0.05, 0.95))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predgen.config import build_config
-from predgen.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
 from predgen.errors import ConfigError
+from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number
 
@@ -86,7 +86,7 @@ def test_the_geometric_mean_and_samples() -> None:
 
 
 def test_every_metric_of_numbers_has_its_estimate() -> None:
-    from predgen.metrics import log_metrics
+    from predgen.measures.metrics import log_metrics
 
     one = np.array([1.0, 2.0])
     assert set(ESTIMATE_OF_METRIC) == set(log_metrics(one, one + 0.5, np.array([True, False])))

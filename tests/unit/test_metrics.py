@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from predgen.errors import UnknownNameError
-from predgen.metrics import (
+from predgen.measures.metrics import (
     NUMBER_METRICS,
     calibration_error,
     check_metric,

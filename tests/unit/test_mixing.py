@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predgen.mixing import MIXES, Mix, stack_labels, stack_numbers
+from predgen.measures.choices import MIXES, Mix, stack_labels, stack_numbers
 
 
 def test_a_mix_is_a_weighted_sum() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predgen.statistics import (
+from predgen.measures.statistics import (
     bootstrap,
     bootstrap_interval,
     bootstrap_p_value,
@@ -111,9 +111,9 @@ def test_a_real_difference_is_found() -> None:
 def test_chunks_of_permutations_are_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = np.random.default_rng(0).random((2, 40))
     whole = p_value(a, b)
-    monkeypatch.setattr("predgen.statistics.CHUNK_CELLS", 40 * 7)
+    monkeypatch.setattr("predgen.measures.statistics.CHUNK_CELLS", 40 * 7)
     assert p_value(a, b) == pytest.approx(whole, abs=0.06)
-    monkeypatch.setattr("predgen.statistics.CHUNK_CELLS", 1)
+    monkeypatch.setattr("predgen.measures.statistics.CHUNK_CELLS", 1)
     assert p_value(a + 9, b) == 1 / 1000
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from predgen.config import LabelText
 from predgen.errors import PredGenError
-from predgen.metrics import METRICS
+from predgen.measures.metrics import METRICS
 from predgen.tables.template import Template
 from predgen.targets.number import check_words
 

@@ -17,7 +17,7 @@ from predgen.errors import DataError, unknown_name
 from predgen.information.bounds import BOUNDS, DECAY, Bound, even_weights, log_mean_exp, mine_gain
 from predgen.information.critics import Critic
 from predgen.information.neighbours import ksg, ross
-from predgen.metrics import json_number
+from predgen.measures.metrics import json_number
 
 ESTIMATORS = (*BOUNDS, "neighbours")
 # Fewer rows than these teach a critic nothing but themselves, and say nothing about another.

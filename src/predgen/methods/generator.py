@@ -8,7 +8,7 @@ from torch import Tensor
 
 from predgen.codec import EncodedTargets
 from predgen.decoding import greedy_free
-from predgen.distributions import Belief
+from predgen.measures.distributions import Belief
 from predgen.methods.base import Answers, values_of
 from predgen.methods.sampling import Draws
 from predgen.methods.writer import Writer

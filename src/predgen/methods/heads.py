@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.losses import label_loss, number_loss, set_loss
-from predgen.mixing import Mix
+from predgen.measures.choices import Mix
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Field, Record, Target, field_values, fields_of

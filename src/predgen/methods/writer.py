@@ -12,8 +12,8 @@ from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import compact
 from predgen.codec import Codec, EncodedTargets
 from predgen.decoding import Decoded, beam, greedy, sample, write_paths
-from predgen.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
 from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
+from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
 from predgen.methods.sampling import scores_after

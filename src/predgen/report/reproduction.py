@@ -9,7 +9,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from predgen.files import write_text
-from predgen.metrics import higher_is_better
+from predgen.measures.metrics import higher_is_better
 from predgen.report.pages import page
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
 from predgen.reproduction.paper import AVERAGE, COMMONSENSE, REPORTED, reported

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from predgen.metrics import EXACT_MATCH, higher_is_better, metric_of
+from predgen.measures.metrics import EXACT_MATCH, higher_is_better, metric_of
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")

@@ -17,7 +17,7 @@ from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, OutputExistsError, PredGenError, UnknownNameError, unknown_name
 from predgen.files import write_text
 from predgen.fitting import prepared_for, source_of, warn_if_for_trying
-from predgen.metrics import EXACT_MATCH, check_metric, json_number
+from predgen.measures.metrics import EXACT_MATCH, check_metric, json_number
 from predgen.reproduction.grid import Cell, Preset, presets
 from predgen.results import MethodResult
 from predgen.runs import Finished

@@ -1,0 +1,1 @@
+"""Plain mathematics over answers: metrics, tests, calibration, mixes, distributions."""
