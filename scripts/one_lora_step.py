@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from predgen.backbones import new_backbone
 from predgen.building import build_method
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import build_config
 from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.memory_plan import plan_memory

@@ -32,7 +32,7 @@ from predgen.bench.workload import (
     Workload,
     make_workload,
 )
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.files import write_text
 from predgen.methods import sampling
 from predgen.methods.writer import Writer

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 
 from predgen.backbones import Source, find_source
 from predgen.building import build_method, load_base
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
 from predgen.files import folder_appears_whole

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from predgen.backbones import Backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.errors import TrainingError
 
 log = logging.getLogger("predgen")

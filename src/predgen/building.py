@@ -7,7 +7,8 @@ import torch
 
 from predgen.adapters import apply_peft, initial_rank_of
 from predgen.backbones import Backbone, Source, load_backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
+from predgen.codec.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
 from predgen.losses import TokenLoss
@@ -17,7 +18,6 @@ from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
-from predgen.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 
 
 def load_base(config: RunConfig, source: Source) -> Backbone:

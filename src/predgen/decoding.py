@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import Tree
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 
 # Rows that are drawn in one write.
 SAMPLED_ROWS = 1024

@@ -21,7 +21,7 @@ from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
 from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.encoding import encode_prompts
 from predgen.files import write_text

@@ -7,7 +7,7 @@ from typing import Any
 from predgen.activations import Shape
 from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
 from predgen.backbones.hugging_face import UNLIMITED_POSITIONS
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import build_config
 from predgen.errors import BackboneError
 from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each

@@ -18,7 +18,7 @@ from predgen.activations import Shape, Training
 from predgen.adapters import initial_rank_of
 from predgen.backbones import Backbone
 from predgen.building import build_method
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
 from predgen.methods import Scale

@@ -14,6 +14,7 @@ import torch
 from predgen.artifact import Contents, save_artifact
 from predgen.backbones.packing import PackedWeights
 from predgen.batches import BatchLimits
+from predgen.codec.trie import fits
 from predgen.config import RunConfig
 from predgen.encoding import Encoded, encode_rows
 from predgen.errors import ConfigError, DataError, explain
@@ -30,7 +31,6 @@ from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, 
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
-from predgen.trie import fits
 
 log = logging.getLogger("predgen")
 

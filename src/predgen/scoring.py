@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
+from predgen.codec.trie import Trie
 from predgen.measures.distributions import NumberDistribution
-from predgen.trie import Trie
 
 # Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
 TREE_CELLS = 100_000_000

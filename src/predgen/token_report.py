@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from predgen.backbones import Backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.errors import TargetError
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number

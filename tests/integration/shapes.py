@@ -24,7 +24,7 @@ from transformers import (
 
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.heads import truth_of
 from predgen.targets.number import Label, Number

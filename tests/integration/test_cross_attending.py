@@ -16,12 +16,12 @@ from predgen.backbones.base import Backbone
 from predgen.backbones.cross_attending import CrossAttendingBackbone
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
+from predgen.codec.trie import Trie
 from predgen.errors import BackboneError, TargetError
 from predgen.methods.sampling import Draws
 from predgen.scoring import score_all
 from predgen.tables.template import SEPARATOR
-from predgen.trie import Trie
 
 from .shapes import (
     ENCODER_DECODERS,

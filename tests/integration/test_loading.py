@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.errors import BackboneError
 from predgen.targets.number import Number
 

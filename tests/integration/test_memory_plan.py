@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from predgen.backbones import Backbone, new_backbone
 from predgen.building import build_method
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError
 from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each

@@ -11,7 +11,7 @@ from torch import Tensor
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.batches import Collator, Examples
-from predgen.codec import Codec, EncodedTargets
+from predgen.codec.codec import Codec, EncodedTargets
 from predgen.methods.exposure import exposure
 from predgen.methods.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
 from predgen.targets.number import Label, Number

@@ -12,13 +12,13 @@ from predgen import scoring
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.building import check_method
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
+from predgen.codec.trie import Trie, fits
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.distributions import NumberDistribution
 from predgen.scoring import best_first, row_groups, score_all, score_likeliest
 from predgen.targets.number import Number
-from predgen.trie import Trie, fits
 
 from .shapes import (
     FAMILIES,

@@ -25,7 +25,7 @@ from predgen.batches import (
     lacks_memory,
     run_in_buckets,
 )
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.errors import TrainingError
 from predgen.targets.number import Label, Number
 

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen import codec as codec_module
-from predgen.codec import Codec
+from predgen.codec import codec as codec_module
+from predgen.codec.codec import Codec
 from predgen.errors import TargetError
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, LabelValue, Number

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen import trie as trie_module
-from predgen.codec import Codec
+from predgen.codec import trie as trie_module
+from predgen.codec.codec import Codec
+from predgen.codec.trie import Trie, fits
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Target
-from predgen.trie import Trie, fits
 
 from .test_codec import VOCAB_SIZE, Vocabulary, targets, values_of, walk
 

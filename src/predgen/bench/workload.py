@@ -17,13 +17,13 @@ from predgen.backbones.packing import PackedWeights
 from predgen.batches import in_order
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
-from predgen.codec import Codec, EncodedTargets
+from predgen.codec.codec import Codec, EncodedTargets
+from predgen.codec.trie import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.predicting import answer_all
 from predgen.methods.sampling import Draws, draw
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Target
-from predgen.trie import fits
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 # Large enough for the context to move the probabilities, so that the likeliest symbols differ between rows.

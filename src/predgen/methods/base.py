@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones import Backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.measures.distributions import NumberDistribution
 from predgen.measures.thresholds import HALF
 from predgen.methods.heads import FieldHead, Scale, field_heads

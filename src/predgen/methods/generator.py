@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from predgen.codec import EncodedTargets
+from predgen.codec.codec import EncodedTargets
 from predgen.decoding import greedy_free
 from predgen.measures.distributions import Belief
 from predgen.methods.base import Answers, values_of

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
-from predgen.codec import Codec, EncodedTargets
+from predgen.codec.codec import Codec, EncodedTargets
 from predgen.decoding import Decoded
 from predgen.directors import Director, Reading
 from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.directors import POOL, Mlp
 from predgen.methods.base import Answers, Method
 from predgen.methods.heads import Scale

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
-from predgen.codec import Codec, EncodedTargets
+from predgen.codec.codec import Codec, EncodedTargets
 from predgen.processes import num_processes
 
 Unit = Literal["token", "row", "batch"]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import compact
-from predgen.codec import Codec, EncodedTargets
+from predgen.codec.codec import Codec, EncodedTargets
+from predgen.codec.trie import Trie, fits
 from predgen.decoding import Decoded, beam, greedy, sample, write_paths
 from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
@@ -20,7 +21,6 @@ from predgen.methods.sampling import scores_after
 from predgen.scoring import TrieScores, best_first, score_all, score_likeliest
 from predgen.targets.number import Label, Number
 from predgen.targets.record import field_values, fields_of
-from predgen.trie import Trie, fits
 
 Decoding = Literal["auto", "greedy", "trie", "beam", "free"]
 # `auto` scores all targets at once where that writes at most so many tokens for each decision of greedy writing: a

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from predgen.backbones import find_source, load_backbone
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.targets.number import Number
 
 from ..scripts import load_script

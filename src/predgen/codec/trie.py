@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from predgen.codec import Codec
+from predgen.codec.codec import Codec
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Record, Target

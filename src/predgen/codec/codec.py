@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from predgen.codec.numbers import END, likeness, number_rows
+from predgen.codec.words import COMMA, TargetVocabulary, label_arcs, set_arcs
 from predgen.errors import TargetError
-from predgen.number_automaton import END, likeness, number_rows
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number, written_value
 from predgen.targets.record import SEMICOLON, Record, Target
-from predgen.word_automaton import COMMA, TargetVocabulary, label_arcs, set_arcs
 
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.
 MAX_TABLE_CELLS = 200_000_000

@@ -3,8 +3,8 @@
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from predgen.codec.numbers import END, explore
 from predgen.errors import TargetError
-from predgen.number_automaton import END, explore
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label
 

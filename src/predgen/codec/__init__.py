@@ -1,0 +1,1 @@
+"""A value's one path through the target automaton, and back."""
