@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from predgen.artifact import load_artifact
-from predgen.devices import choose_device
+from predgen.backbones.devices import choose_device
 from predgen.errors import ConfigError, unknown_name
 from predgen.measures.choices import MIXES
 from predgen.methods import PredGen

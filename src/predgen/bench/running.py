@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from predgen.backbones.devices import choose_device
 from predgen.bench import workload as cases
 from predgen.bench.memory import peak_memory
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
-from predgen.devices import choose_device
 from predgen.errors import ConfigError, OutputExistsError
 from predgen.runs import Finished
 from predgen.version import __version__
