@@ -34,8 +34,8 @@ from predgen.bench.workload import (
 )
 from predgen.codec.codec import Codec
 from predgen.files import write_text
-from predgen.methods import sampling
 from predgen.methods.writer import Writer
+from predgen.writing import sampling
 
 # The share of each prompt's tokens that all prompts begin with, where that is what is measured.
 SHARED = 0.5

@@ -39,9 +39,9 @@ from predgen.config import TrainSettings
 from predgen.errors import ConfigError, DivergenceError, TrainingError
 from predgen.files import write_text
 from predgen.methods import Method
-from predgen.methods.sampling import Draws, draw
 from predgen.processes import mean_over_processes, num_processes, wait_for_all
 from predgen.schedules import follow_accuracy, sampling_probability
+from predgen.writing.sampling import Draws, draw
 
 WEIGHTS_FILE = "model.safetensors"
 SAMPLING_FILE = "sampling.json"

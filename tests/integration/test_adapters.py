@@ -14,8 +14,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.predicting import answer_all
-from predgen.methods.sampling import Draws
 from predgen.training import load_trainable_weights, trainable_weights
+from predgen.writing.sampling import Draws
 
 from .shapes import (
     FAMILIES,

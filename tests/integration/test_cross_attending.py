@@ -19,9 +19,9 @@ from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie
 from predgen.errors import BackboneError, TargetError
-from predgen.methods.sampling import Draws
-from predgen.scoring import score_all
 from predgen.tables.template import SEPARATOR
+from predgen.writing.sampling import Draws
+from predgen.writing.scoring import score_all
 
 from .shapes import (
     ENCODER_DECODERS,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from predgen.losses import TokenLoss
 from predgen.methods import Method, PredGen
 from predgen.methods.predicting import answer_all
-from predgen.methods.sampling import Draws
+from predgen.writing.sampling import Draws
 
 from .shapes import (
     FAMILIES,

@@ -13,8 +13,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.batches import Collator, Examples
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.methods.exposure import exposure
-from predgen.methods.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
 from predgen.targets.number import Label, Number
+from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
 
 from .shapes import (
     FAMILIES,

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predgen import scoring
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.building import check_method
@@ -17,8 +16,9 @@ from predgen.codec.trie import Trie, fits
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.distributions import NumberDistribution
-from predgen.scoring import best_first, row_groups, score_all, score_likeliest
 from predgen.targets.number import Number
+from predgen.writing import scoring
+from predgen.writing.scoring import best_first, row_groups, score_all, score_likeliest
 
 from .shapes import (
     FAMILIES,

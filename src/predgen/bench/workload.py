@@ -21,9 +21,9 @@ from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.predicting import answer_all
-from predgen.methods.sampling import Draws, draw
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Target
+from predgen.writing.sampling import Draws, draw
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 # Large enough for the context to move the probabilities, so that the likeliest symbols differ between rows.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from predgen.backbones.base import dropout_off
 from predgen.batches import run_in_buckets
-from predgen.decoding import greedy_free
 from predgen.directors import POOL, pool_mean
 from predgen.methods import Generator, Predictor, Writer
 from predgen.model import Model
+from predgen.writing.decoding import greedy_free
 
 # The pooled prompt, as a head would read it; the tokens that the model wrote; their mean; all tokens of the prompt.
 SOURCES = ("pooled", "written", "written_mean", "prompt")

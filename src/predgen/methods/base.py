@@ -14,10 +14,10 @@ from predgen.codec.codec import Codec
 from predgen.measures.distributions import NumberDistribution
 from predgen.measures.thresholds import HALF
 from predgen.methods.heads import FieldHead, Scale, field_heads
-from predgen.methods.sampling import Draws
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import Field, Record, Target, fields_of, joined_values
+from predgen.writing.sampling import Draws
 
 # Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.
 NUM_QUANTILES = 100

@@ -7,12 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.codec.codec import EncodedTargets
-from predgen.decoding import greedy_free
 from predgen.measures.distributions import Belief
 from predgen.methods.base import Answers, values_of
-from predgen.methods.sampling import Draws
 from predgen.methods.writer import Writer
 from predgen.targets.record import field_values, fields_of
+from predgen.writing.decoding import greedy_free
+from predgen.writing.sampling import Draws
 
 # How many tokens more than the longest target free writing may take before it is stopped.
 FREE_MARGIN_TOKENS = 8

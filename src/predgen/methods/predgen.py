@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.decoding import Decoded
 from predgen.directors import Director, Reading
 from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.measures.choices import MIXES, Mix
 from predgen.methods.base import Answers
 from predgen.methods.heads import Scale
-from predgen.methods.sampling import Draws, sample_parallel, sample_sequential, scores_after
 from predgen.methods.writer import Decoding, Writer
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
+from predgen.writing.decoding import Decoded
+from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
 
 
 class PredGen(Writer):

@@ -12,7 +12,7 @@ from predgen.codec.codec import Codec
 from predgen.directors import POOL, Mlp
 from predgen.methods.base import Answers, Method
 from predgen.methods.heads import Scale
-from predgen.methods.sampling import Draws
+from predgen.writing.sampling import Draws
 
 Pooling = Literal["auto", "last", "mean", "first"]
 

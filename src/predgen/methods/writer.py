@@ -12,15 +12,15 @@ from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import compact
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import Trie, fits
-from predgen.decoding import Decoded, beam, greedy, sample, write_paths
 from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
-from predgen.methods.sampling import scores_after
-from predgen.scoring import TrieScores, best_first, score_all, score_likeliest
 from predgen.targets.number import Label, Number
 from predgen.targets.record import field_values, fields_of
+from predgen.writing.decoding import Decoded, beam, greedy, sample, write_paths
+from predgen.writing.sampling import scores_after
+from predgen.writing.scoring import TrieScores, best_first, score_all, score_likeliest
 
 Decoding = Literal["auto", "greedy", "trie", "beam", "free"]
 # `auto` scores all targets at once where that writes at most so many tokens for each decision of greedy writing: a
@@ -72,7 +72,7 @@ class Writer(Method):
             `mean`, the `median`, or a quantile such as `0.9`; the labels of a set whose probability reaches their
             `thresholds`. All texts if not given.
         trie_mass: the share of the probability that scoring all targets must know target by target; see
-            `predgen.scoring.score_likeliest`.
+            `predgen.writing.scoring.score_likeliest`.
 
     Attributes:
         decoding: as above, `auto` decided.

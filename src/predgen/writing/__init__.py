@@ -1,0 +1,1 @@
+"""From a memory to written targets and their probabilities."""
