@@ -11,10 +11,10 @@ from predgen.codec.codec import Codec
 from predgen.codec.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
-from predgen.losses import TokenLoss
 from predgen.measures.choices import MIXES
 from predgen.measures.distributions import ESTIMATE_OF_METRIC
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.methods.losses import TokenLoss
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of

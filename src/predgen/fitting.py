@@ -18,7 +18,6 @@ from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
 from predgen.artifact import Contents, check_output
 from predgen.backbones import Source, default_template, find_source, is_builtin
-from predgen.batches import BatchLimits, Collator, Examples, lacks_memory
 from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec.codec import Codec
@@ -29,6 +28,7 @@ from predgen.measures.choices import MIXES, Mix, stack_labels, stack_numbers
 from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
 from predgen.measures.thresholds import fitted_thresholds
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
+from predgen.methods.buckets import BatchLimits, Collator, Examples, lacks_memory
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
 from predgen.methods.predicting import answer_all

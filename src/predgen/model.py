@@ -13,7 +13,6 @@ import torch
 
 from predgen.artifact import Contents, save_artifact
 from predgen.backbones.packing import PackedWeights
-from predgen.batches import BatchLimits
 from predgen.codec.trie import fits
 from predgen.config import RunConfig
 from predgen.encoding import Encoded, encode_rows
@@ -23,6 +22,7 @@ from predgen.measures.calibration import calibrate_labels, calibrate_numbers
 from predgen.measures.metrics import crps, metric_of, reliability
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers, Method, PredGen, Writer
+from predgen.methods.buckets import BatchLimits
 from predgen.methods.predicting import answer_all
 from predgen.methods.writer import NUM_SAMPLES
 from predgen.outputs import interval_of, output_names, with_answers

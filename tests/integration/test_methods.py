@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from predgen.losses import TokenLoss
 from predgen.methods import Method, PredGen
+from predgen.methods.losses import TokenLoss
 from predgen.methods.predicting import answer_all
 from predgen.writing.sampling import Draws
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.batches import Collator, Examples
 from predgen.codec.codec import Codec, EncodedTargets
+from predgen.methods.buckets import Collator, Examples
 from predgen.methods.exposure import exposure
 from predgen.targets.number import Label, Number
 from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import predgen
-from predgen.batches import BatchLimits
+from predgen.methods.buckets import BatchLimits
 from predgen.streaming import predict_chunks, predict_file
 from predgen.tables.reading import TableWriter, read_table, stream_table
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from predgen.backbones import Backbone, LayerStates, Memory, Written
-from predgen.batches import (
+from predgen.codec.codec import Codec
+from predgen.errors import TrainingError
+from predgen.methods.buckets import (
     BATCHES_PER_GROUP,
     CPU_BATCH_TOKENS,
     DEVICE_BATCH_TOKENS,
@@ -25,8 +27,6 @@ from predgen.batches import (
     lacks_memory,
     run_in_buckets,
 )
-from predgen.codec.codec import Codec
-from predgen.errors import TrainingError
 from predgen.targets.number import Label, Number
 
 PROPERTY = settings(max_examples=80)
@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_halved_and_nothing_is_lost(
         return rows
 
     before = BatchLimits(limits.rows, limits.tokens)
-    with mock.patch("predgen.batches.release_memory"):  # which takes longer than all the rest
+    with mock.patch("predgen.methods.buckets.release_memory"):  # which takes longer than all the rest
         parts, order = run_in_buckets(lengths, limits, run)
     assert [row for part in parts for row in part] == order
     assert sorted(order) == list(range(len(lengths)))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen.directors import Director, Mlp, Reading, pool_first, pool_last, pool_mean
+from predgen.methods.directors import Director, Mlp, Reading, pool_first, pool_last, pool_mean
 
 PROPERTY = settings(max_examples=60)
 READINGS: tuple[Reading, ...] = get_args(Reading)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen.losses import (
+from predgen.methods.losses import (
     LINEAR,
     LossName,
     TokenLoss,

@@ -14,12 +14,12 @@ from predgen.backbones import find_source
 from predgen.backbones.base import Backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.packing import PackedWeights
-from predgen.batches import in_order
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.methods.buckets import in_order
 from predgen.methods.predicting import answer_all
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Target

@@ -12,12 +12,12 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from predgen.directors import pool_last, pool_mean
 from predgen.errors import DataError, unknown_name
 from predgen.information.bounds import BOUNDS, DECAY, Bound, even_weights, log_mean_exp, mine_gain
 from predgen.information.critics import Critic
 from predgen.information.neighbours import ksg, ross
 from predgen.measures.metrics import json_number
+from predgen.methods.directors import pool_last, pool_mean
 
 ESTIMATORS = (*BOUNDS, "neighbours")
 # Fewer rows than these teach a critic nothing but themselves, and say nothing about another.

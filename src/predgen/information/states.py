@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones.base import dropout_off
-from predgen.batches import run_in_buckets
-from predgen.directors import POOL, pool_mean
 from predgen.methods import Generator, Predictor, Writer
+from predgen.methods.buckets import run_in_buckets
+from predgen.methods.directors import POOL, pool_mean
 from predgen.model import Model
 from predgen.writing.decoding import greedy_free
 

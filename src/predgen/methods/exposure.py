@@ -1,7 +1,7 @@
 """Exposure: how a method that writes does after gold prefixes, as in training, and after its own, as in use."""
 
 from predgen.backbones.base import dropout_off
-from predgen.batches import BatchLimits, Collator, run_in_buckets
+from predgen.methods.buckets import BatchLimits, Collator, run_in_buckets
 from predgen.methods.writer import Writer
 
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.losses import label_loss, number_loss, set_loss
 from predgen.measures.choices import Mix
+from predgen.methods.losses import label_loss, number_loss, set_loss
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Field, Record, Target, field_values, fields_of

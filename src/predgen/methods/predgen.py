@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.directors import Director, Reading
-from predgen.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.measures.choices import MIXES, Mix
 from predgen.methods.base import Answers
+from predgen.methods.directors import Director, Reading
 from predgen.methods.heads import Scale
+from predgen.methods.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.methods.writer import Decoding, Writer
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.number import Number

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from predgen.backbones.base import dropout_off
-from predgen.batches import BatchLimits, run_in_buckets
 from predgen.methods.base import Answers, Method
+from predgen.methods.buckets import BatchLimits, run_in_buckets
 
 
 def answer_all(

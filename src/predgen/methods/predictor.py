@@ -9,8 +9,8 @@ from torch import Tensor
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
-from predgen.directors import POOL, Mlp
 from predgen.methods.base import Answers, Method
+from predgen.methods.directors import POOL, Mlp
 from predgen.methods.heads import Scale
 from predgen.writing.sampling import Draws
 

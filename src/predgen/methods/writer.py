@@ -12,10 +12,10 @@ from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import compact
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import Trie, fits
-from predgen.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
+from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
 from predgen.targets.number import Label, Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import Decoded, beam, greedy, sample, write_paths
