@@ -16,13 +16,13 @@ import torch
 from transformers import AutoConfig
 
 from predgen.backbones import new_backbone
-from predgen.building import build_method
 from predgen.codec.codec import Codec
 from predgen.config import build_config
 from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.memory_plan import plan_memory
 from predgen.methods import Scale
 from predgen.methods.heads import truth_of
+from predgen.models.building import build_method
 from predgen.report.inspection import format_bytes
 from predgen.targets.number import Number
 

@@ -39,8 +39,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 import predgen
 from predgen.backbones import find_source
 from predgen.methods.predicting import answer_all
-from predgen.outputs import with_answers
-from predgen.streaming import predict_file
+from predgen.models.answer_columns import with_answers
+from predgen.models.streaming import predict_file
 from predgen.tables.reading import TableWriter
 from predgen.tables.splits import stream_rows
 
@@ -156,10 +156,10 @@ def run_once(artifact: Path, table: Path, *, ahead: bool) -> dict[str, Any]:
             done = predict_file(model, str(table), writer, asked={})
         else:
             with (
-                patch("predgen.streaming.stream_rows", watch.reading),
-                patch("predgen.model.Model.encode", watch.around("tokenizing", predgen.Model.encode)),
-                patch("predgen.model.answer_all", watch.around("batching", answer_all)),
-                patch("predgen.model.with_answers", watch.around("columns", with_answers)),
+                patch("predgen.models.streaming.stream_rows", watch.reading),
+                patch("predgen.models.model.Model.encode", watch.around("tokenizing", predgen.Model.encode)),
+                patch("predgen.models.model.answer_all", watch.around("batching", answer_all)),
+                patch("predgen.models.model.with_answers", watch.around("columns", with_answers)),
                 patch("predgen.tables.reading.TableWriter.write", watch.around("writing", TableWriter.write)),
                 patch("predgen.tables.reading.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
             ):

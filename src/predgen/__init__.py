@@ -31,13 +31,13 @@ if TYPE_CHECKING:
         TrainingError,
         UnknownNameError,
     )
-    from predgen.evaluation import Evaluation
     from predgen.fitting import fit
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting import Inspection, inspect_backbone
-    from predgen.loading import load
-    from predgen.model import Model
+    from predgen.models.evaluation import Evaluation
+    from predgen.models.loading import load
+    from predgen.models.model import Model
     from predgen.reproduction import plan_reproduction, reproduce
     from predgen.results import Comparison
     from predgen.targets.label_set import LabelSet

@@ -16,13 +16,10 @@ from accelerate.utils.memory import release_memory
 
 from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
-from predgen.artifact import Contents, check_output
 from predgen.backbones import Source, default_template, find_source, is_builtin
-from predgen.building import build_method, load_base
 from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
-from predgen.encoding import encode_prompts
 from predgen.files import write_text
 from predgen.measures.choices import MIXES, Mix, stack_labels, stack_numbers
 from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
@@ -32,12 +29,15 @@ from predgen.methods.buckets import BatchLimits, Collator, Examples, lacks_memor
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
 from predgen.methods.predicting import answer_all
-from predgen.model import Model
+from predgen.models.artifact import Contents, check_output
+from predgen.models.building import build_method, load_base
+from predgen.models.encoding import encode_prompts
+from predgen.models.model import Model
+from predgen.models.scored import Scored, score
 from predgen.preparing import Prepared, prepare, settings_of
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.progress import TrainingProgress
 from predgen.runs import begin, check_rows, check_settings, unfinished_folder
-from predgen.scored import Scored, score
 from predgen.tables.reading import TableLike
 from predgen.tables.template import Template
 from predgen.targets.label_set import LabelSet

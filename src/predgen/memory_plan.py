@@ -17,11 +17,11 @@ from torch import nn
 from predgen.activations import Shape, Training
 from predgen.adapters import initial_rank_of
 from predgen.backbones import Backbone
-from predgen.building import build_method
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
 from predgen.methods import Scale
+from predgen.models.building import build_method
 from predgen.targets.record import fields_of
 
 MOMENTS = 2

@@ -18,7 +18,7 @@ from predgen.measures.statistics import (
     paired_permutation,
     percentile_interval,
 )
-from predgen.scored import BOOTSTRAP_SEED, AnyScored
+from predgen.models.scored import BOOTSTRAP_SEED, AnyScored
 
 
 @dataclass(frozen=True)

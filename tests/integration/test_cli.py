@@ -48,7 +48,7 @@ def strict_json(path: Path) -> Any:
 def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # The intervals of 1,000 resamples take longer than the rest of a test.
-    monkeypatch.setattr("predgen.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    monkeypatch.setattr("predgen.models.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
     monkeypatch.setattr("predgen.results.bootstrap", partial(bootstrap, resamples=20))
 
 
@@ -202,7 +202,7 @@ def test_predict_streams_in_the_order_of_the_rows(
         sizes.append(len(chunk.prompts))
         return original(self, chunk, **options)
 
-    monkeypatch.setattr("predgen.streaming.ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr("predgen.models.streaming.ROWS_PER_CHUNK", 8)
     monkeypatch.setattr(predgen.Model, "predict_encoded", counted)
     for suffix in SUFFIXES:
         assert run("predict", models["mood"], table, "--out", f"answers{suffix}", "--quiet").code == 0
@@ -223,7 +223,7 @@ def test_a_fault_in_a_late_row_leaves_the_answers_of_before(
     table = write(rows, tmp_path / "rows.csv")
     (tmp_path / "answers.csv").write_text("precious")
     before = files_in(tmp_path)
-    monkeypatch.setattr("predgen.streaming.ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr("predgen.models.streaming.ROWS_PER_CHUNK", 8)
     message = refused("predict", models["mood"], table, "--out", "answers.csv", "--overwrite")
     assert "Expected input text in row 28, column 'review', found an empty cell." in message
     assert files_in(tmp_path) == before

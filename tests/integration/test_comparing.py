@@ -14,8 +14,8 @@ import predgen
 from predgen import comparing, results
 from predgen.config import build_config
 from predgen.measures.statistics import bootstrap, holm
+from predgen.models.scored import Scored
 from predgen.results import Comparison, MethodResult
-from predgen.scored import Scored
 from predgen.targets.number import Label
 from predgen.training import PredGenTrainer
 

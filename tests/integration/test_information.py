@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import predgen
-from predgen.artifact import read_run
 from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.information import estimators
 from predgen.information.measuring import Parts, rows_of
 from predgen.information.states import prompts_of, sources_of, states_of, written_freely
 from predgen.information.tokens import words_of
 from predgen.methods import Writer
+from predgen.models.artifact import read_run
 from predgen.report.information import heat_map_page, information_markdown, information_page, save_heat_map
 
 from ..commands import refused, run

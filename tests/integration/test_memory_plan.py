@@ -11,7 +11,6 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig
 
 from predgen.backbones import Backbone, new_backbone
-from predgen.building import build_method
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError
@@ -19,6 +18,7 @@ from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.memory_plan import plan_memory
 from predgen.methods import Method, Scale
 from predgen.methods.heads import truth_of
+from predgen.models.building import build_method
 from predgen.targets.number import Label, Number
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds

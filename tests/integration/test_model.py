@@ -305,7 +305,7 @@ def test_a_failed_save_leaves_nothing_behind(
     def full_disk(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("predgen.artifact.write_config", full_disk)
+    monkeypatch.setattr("predgen.models.artifact.write_config", full_disk)
     with pytest.raises(OSError, match="No space left"):
         model.save(tmp_path / "model", overwrite=True)
     assert (tmp_path / "model" / "weights.safetensors").read_bytes() == before

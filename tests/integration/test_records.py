@@ -15,7 +15,7 @@ from torch import Tensor
 import predgen
 from predgen.methods import Generator, Method, PredGen
 from predgen.methods.heads import truth_of
-from predgen.outputs import output_names
+from predgen.models.answer_columns import output_names
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Label, Number
 from predgen.targets.record import Record

@@ -29,7 +29,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a few rows of two tasks; the bootstrap draws little."""
     monkeypatch.delenv("PREDGEN_DATA_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("predgen.scored.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    monkeypatch.setattr("predgen.models.scored.bootstrap_interval", partial(bootstrap_interval, resamples=20))
     for name in ("stsb", "sst2"):
         parts = {
             part: [MADE[name][0][row % 2] for row in range(count)]

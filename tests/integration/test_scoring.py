@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.building import check_method
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie, fits
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.distributions import NumberDistribution
+from predgen.models.building import check_method
 from predgen.targets.number import Number
 from predgen.writing import scoring
 from predgen.writing.scoring import best_first, row_groups, score_all, score_likeliest

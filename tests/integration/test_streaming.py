@@ -14,7 +14,7 @@ import yaml
 
 import predgen
 from predgen.methods.buckets import BatchLimits
-from predgen.streaming import predict_chunks, predict_file
+from predgen.models.streaming import predict_chunks, predict_file
 from predgen.tables.reading import TableWriter, read_table, stream_table
 
 from ..commands import refused, run
@@ -39,7 +39,7 @@ def model(folder: Path) -> predgen.Model:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("predgen.streaming.ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr("predgen.models.streaming.ROWS_PER_CHUNK", 8)
     monkeypatch.chdir(tmp_path)
 
 

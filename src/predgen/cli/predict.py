@@ -99,7 +99,7 @@ def _predict_texts(
 ) -> list[dict[Any, Any]]:
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
-    from predgen.outputs import PREDICTION, column_of
+    from predgen.models.answer_columns import PREDICTION, column_of
     from predgen.tables.reading import TableWriter
     from predgen.targets.record import fields_of
 
@@ -130,7 +130,7 @@ def _predict_table(
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     import predgen
-    from predgen.streaming import Streamed, predict_file
+    from predgen.models.streaming import Streamed, predict_file
     from predgen.tables.reading import TableWriter
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded

@@ -15,7 +15,7 @@ from predgen.backbones.base import dropout_off
 from predgen.methods import Generator, Predictor, Writer
 from predgen.methods.buckets import run_in_buckets
 from predgen.methods.directors import POOL, pool_mean
-from predgen.model import Model
+from predgen.models.model import Model
 from predgen.writing.decoding import greedy_free
 
 # The pooled prompt, as a head would read it; the tokens that the model wrote; their mean; all tokens of the prompt.

@@ -22,7 +22,7 @@ from predgen.information.estimators import FittedCritic, Pairs, check_rows, esti
 from predgen.information.measuring import Parts, answers_of, check_target, rows_of
 from predgen.information.states import padded, prompts_of, states_of
 from predgen.methods.predicting import answer_all
-from predgen.model import Model
+from predgen.models.model import Model
 from predgen.tables.reading import TableLike, read_table
 from predgen.targets.number import Label
 from predgen.version import __version__

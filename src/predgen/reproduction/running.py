@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from predgen.building import check_method
 from predgen.catalogue import Task, build_task_config, load_task, parts_of
 from predgen.comparing import Bench
 from predgen.config import RunConfig
@@ -18,10 +17,11 @@ from predgen.errors import ConfigError, DataError, OutputExistsError, PredGenErr
 from predgen.files import write_text
 from predgen.fitting import prepared_for, source_of, warn_if_for_trying
 from predgen.measures.metrics import EXACT_MATCH, check_metric, json_number
+from predgen.models.building import check_method
+from predgen.models.scored import intervals, scored_from_json
 from predgen.reproduction.grid import Cell, Preset, presets
 from predgen.results import MethodResult
 from predgen.runs import Finished
-from predgen.scored import intervals, scored_from_json
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")

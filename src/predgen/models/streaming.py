@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from predgen.catalogue import flat_table, held_out_flat, load_task
-from predgen.encoding import Encoded
-from predgen.model import Model
-from predgen.outputs import INVALID
+from predgen.models.answer_columns import INVALID
+from predgen.models.encoding import Encoded
+from predgen.models.model import Model
 from predgen.tables.reading import TableWriter
 from predgen.tables.splits import stream_rows
 

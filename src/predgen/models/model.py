@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from predgen.artifact import Contents, save_artifact
 from predgen.backbones.packing import PackedWeights
 from predgen.codec.trie import fits
 from predgen.config import RunConfig
-from predgen.encoding import Encoded, encode_rows
 from predgen.errors import ConfigError, DataError, explain
-from predgen.evaluation import Evaluation
 from predgen.measures.calibration import calibrate_labels, calibrate_numbers
 from predgen.measures.metrics import crps, metric_of, reliability
 from predgen.measures.statistics import bootstrap_interval
@@ -25,9 +22,12 @@ from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.buckets import BatchLimits
 from predgen.methods.predicting import answer_all
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.outputs import interval_of, output_names, with_answers
+from predgen.models.answer_columns import interval_of, output_names, with_answers
+from predgen.models.artifact import Contents, save_artifact
+from predgen.models.encoding import Encoded, encode_rows
+from predgen.models.evaluation import Evaluation
+from predgen.models.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.preparing import unseen_labels, values_of
-from predgen.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of

@@ -4,12 +4,12 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from predgen.artifact import load_artifact
 from predgen.backbones.devices import choose_device
 from predgen.errors import ConfigError, unknown_name
 from predgen.measures.choices import MIXES
 from predgen.methods import PredGen
-from predgen.model import Model
+from predgen.models.artifact import load_artifact
+from predgen.models.model import Model
 
 log = logging.getLogger("predgen")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from predgen.artifact import Contents
 from predgen.errors import DataError, explain
 from predgen.methods import Method
+from predgen.models.artifact import Contents
 from predgen.tables.inputs import check_inputs
 from predgen.tables.reading import require_columns
 

@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from predgen.backbones import Source, find_source
-from predgen.building import build_method, load_base
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
@@ -31,6 +30,7 @@ from predgen.files import folder_appears_whole
 from predgen.measures.calibration import Calibration
 from predgen.measures.choices import MIXES, Mix
 from predgen.methods import Method, PredGen, Scale
+from predgen.models.building import build_method, load_base
 from predgen.tables.template import Template
 from predgen.targets.record import ALONE, target_from_json, target_to_json
 from predgen.training import load_trainable_weights, trainable_weights

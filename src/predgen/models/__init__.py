@@ -1,0 +1,1 @@
+"""A method with its settings: built, asked, saved, loaded."""
