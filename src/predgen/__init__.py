@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         TrainingError,
         UnknownNameError,
     )
-    from predgen.fitting import fit
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting import Inspection, inspect_backbone
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from predgen.targets.label_set import LabelSet
     from predgen.targets.number import Label, Number
     from predgen.targets.record import Record
+    from predgen.training.fitting import fit
 
 __all__ = [
     "ArtifactError",

@@ -9,9 +9,9 @@ from predgen.comparing import Bench
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
 from predgen.models.building import check_method
-from predgen.preparing import settings_of
 from predgen.results import Comparison
 from predgen.tables.reading import TableLike
+from predgen.training.preparing import settings_of
 
 log = logging.getLogger("predgen")
 

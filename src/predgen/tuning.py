@@ -9,10 +9,10 @@ from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
 from predgen.backbones import width_of
 from predgen.config import RunConfig, build_config
 from predgen.errors import DivergenceError, TrainingError
-from predgen.fitting import fit_prepared, source_of
 from predgen.measures.metrics import higher_is_better
-from predgen.preparing import Prepared
-from predgen.runs import Finished
+from predgen.training.fitting import fit_prepared, source_of
+from predgen.training.preparing import Prepared
+from predgen.training.runs import Finished
 
 log = logging.getLogger("predgen")
 

@@ -22,7 +22,7 @@ from predgen.adapters.adalora import (
 )
 from predgen.backbones import Backbone
 from predgen.methods import Method
-from predgen.training import PredGenTrainer
+from predgen.training.trainer import PredGenTrainer
 
 from .shapes import NUMBER, VALUES, batch_for, tiny_backbone, tiny_method
 from .tables import reviews

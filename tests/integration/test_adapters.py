@@ -14,7 +14,7 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.predicting import answer_all
-from predgen.training import load_trainable_weights, trainable_weights
+from predgen.training.trainer import load_trainable_weights, trainable_weights
 from predgen.writing.sampling import Draws
 
 from .shapes import (

@@ -523,7 +523,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_trained(
     def train(*_: object, **__: object) -> None:
         raise AssertionError("a model was trained")
 
-    monkeypatch.setattr("predgen.fitting.train", train)
+    monkeypatch.setattr("predgen.training.fitting.train", train)
     table = ["--target", "mood", *SHORT, "--quiet"]
     closed = str(read_only)
     assert closed in refused("fit", new, *table, "--out", read_only / "model")

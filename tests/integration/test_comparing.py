@@ -17,7 +17,7 @@ from predgen.measures.statistics import bootstrap, holm
 from predgen.models.scored import Scored
 from predgen.results import Comparison, MethodResult
 from predgen.targets.number import Label
-from predgen.training import PredGenTrainer
+from predgen.training.trainer import PredGenTrainer
 
 from .tables import reviews
 

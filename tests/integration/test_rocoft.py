@@ -18,7 +18,7 @@ from predgen.backbones import Backbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.predicting import answer_all
-from predgen.training import load_trainable_weights, trainable_weights
+from predgen.training.trainer import load_trainable_weights, trainable_weights
 
 from .shapes import NUMBER, VALUES, batch_for, relative_difference, tiny_backbone, tiny_method
 from .tables import reviews

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 import predgen
-from predgen import fitting
-from predgen.checkpoints import checkpoints_in
 from predgen.config import TrainSettings
-from predgen.fitting import prepared_for
 from predgen.methods import PredGen
-from predgen.training import PredGenTrainer, smaller_batches
+from predgen.training import fitting
+from predgen.training.checkpoints import checkpoints_in
+from predgen.training.fitting import prepared_for
+from predgen.training.trainer import PredGenTrainer, smaller_batches
 
 from .tables import reviews
 

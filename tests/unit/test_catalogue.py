@@ -14,11 +14,11 @@ from predgen.catalogue.loading import FOLDER, parse_task
 from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
-from predgen.preparing import prepare
 from predgen.reproduction.grid import presets
 from predgen.tables.reading import read_table
 from predgen.tables.template import Template
 from predgen.targets.inference import infer_label
+from predgen.training.preparing import prepare
 
 from ..task_rows import MADE, write_rows
 

@@ -43,6 +43,6 @@ def test_the_modules_that_have_examples() -> None:
         "predgen.errors",
         "predgen.config",
         "predgen.targets.number",
-        "predgen.schedules",
+        "predgen.training.schedules",
         "predgen.report.tables",
     } <= set(SOURCES)

@@ -11,9 +11,9 @@ import pytest
 
 from predgen.config import DataSettings
 from predgen.errors import ConfigError, DataError, TemplateError, UnknownNameError
-from predgen.preparing import Prepared, prepare, unseen_labels, values_of
 from predgen.tables.reading import row_numbers
 from predgen.targets.number import Label, Number
+from predgen.training.preparing import Prepared, prepare, unseen_labels, values_of
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
 Parts = dict[str, pd.DataFrame]

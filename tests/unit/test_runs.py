@@ -7,7 +7,7 @@ import pytest
 
 from predgen.config import build_config
 from predgen.errors import ConfigError, OutputExistsError
-from predgen.runs import Finished, begin, check_rows, check_settings, unfinished_folder
+from predgen.training.runs import Finished, begin, check_rows, check_settings, unfinished_folder
 
 CONFIG = build_config({"data": "a.csv", "target": "stars"})
 

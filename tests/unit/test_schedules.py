@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predgen.schedules import ScheduleName, follow_accuracy, sampling_probability
+from predgen.training.schedules import ScheduleName, follow_accuracy, sampling_probability
 
 CURVES = [name for name in get_args(ScheduleName) if name not in ("constant", "adaptive")]
 SHARE = st.floats(0, 1)

@@ -14,7 +14,7 @@ from predgen.bench.memory import peak_memory
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
 from predgen.errors import ConfigError, OutputExistsError
-from predgen.runs import Finished
+from predgen.training.runs import Finished
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")

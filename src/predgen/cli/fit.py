@@ -48,7 +48,7 @@ def fit(
     try:
         model = predgen.fit(data, target, out=out, overwrite=overwrite, resume=resume, quiet=quiet, **settings)
     except KeyboardInterrupt:
-        from predgen.runs import unfinished_folder
+        from predgen.training.runs import unfinished_folder
 
         if unfinished_folder(out).exists():
             typer.echo(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)

@@ -152,8 +152,8 @@ def _declared(labels: str | None, words: dict[str, str] | None, range_: dict[str
 def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) -> Any:
     """Returns the target of a table's column, by the rules of `fit`, from all of its rows."""
     from predgen.config import build_config
-    from predgen.preparing import prepare_target, target_columns
     from predgen.tables.reading import read_table
+    from predgen.training.preparing import prepare_target, target_columns
 
     if data is None or target is None:
         raise ConfigError("Expected --data TABLE and --target COLUMN together, found one of them. Add the other.")

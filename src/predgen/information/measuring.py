@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from predgen.config import TASK_ROWS, RunConfig
 from predgen.errors import ConfigError, DataError, unknown_name
-from predgen.fitting import prepared_for
 from predgen.information.estimators import ESTIMATORS, MOST_SCORED, Pairs, check_rows, estimate, summary
 from predgen.information.exact import entropy
 from predgen.information.states import SOURCES, Rows, padded, prompts_of, sources_of, states_of
 from predgen.models.artifact import read_run
 from predgen.models.loading import load
 from predgen.models.model import Model
-from predgen.preparing import TABLE_IN_MEMORY, Prepared, values_of
 from predgen.tables.reading import TableLike
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import Record, Target
+from predgen.training.fitting import prepared_for
+from predgen.training.preparing import TABLE_IN_MEMORY, Prepared, values_of
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")

@@ -33,7 +33,7 @@ from predgen.methods import Method, PredGen, Scale
 from predgen.models.building import build_method, load_base
 from predgen.tables.template import Template
 from predgen.targets.record import ALONE, target_from_json, target_to_json
-from predgen.training import load_trainable_weights, trainable_weights
+from predgen.training.trainer import load_trainable_weights, trainable_weights
 from predgen.version import __version__
 
 # 2: targets of several fields.

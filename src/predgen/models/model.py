@@ -27,10 +27,10 @@ from predgen.models.artifact import Contents, save_artifact
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluation import Evaluation
 from predgen.models.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
-from predgen.preparing import unseen_labels, values_of
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.targets.number import Label, Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
+from predgen.training.preparing import unseen_labels, values_of
 
 log = logging.getLogger("predgen")
 

@@ -10,10 +10,10 @@ from predgen.backbones import find_local, read_shape
 from predgen.catalogue import load_task, local_folder
 from predgen.errors import DataError, explain
 from predgen.inspecting import inspect_backbone
-from predgen.preparing import Prepared, prepare
 from predgen.reproduction.gpus import USED, Work, gpu_named
 from predgen.reproduction.grid import Cell, Preset
 from predgen.reproduction.running import CELLS_FOLDER, config_of, grid_named
+from predgen.training.preparing import Prepared, prepare
 
 # Where a backbone's tokenizer is not there: how many characters a token has, a common rule for English.
 CHARACTERS_PER_TOKEN = 4.0

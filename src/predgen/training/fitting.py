@@ -17,7 +17,6 @@ from accelerate.utils.memory import release_memory
 from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
 from predgen.backbones import Source, default_template, find_source, is_builtin
-from predgen.checkpoints import checkpoints_in, is_whole, newest_whole
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.files import write_text
@@ -34,15 +33,16 @@ from predgen.models.building import build_method, load_base
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
 from predgen.models.scored import Scored, score
-from predgen.preparing import Prepared, prepare, settings_of
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
-from predgen.progress import TrainingProgress
-from predgen.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.tables.reading import TableLike
 from predgen.tables.template import Template
 from predgen.targets.label_set import LabelSet
 from predgen.targets.record import field_values, fields_of, kinds_of
-from predgen.training import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
+from predgen.training.checkpoints import checkpoints_in, is_whole, newest_whole
+from predgen.training.preparing import Prepared, prepare, settings_of
+from predgen.training.progress import TrainingProgress
+from predgen.training.runs import begin, check_rows, check_settings, unfinished_folder
+from predgen.training.trainer import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
 
 log = logging.getLogger("predgen")
 

@@ -33,14 +33,14 @@ from predgen.adapters.adalora import (
     restore_allocation,
     tuner_of,
 )
-from predgen.checkpoints import seal
 from predgen.config import TrainSettings
 from predgen.errors import ConfigError, DivergenceError, TrainingError
 from predgen.files import write_text
 from predgen.methods import Method
 from predgen.methods.buckets import BucketSampler, Collator, Examples, one_row_does_not_fit
 from predgen.processes import mean_over_processes, num_processes, wait_for_all
-from predgen.schedules import follow_accuracy, sampling_probability
+from predgen.training.checkpoints import seal
+from predgen.training.schedules import follow_accuracy, sampling_probability
 from predgen.writing.sampling import Draws, draw
 
 WEIGHTS_FILE = "model.safetensors"
