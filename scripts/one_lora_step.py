@@ -18,8 +18,8 @@ from transformers import AutoConfig
 from predgen.backbones import new_backbone
 from predgen.codec.codec import Codec
 from predgen.config import build_config
-from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
-from predgen.memory_plan import plan_memory
+from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
+from predgen.inspecting.memory_plan import plan_memory
 from predgen.methods import Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
-    from predgen.inspecting import Inspection, inspect_backbone
+    from predgen.inspecting.inspection import Inspection, inspect_backbone
     from predgen.models.evaluation import Evaluation
     from predgen.models.loading import load
     from predgen.models.model import Model

@@ -14,8 +14,8 @@ from predgen.backbones import Backbone, new_backbone
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError
-from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
-from predgen.memory_plan import plan_memory
+from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
+from predgen.inspecting.memory_plan import plan_memory
 from predgen.methods import Method, Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method

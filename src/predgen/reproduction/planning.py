@@ -9,7 +9,7 @@ from typing import Any
 from predgen.backbones import find_local, read_shape
 from predgen.catalogue import load_task, local_folder
 from predgen.errors import DataError, explain
-from predgen.inspecting import inspect_backbone
+from predgen.inspecting.inspection import inspect_backbone
 from predgen.reproduction.gpus import USED, Work, gpu_named
 from predgen.reproduction.grid import Cell, Preset
 from predgen.reproduction.running import CELLS_FOLDER, config_of, grid_named

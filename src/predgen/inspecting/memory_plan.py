@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from predgen.activations import Shape, Training
 from predgen.adapters import initial_rank_of
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
+from predgen.inspecting.activations import Shape, Training
 from predgen.methods import Scale
 from predgen.models.building import build_method
 from predgen.targets.record import fields_of

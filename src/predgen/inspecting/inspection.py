@@ -4,17 +4,17 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from predgen.activations import Shape
 from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
 from predgen.backbones.hugging_face import UNLIMITED_POSITIONS
 from predgen.codec.codec import Codec
 from predgen.config import build_config
 from predgen.errors import BackboneError
-from predgen.known_shapes import KNOWN_SHAPES, known_config, one_token_each
-from predgen.memory_plan import plan_memory
+from predgen.inspecting.activations import Shape
+from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
+from predgen.inspecting.memory_plan import plan_memory
+from predgen.inspecting.token_report import target_report, tokenizer_report
 from predgen.targets.number import Number
 from predgen.targets.record import Target
-from predgen.token_report import target_report, tokenizer_report
 
 KINDS = {
     "DecoderOnlyBackbone": "decoder-only",

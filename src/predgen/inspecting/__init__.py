@@ -1,0 +1,1 @@
+"""What a backbone is and needs, before anything is fitted."""
