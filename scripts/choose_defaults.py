@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=Path("docs/ablation"))
     parser.add_argument("--without-sampling", action="store_true", help="a base that is always fed gold")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--parts", nargs="+", help="parts of predgen.ablating.PARTS; all if not given")
+    parser.add_argument("--parts", nargs="+", help="parts of predgen.experiments.ablating.PARTS; all if not given")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-rows", type=int, default=1200)
     parser.add_argument("--validation-rows", type=int, default=300)

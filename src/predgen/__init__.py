@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 from predgen.version import __version__
 
 if TYPE_CHECKING:
-    from predgen.ablating import ablate
     from predgen.catalogue import Task, load_task, tasks
-    from predgen.comparing import compare
     from predgen.errors import (
         ArtifactError,
         BackboneError,
@@ -31,14 +29,16 @@ if TYPE_CHECKING:
         TrainingError,
         UnknownNameError,
     )
+    from predgen.experiments.ablating import ablate
+    from predgen.experiments.comparing import compare
+    from predgen.experiments.reproduction import plan_reproduction, reproduce
+    from predgen.experiments.results import Comparison
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting.inspection import Inspection, inspect_backbone
     from predgen.models.evaluation import Evaluation
     from predgen.models.loading import load
     from predgen.models.model import Model
-    from predgen.reproduction import plan_reproduction, reproduce
-    from predgen.results import Comparison
     from predgen.targets.label_set import LabelSet
     from predgen.targets.number import Label, Number
     from predgen.targets.record import Record

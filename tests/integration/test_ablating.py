@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import predgen
-from predgen import ablating, comparing, results
-from predgen.ablating import PARTS
 from predgen.config import build_config
+from predgen.experiments import ablating, comparing, results
+from predgen.experiments.ablating import PARTS
 from predgen.measures.statistics import bootstrap, holm
 
 from .tables import reviews

@@ -51,6 +51,6 @@ def test_tables_of_the_variants_and_a_short_json_of_each_fit(
     def fit(*_: object, **__: object) -> None:
         raise AssertionError("a finished fit was run again")
 
-    monkeypatch.setattr("predgen.comparing.fit_prepared", fit)
+    monkeypatch.setattr("predgen.experiments.comparing.fit_prepared", fit)
     choose_defaults.main()
     assert {path.name: path.read_bytes() for path in tables.iterdir()} == files

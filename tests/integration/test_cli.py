@@ -49,7 +49,7 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # The intervals of 1,000 resamples take longer than the rest of a test.
     monkeypatch.setattr("predgen.models.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
-    monkeypatch.setattr("predgen.results.bootstrap", partial(bootstrap, resamples=20))
+    monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
 
 
 @pytest.fixture(scope="module")

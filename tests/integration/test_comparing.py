@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import predgen
-from predgen import comparing, results
 from predgen.config import build_config
+from predgen.experiments import comparing, results
+from predgen.experiments.results import Comparison, MethodResult
 from predgen.measures.statistics import bootstrap, holm
 from predgen.models.scored import Scored
-from predgen.results import Comparison, MethodResult
 from predgen.targets.number import Label
 from predgen.training.trainer import PredGenTrainer
 

@@ -168,7 +168,7 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
 def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
     monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
-    monkeypatch.setattr("predgen.results.bootstrap", partial(bootstrap, resamples=20))
+    monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
     for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)

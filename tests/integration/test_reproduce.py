@@ -13,9 +13,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import predgen
-from predgen.comparing import Bench
+from predgen.experiments.comparing import Bench
+from predgen.experiments.reproduction.grid import PEFTS, presets
 from predgen.measures.statistics import bootstrap_interval
-from predgen.reproduction.grid import PEFTS, presets
 
 from ..commands import refused, run
 from ..task_rows import MADE, write_rows

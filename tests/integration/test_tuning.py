@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import predgen
-from predgen import results, tuning
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, TUNED_LEARNING_RATE
 from predgen.errors import DivergenceError, TrainingError
+from predgen.experiments import results, tuning
 from predgen.measures.statistics import bootstrap
 
 from .tables import reviews

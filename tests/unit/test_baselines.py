@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from predgen.baselines import (
+from predgen.experiments.baselines import (
     LOGISTIC_CS,
     RIDGE_ALPHAS,
     BaselineResult,

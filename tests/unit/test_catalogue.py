@@ -14,7 +14,7 @@ from predgen.catalogue.loading import FOLDER, parse_task
 from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
-from predgen.reproduction.grid import presets
+from predgen.experiments.reproduction.grid import presets
 from predgen.tables.reading import read_table
 from predgen.tables.template import Template
 from predgen.targets.inference import infer_label

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from predgen.errors import UnknownNameError
+from predgen.experiments.reproduction.gpus import GPUS, USED, Work, gpu_named
+from predgen.experiments.reproduction.paper import COMMONSENSE, REPORTED, reported
 from predgen.report.reproduction import plan_markdown, reproduction_html, reproduction_markdown
-from predgen.reproduction.gpus import GPUS, USED, Work, gpu_named
-from predgen.reproduction.paper import COMMONSENSE, REPORTED, reported
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
 

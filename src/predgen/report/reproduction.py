@@ -8,11 +8,11 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from predgen.experiments.reproduction.paper import AVERAGE, COMMONSENSE, REPORTED, reported
 from predgen.files import write_text
 from predgen.measures.metrics import higher_is_better
 from predgen.report.pages import page
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
-from predgen.reproduction.paper import AVERAGE, COMMONSENSE, REPORTED, reported
 
 # Shares of right answers, shown as percent: of labels, of numbers.
 PERCENT = ("accuracy", "exact_match")

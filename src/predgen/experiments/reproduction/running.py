@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from predgen.catalogue import Task, build_task_config, load_task, parts_of
-from predgen.comparing import Bench
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, OutputExistsError, PredGenError, UnknownNameError, unknown_name
+from predgen.experiments.comparing import Bench
+from predgen.experiments.reproduction.grid import Cell, Preset, presets
+from predgen.experiments.results import MethodResult
 from predgen.files import write_text
 from predgen.measures.metrics import EXACT_MATCH, check_metric, json_number
 from predgen.models.building import check_method
 from predgen.models.scored import intervals, scored_from_json
-from predgen.reproduction.grid import Cell, Preset, presets
-from predgen.results import MethodResult
 from predgen.training.fitting import prepared_for, source_of, warn_if_for_trying
 from predgen.training.runs import Finished
 from predgen.version import __version__

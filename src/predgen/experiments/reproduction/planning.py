@@ -9,10 +9,10 @@ from typing import Any
 from predgen.backbones import find_local, read_shape
 from predgen.catalogue import load_task, local_folder
 from predgen.errors import DataError, explain
+from predgen.experiments.reproduction.gpus import USED, Work, gpu_named
+from predgen.experiments.reproduction.grid import Cell, Preset
+from predgen.experiments.reproduction.running import CELLS_FOLDER, config_of, grid_named
 from predgen.inspecting.inspection import inspect_backbone
-from predgen.reproduction.gpus import USED, Work, gpu_named
-from predgen.reproduction.grid import Cell, Preset
-from predgen.reproduction.running import CELLS_FOLDER, config_of, grid_named
 from predgen.training.preparing import Prepared, prepare
 
 # Where a backbone's tokenizer is not there: how many characters a token has, a common rule for English.
@@ -57,7 +57,7 @@ def plan_reproduction(
 
     Args:
         preset: as in `reproduce`, like all that follow but `gpu`.
-        gpu: one of `predgen.reproduction.gpus.GPUS`.
+        gpu: one of `predgen.experiments.reproduction.gpus.GPUS`.
         out: the folder of a reproduction that was begun, whose finished cells take nothing more.
         data: see `reproduce`.
         backbones: see there.

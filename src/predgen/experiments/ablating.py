@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from predgen.comparing import Bench
 from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
+from predgen.experiments.comparing import Bench
+from predgen.experiments.results import Comparison
 from predgen.models.building import check_method
-from predgen.results import Comparison
 from predgen.tables.reading import TableLike
 from predgen.training.preparing import settings_of
 

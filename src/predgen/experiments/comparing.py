@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from predgen.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.config import METHODS, RunConfig, build_config
 from predgen.errors import ConfigError, unknown_name
+from predgen.experiments.baselines import BaselineResult, mean_or_majority, tfidf_linear
+from predgen.experiments.results import Comparison, MethodResult
+from predgen.experiments.tuning import tune
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
-from predgen.results import Comparison, MethodResult
 from predgen.tables.reading import TableLike
 from predgen.targets.number import Number, learned, unlearned
 from predgen.targets.record import Record, field_values, fields_of, kinds_of
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.training.preparing import Prepared, log_unseen, settings_of, values_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
-from predgen.tuning import tune
 
 log = logging.getLogger("predgen")
 
