@@ -538,7 +538,7 @@ def test_a_task_makes_settings_and_options_stand_above_them() -> None:
 
 
 def test_the_page_of_tasks_is_current() -> None:
-    from predgen.report.catalogue import catalogue_markdown, listed_tasks
+    from predgen.report.tasks import catalogue_markdown, listed_tasks
 
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     assert catalogue_markdown() in page, "predgen tasks --markdown FILE makes the table"

@@ -56,7 +56,7 @@ def tasks(
     if action is not None and markdown is not None:
         raise ConfigError(f"Expected --markdown with the list alone, found it with {action}. Leave it out.")
     from predgen.catalogue import check_task
-    from predgen.report.catalogue import checked_json, data_lines, task_lines
+    from predgen.report.tasks import checked_json, data_lines, task_lines
 
     show_notes(quiet)
     check_results(json, markdown)
@@ -76,7 +76,7 @@ def tasks(
 def _list(data: str | None, markdown: str | None, json: str | None) -> None:
     """Prints all tasks, and writes them to the files that were named."""
     from predgen.files import write_text
-    from predgen.report.catalogue import catalogue_markdown, catalogue_table, listed_tasks
+    from predgen.report.tasks import catalogue_markdown, catalogue_table, listed_tasks
 
     found = listed_tasks(data)
     write_json(json, found)
