@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from predgen import demo
-from predgen.demo import LIBRARIES, diabetes_patients, docstring_sentences
+from predgen.cli import demo_tables as demo
+from predgen.cli.demo_tables import LIBRARIES, diabetes_patients, docstring_sentences
 from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
 

@@ -71,7 +71,7 @@ def demo(
 def _compare(task: str, quiet: bool) -> Any:
     """Returns the JSON of a task's comparison."""
     import predgen
-    from predgen.demo import DIABETES_SETTINGS, DOCSTRINGS_SETTINGS, diabetes_patients, docstring_sentences
+    from predgen.cli.demo_tables import DIABETES_SETTINGS, DOCSTRINGS_SETTINGS, diabetes_patients, docstring_sentences
 
     if task == "docstrings":
         found = predgen.compare(docstring_sentences(), "library", quiet=quiet, **DOCSTRINGS_SETTINGS)
@@ -81,7 +81,7 @@ def _compare(task: str, quiet: bool) -> Any:
 
 
 def _save(folder: Path, overwrite: bool) -> None:
-    from predgen.demo import diabetes_patients, docstring_sentences
+    from predgen.cli.demo_tables import diabetes_patients, docstring_sentences
     from predgen.tables.reading import TableWriter
 
     tables = {"docstrings": docstring_sentences, "diabetes": diabetes_patients}
