@@ -17,7 +17,8 @@ class Evaluation:
         invalid_fraction: the share of answers that are no value of the target.
         examples_per_second: rows answered per second, tokenization included.
         warnings: what a reader of the figures must know.
-        reliability: of labels, as `predgen.measures.metrics.reliability` returns it, with a record's `field`; empty for numbers.
+        reliability: of labels, as `predgen.measures.metrics.reliability` returns it, with a record's `field`; empty
+            for numbers.
     """
 
     metrics: dict[str, float]

@@ -169,7 +169,8 @@ class ScoredRecord:
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Returns each field's metrics after its name and a point, and first `relative_error`.
 
-        That is the mean over the fields of `predgen.measures.metrics.relative_error`, those left out whose truth is constant.
+        That is the mean over the fields of `predgen.measures.metrics.relative_error`, those left out whose truth is
+        constant.
         """
         part = slice(None) if rows is None else rows
         relative = [relative_error(one.kind, one.truth[part], one.predicted[part]) for one in self.fields.values()]
