@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from predgen.models.evaluation import Evaluation
     from predgen.models.loading import load
     from predgen.models.model import Model
+    from predgen.targets.label import Label
     from predgen.targets.label_set import LabelSet
-    from predgen.targets.number import Label, Number
+    from predgen.targets.number import Number
     from predgen.targets.record import Record
     from predgen.training.fitting import fit
 

@@ -27,7 +27,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.heads import truth_of
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Target, fields_of
 
 FAMILIES = ("llama", "gpt2", "qwen2")

@@ -16,7 +16,7 @@ from predgen.experiments import comparing, results
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.measures.statistics import bootstrap, holm
 from predgen.models.scored import Scored
-from predgen.targets.number import Label
+from predgen.targets.label import Label
 from predgen.training.trainer import PredGenTrainer
 
 from .tables import reviews

@@ -16,7 +16,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie, fits
 from predgen.methods.generator import FREE_MARGIN_TOKENS
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.decoding import beam, greedy, greedy_free, sample
 from predgen.writing.scoring import score_all

@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 import predgen
 from predgen.errors import BackboneError, UnknownNameError
 from predgen.report.inspection import inspection_parts
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.number import Number
 from predgen.targets.record import Record
 
 from ..commands import refused, run

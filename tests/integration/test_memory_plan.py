@@ -19,7 +19,8 @@ from predgen.inspecting.memory_plan import plan_memory
 from predgen.methods import Method, Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

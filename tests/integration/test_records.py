@@ -16,8 +16,9 @@ import predgen
 from predgen.methods import Generator, Method, PredGen
 from predgen.methods.heads import truth_of
 from predgen.models.answer_columns import output_names
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.number import Number
 from predgen.targets.record import Record
 
 from ..commands import refused, run

@@ -13,7 +13,8 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.methods.buckets import Collator, Examples
 from predgen.methods.exposure import exposure
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
 
 from .shapes import (

@@ -27,7 +27,8 @@ from predgen.methods.buckets import (
     lacks_memory,
     run_in_buckets,
 )
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 
 PROPERTY = settings(max_examples=80)
 LENGTHS = st.lists(st.integers(1, 50), max_size=300)

@@ -15,8 +15,10 @@ from torch import Tensor
 from predgen.codec import codec as codec_module
 from predgen.codec.codec import Codec
 from predgen.errors import TargetError
+from predgen.targets.cells import LabelValue
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, LabelValue, Number
+from predgen.targets.number import Number
 from predgen.targets.record import Record, Target
 
 from .test_targets import exact, listed_of, small_scientific, wide_scientific

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.number import Number
 
 
 def distribution(*rows: dict[float, float]) -> NumberDistribution:

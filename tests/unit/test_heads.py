@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.methods.heads import Scale, field_heads, truth_of
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Record
 
 PROPERTY = settings(max_examples=60)

@@ -12,7 +12,8 @@ import pytest
 from predgen.config import DataSettings
 from predgen.errors import ConfigError, DataError, TemplateError, UnknownNameError
 from predgen.tables.reading import row_numbers
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.training.preparing import Prepared, prepare, unseen_labels, values_of
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]

@@ -5,18 +5,11 @@ import json
 import pytest
 
 from predgen.errors import ConfigError
+from predgen.targets.kinds import target_from_json, target_to_json
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
-from predgen.targets.record import (
-    ALONE,
-    Record,
-    field_values,
-    fields_of,
-    joined_values,
-    kinds_of,
-    target_from_json,
-    target_to_json,
-)
+from predgen.targets.number import Number
+from predgen.targets.record import ALONE, Record, field_values, fields_of, joined_values, kinds_of
 
 MOOD = Label(("a", "b"), ("good", "bad"))
 STARS = Number(0.0, 5.0, decimals=1)

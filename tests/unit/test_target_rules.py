@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
+from predgen.targets.cells import label_key
 from predgen.targets.inference import infer_kind, infer_label, infer_number
-from predgen.targets.number import Label, Number, label_key, written_value
+from predgen.targets.label import Label
+from predgen.targets.number import Number, written_value
 
 from .test_targets import exact
 

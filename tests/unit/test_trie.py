@@ -12,7 +12,8 @@ from torch import Tensor
 from predgen.codec import trie as trie_module
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie, fits
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Target
 
 from .test_codec import VOCAB_SIZE, Vocabulary, targets, values_of, walk

@@ -21,7 +21,8 @@ from predgen.codec.trie import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.buckets import in_order
 from predgen.methods.predicting import answer_all
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.sampling import Draws, draw
 

@@ -14,7 +14,7 @@ from predgen.catalogue.schema import PartName, Task
 from predgen.errors import PredGenError, explain
 from predgen.tables.reading import row_numbers
 from predgen.tables.template import Template
-from predgen.targets.number import describe, label_key, parse_number
+from predgen.targets.cells import describe, label_key, parse_number
 
 # What rounding to a target's decimals may change of its answers on average, as a share of their standard deviation.
 ROUNDING_SHARE = 0.05

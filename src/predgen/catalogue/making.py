@@ -10,7 +10,7 @@ import pandas as pd
 from predgen.catalogue.schema import AfterMark, CellType, Filled, Making, Names, Numbered, Position, Task
 from predgen.errors import DataError, explain, unknown_name
 from predgen.tables.reading import row_numbers
-from predgen.targets.number import describe, is_missing, label_key, parse_number
+from predgen.targets.cells import describe, is_missing, label_key, parse_number
 
 # What a cell of each type is called in messages.
 CALLED: dict[CellType, str] = {

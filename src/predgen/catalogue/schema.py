@@ -9,7 +9,7 @@ from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.measures.metrics import METRICS
 from predgen.tables.template import Template
-from predgen.targets.number import check_words
+from predgen.targets.label import check_words
 
 PartName = Literal["train", "validation", "test"]
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")

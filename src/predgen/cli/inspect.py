@@ -125,7 +125,8 @@ def inspect(
 def _declared(labels: str | None, words: dict[str, str] | None, range_: dict[str, Any]) -> Any:
     """Returns the target that the options declare, or None if they declare none."""
     from predgen.config import split_names
-    from predgen.targets.number import Label, Number
+    from predgen.targets.label import Label
+    from predgen.targets.number import Number
 
     given = [f"--{name}" for name, value in range_.items() if value is not None]
     if labels is None:

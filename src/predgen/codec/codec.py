@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from predgen.codec.numbers import END, likeness, number_rows
 from predgen.codec.words import COMMA, TargetVocabulary, label_arcs, set_arcs
 from predgen.errors import TargetError
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number, written_value
+from predgen.targets.number import Number, written_value
 from predgen.targets.record import SEMICOLON, Record, Target
 
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.codec.codec import Codec
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.number import Number
 from predgen.targets.record import Record, Target
 
 # Numbers and records with more values than this are not unrolled; nor are more sets of labels, whose trees are larger.

@@ -5,8 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from predgen.codec.numbers import END, explore
 from predgen.errors import TargetError
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label
 
 # What is written between the labels of a set.
 COMMA = ","

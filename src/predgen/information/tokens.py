@@ -24,7 +24,7 @@ from predgen.information.states import padded, prompts_of, states_of
 from predgen.methods.predicting import answer_all
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike, read_table
-from predgen.targets.number import Label
+from predgen.targets.label import Label
 from predgen.version import __version__
 
 ESTIMATOR = "mine"

@@ -6,8 +6,9 @@ from typing import Any
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
 from predgen.errors import TargetError
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Target, fields_of
 
 CHARACTERS = "0123456789-."

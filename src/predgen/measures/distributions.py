@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import Field
 
 # The best answer to each metric of numbers (Lukasik et al., arXiv 2403.04182): the mean has the least squared error and

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from predgen.measures.choices import Mix
 from predgen.methods.losses import label_loss, number_loss, set_loss
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.label_set import LabelSet, member_table
+from predgen.targets.number import Number
 from predgen.targets.record import Field, Record, Target, field_values, fields_of
 
 log = logging.getLogger("predgen")
@@ -171,14 +172,6 @@ def truth_of(target: Target, values: Sequence[Any], scales: Sequence[Scale]) -> 
     if not isinstance(target, Record):
         return columns[0]
     return torch.cat([column.reshape(len(values), -1) for column in columns], dim=1)
-
-
-def member_table(field: LabelSet, values: Sequence[Any]) -> np.ndarray:
-    """Returns 1 for each label that is in a row's set, else 0, shape (row, label)."""
-    table = np.zeros((len(values), len(field.values)))
-    for row, value in enumerate(values):
-        table[row, field.positions(value)] = 1.0
-    return table
 
 
 def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | None]:

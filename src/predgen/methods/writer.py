@@ -16,7 +16,8 @@ from predgen.measures.distributions import Belief, NumberDistribution, belief_of
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
 from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import Decoded, beam, greedy, sample, write_paths
 from predgen.writing.sampling import scores_after

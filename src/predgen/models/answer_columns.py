@@ -10,8 +10,9 @@ import pandas as pd
 from predgen.errors import ConfigError
 from predgen.measures.calibration import Calibration, set_texts
 from predgen.methods import Answers
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Label, Number, learned, unlearned
+from predgen.targets.number import Number, learned, unlearned
 from predgen.targets.record import ALONE, Field, Target, fields_of
 
 PREDICTION = "prediction"

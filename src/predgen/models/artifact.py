@@ -32,7 +32,8 @@ from predgen.measures.choices import MIXES, Mix
 from predgen.methods import Method, PredGen, Scale
 from predgen.models.building import build_method, load_base
 from predgen.tables.template import Template
-from predgen.targets.record import ALONE, target_from_json, target_to_json
+from predgen.targets.kinds import target_from_json, target_to_json
+from predgen.targets.record import ALONE
 from predgen.training.trainer import load_trainable_weights, trainable_weights
 from predgen.version import __version__
 

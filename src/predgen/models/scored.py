@@ -20,8 +20,9 @@ from predgen.measures.metrics import (
 )
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
-from predgen.methods.heads import member_table
-from predgen.targets.number import Label, Number
+from predgen.targets.label import Label
+from predgen.targets.label_set import member_table
+from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, field_values, metric_kind
 
 BOOTSTRAP_SEED = 0

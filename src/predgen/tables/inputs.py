@@ -8,7 +8,7 @@ import pandas as pd
 
 from predgen.errors import DataError, explain
 from predgen.tables.reading import row_numbers
-from predgen.targets.number import describe, is_missing, label_key, parse_number
+from predgen.targets.cells import describe, is_missing, label_key, parse_number
 
 MIN_MEAN_WORDS = 3.0
 MIN_DIFFERENT_FRACTION = 0.2

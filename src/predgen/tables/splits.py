@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from predgen.errors import ConfigError, DataError, explain
 from predgen.tables.formats import SUFFIXES
 from predgen.tables.reading import TableLike, close_file, read_table, require_columns, stream_table
-from predgen.targets.number import is_missing, label_key
+from predgen.targets.cells import is_missing, label_key
 
 log = logging.getLogger("predgen")
 

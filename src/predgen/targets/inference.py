@@ -9,22 +9,10 @@ import numpy as np
 
 from predgen.errors import ConfigError, DataError, explain
 from predgen.targets import scientific
+from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key, label_value, parse_number
+from predgen.targets.label import Label
 from predgen.targets.label_set import DELIMITERS, LabelSet, delimiter_of, is_broken_list, is_empty, items_of
-from predgen.targets.number import (
-    MAX_DECIMALS,
-    MAX_UNITS,
-    Cell,
-    Form,
-    Kind,
-    Label,
-    LabelValue,
-    Number,
-    describe,
-    is_missing,
-    label_key,
-    label_value,
-    parse_number,
-)
+from predgen.targets.number import MAX_DECIMALS, MAX_UNITS, Form, Kind, Number
 
 # An inferred range is widened by this share of its span on each side.
 RANGE_MARGIN_FRACTION = 0.1

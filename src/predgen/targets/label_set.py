@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from predgen.errors import ConfigError, TargetError, explain
-from predgen.targets.number import Kind, LabelValue, check_words, describe, is_missing, label_key
+from predgen.targets.cells import LabelValue, describe, is_missing, label_key
+from predgen.targets.label import check_words
+from predgen.targets.number import Kind
 
 # What may stand between the labels of a cell; a column's own is the first of them that it holds.
 DELIMITERS = ("|", ";", ",")
@@ -160,3 +164,11 @@ def delimiter_of(cells: Sequence[object]) -> str:
     """Returns what stands between the labels of a column: the first of | ; , that some cell of text holds."""
     texts = [cell for cell in cells if isinstance(cell, str) and not cell.strip().startswith("[")]
     return next((one for one in DELIMITERS if any(one in text for text in texts)), DELIMITERS[0])
+
+
+def member_table(field: LabelSet, values: Sequence[Any]) -> np.ndarray:
+    """Returns 1 for each label that is in a row's set, else 0, shape (row, label)."""
+    table = np.zeros((len(values), len(field.values)))
+    for row, value in enumerate(values):
+        table[row, field.positions(value)] = 1.0
+    return table

@@ -5,26 +5,19 @@ tokens (`codec.py`), of models, or of tables' files.
 """
 
 import math
-import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets import scientific
-
-# A whole number that a CSV file writes as a float.
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
+from predgen.targets.cells import Cell, describe, parse_number
 
 Kind = Literal["number", "label", "set"]
 Form = Literal["fixed", "scientific"]
-Cell = str | int | float | bool | list[Any] | tuple[Any, ...] | None
-LabelValue = str | int | bool
 
 # Beyond this many units a float no longer holds every one of them.
 MAX_UNITS = 10**15
@@ -258,80 +251,6 @@ class Number:
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
 
 
-@dataclass(frozen=True)
-class Label:
-    """One of a few labels, each with the word that is written for it.
-
-    Attributes:
-        values: the labels as they stand in the table, in the order that every output keeps.
-        words: the text to write for each of them.
-    """
-
-    values: tuple[LabelValue, ...]
-    words: tuple[str, ...]
-
-    kind: ClassVar[Kind] = "label"
-    default_metric: ClassVar[str] = "accuracy"
-
-    def __post_init__(self) -> None:
-        if len(self.values) < 2:
-            raise TargetError(
-                explain(
-                    expected="at least two labels",
-                    found=f"{len(self.values)} ({', '.join(map(str, self.values))})",
-                    fix="Check the target column and the rows that were read.",
-                )
-            )
-        check_words(self.values, self.words)
-
-    def index(self, cell: Cell) -> int | None:
-        """Returns the label's position in `values`, or None for a label that is not known."""
-        key = label_key(cell)
-        for position, value in enumerate(self.values):
-            if label_key(value) == key:
-                return position
-        return None
-
-    def parse(self, cell: Cell) -> LabelValue:
-        """Returns the cell's label.
-
-        Raises:
-            TargetError: the cell is empty or holds no known label.
-        """
-        position = None if is_missing(cell) else self.index(cell)
-        if position is None:
-            known = ", ".join(str(value) for value in self.values[:10])
-            raise TargetError(
-                explain(
-                    expected=f"one of the labels {known}",
-                    found=describe(cell),
-                    fix="Correct or remove the row.",
-                )
-            )
-        return self.values[position]
-
-    def to_text(self, value: LabelValue) -> str:
-        """Returns the word to write for a label."""
-        position = self.index(value)
-        if position is None:
-            raise TargetError(f"Expected a known label, found {describe(value)}. Check the label's spelling.")
-        return self.words[position]
-
-    def from_text(self, text: str) -> LabelValue | None:
-        """Returns the label of a written word, or None if the text is no label's word."""
-        words = {word.strip(): value for word, value in zip(self.words, self.values, strict=True)}
-        return words.get(text.strip())
-
-    def describe(self) -> str:
-        """Returns one line for people."""
-        pairs = [
-            str(value) if label_key(value) == word else f"{value}={word}"
-            for value, word in zip(self.values, self.words, strict=True)
-        ]
-        shown = ", ".join(pairs[:8]) + (", …" if len(pairs) > 8 else "")
-        return f"{len(pairs)} labels: {shown}"
-
-
 def learned(number: Number, values: np.ndarray) -> np.ndarray:
     """Returns the quantities that stand for values, as `Number.learned`, of any shape; NaN stays NaN."""
     return np.log10(values) if number.logarithmic else values
@@ -341,33 +260,6 @@ def unlearned(number: Number, quantities: np.ndarray) -> np.ndarray:
     """Returns the values that quantities stand for, as `Number.unlearned`, of any shape."""
     with np.errstate(over="ignore"):
         return np.power(10.0, quantities) if number.logarithmic else quantities
-
-
-def check_words(values: Sequence[LabelValue], words: Sequence[str]) -> None:
-    """Refuses labels that do not each have a value and a word of their own.
-
-    Raises:
-        ConfigError: a label or a word stands there twice, is empty, or is missing.
-    """
-    if len(values) != len(words):
-        raise ConfigError("Expected one word for each label.")
-    for what, keys in (
-        ("label", [label_key(value) for value in values]),
-        ("word", [word.strip() for word in words]),
-    ):
-        twice = [key for key, count in Counter(keys).items() if count > 1]
-        if twice:
-            raise ConfigError(
-                explain(
-                    expected=f"every {what} once",
-                    found=f"'{twice[0]}' twice",
-                    fix="Give different words.",
-                )
-            )
-    if any(not word.strip() for word in words):
-        raise ConfigError(
-            explain(expected="a word to write for each label", found="an empty one", fix="Give it a word.")
-        )
 
 
 def _exact(value: float) -> Decimal:
@@ -391,58 +283,3 @@ def units_to_text(units: int, decimals: int) -> str:
     digits = str(abs(units)).rjust(decimals + 1, "0")
     sign = "-" if units < 0 else ""
     return sign + digits if decimals == 0 else f"{sign}{digits[:-decimals]}.{digits[-decimals:]}"
-
-
-def is_missing(cell: object) -> bool:
-    """Returns whether a cell holds nothing: None, NaN, or blank text."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        return True
-    try:
-        return bool(cell != cell)  # only NaN, NaT and pandas' NA are unequal to themselves
-    except (TypeError, ValueError):
-        return type(cell).__name__ == "NAType"
-
-
-def parse_number(cell: object) -> float | None:
-    """Returns a cell's finite number, or None. Numbers in text are read as Python reads them."""
-    if is_missing(cell) or isinstance(cell, bool | np.bool_):
-        return None
-    if isinstance(cell, str) and "_" in cell:  # Python reads 1_000; a table does not mean it
-        return None
-    try:
-        value = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def label_key(cell: object) -> str:
-    """Returns the text under which a label is recognized, whichever file format it came from.
-
-    Example:
-        >>> label_key(1), label_key(1.0), label_key("1.0"), label_key(" yes "), label_key(True)
-        ('1', '1', '1', 'yes', 'true')
-    """
-    if isinstance(cell, bool | np.bool_):
-        return str(bool(cell)).lower()
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    text = str(cell).strip()
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
-
-
-def label_value(cell: object) -> LabelValue:
-    """Returns a label as a plain value that JSON can hold."""
-    if isinstance(cell, bool | np.bool_):
-        return bool(cell)
-    if isinstance(cell, int | np.integer) or (isinstance(cell, float | np.floating) and float(cell).is_integer()):
-        return int(cell)
-    return str(cell).strip()
-
-
-def describe(cell: object) -> str:
-    """Returns how a message shows a cell."""
-    if is_missing(cell):
-        return "an empty cell" if not isinstance(cell, float) else "NaN"
-    text = str(cell)
-    return f"'{text if len(text) <= 60 else text[:57] + '…'}'"

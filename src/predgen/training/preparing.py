@@ -16,9 +16,11 @@ from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.template import Template
+from predgen.targets.cells import Cell, is_missing, label_key
 from predgen.targets.inference import infer_kind, infer_label, infer_number, infer_set
+from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet, delimiter_of, is_empty, items_of
-from predgen.targets.number import Cell, Kind, Label, Number, is_missing, label_key
+from predgen.targets.number import Kind, Number
 from predgen.targets.record import (
     Field,
     Record,
