@@ -41,7 +41,7 @@ from predgen.backbones import find_source
 from predgen.methods.predicting import answer_all
 from predgen.models.answer_columns import with_answers
 from predgen.models.streaming import predict_file
-from predgen.tables.reading import TableWriter
+from predgen.tables.saving import TableWriter
 from predgen.tables.splits import stream_rows
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -160,8 +160,8 @@ def run_once(artifact: Path, table: Path, *, ahead: bool) -> dict[str, Any]:
                 patch("predgen.models.model.Model.encode", watch.around("tokenizing", predgen.Model.encode)),
                 patch("predgen.models.model.answer_all", watch.around("batching", answer_all)),
                 patch("predgen.models.model.with_answers", watch.around("columns", with_answers)),
-                patch("predgen.tables.reading.TableWriter.write", watch.around("writing", TableWriter.write)),
-                patch("predgen.tables.reading.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
+                patch("predgen.tables.saving.TableWriter.write", watch.around("writing", TableWriter.write)),
+                patch("predgen.tables.saving.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
             ):
                 done = predict_file(model, str(table), writer, asked={}, ahead=False)
     return {

@@ -20,7 +20,8 @@ from torch import equal
 
 import predgen
 from predgen.measures.statistics import bootstrap, bootstrap_interval
-from predgen.tables.reading import TableWriter, read_table
+from predgen.tables.reading import read_table
+from predgen.tables.saving import TableWriter
 
 from ..commands import files_in, refused, run
 from .tables import reviews

@@ -15,7 +15,8 @@ import yaml
 import predgen
 from predgen.methods.buckets import BatchLimits
 from predgen.models.streaming import predict_chunks, predict_file
-from predgen.tables.reading import TableWriter, read_table, stream_table
+from predgen.tables.reading import read_table, stream_table
+from predgen.tables.saving import TableWriter
 
 from ..commands import refused, run
 from .tables import reviews

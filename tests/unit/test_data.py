@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, UnknownNameError
-from predgen.tables.reading import TableWriter
+from predgen.tables.saving import TableWriter
 from predgen.tables.splits import (
     Splits,
     held_out_rows,

@@ -12,9 +12,10 @@ import pytest
 from predgen.config import DataSettings
 from predgen.errors import ConfigError, DataError, TemplateError, UnknownNameError
 from predgen.tables.reading import row_numbers
+from predgen.tables.values import unseen_labels, values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
-from predgen.training.preparing import Prepared, prepare, unseen_labels, values_of
+from predgen.training.preparing import Prepared, prepare
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
 Parts = dict[str, pd.DataFrame]

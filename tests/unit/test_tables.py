@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, UnknownNameError
 from predgen.tables import formats as readers
-from predgen.tables.reading import TableWriter, read_table, require_columns, stream_table
+from predgen.tables.reading import read_table, require_columns, stream_table
+from predgen.tables.saving import TableWriter
 
 Write = Callable[[str, str | bytes], Path]
 # Half surrogates are no text, NUL is not for tables, and a first U+FEFF in a file is its byte order mark.

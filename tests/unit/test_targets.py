@@ -13,11 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
+from predgen.tables.values import parse_cells
 from predgen.targets.cells import describe, is_missing, label_key, label_value, parse_number
 from predgen.targets.kinds import target_from_json, target_to_json
 from predgen.targets.label import Label
 from predgen.targets.number import Number, units_to_text, written_value
-from predgen.targets.record import Target, parse_cells
+from predgen.targets.record import Target
 
 PROPERTY = settings(max_examples=150)
 STARS = Number(0.0, 5.0, 2, declared=True)

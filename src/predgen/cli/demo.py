@@ -82,7 +82,7 @@ def _compare(task: str, quiet: bool) -> Any:
 
 def _save(folder: Path, overwrite: bool) -> None:
     from predgen.cli.demo_tables import diabetes_patients, docstring_sentences
-    from predgen.tables.reading import TableWriter
+    from predgen.tables.saving import TableWriter
 
     tables = {"docstrings": docstring_sentences, "diabetes": diabetes_patients}
     writers = {name: TableWriter(folder / f"{name}.csv", overwrite=overwrite) for name in tables}  # all may be written

@@ -154,7 +154,8 @@ def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) ->
     """Returns the target of a table's column, by the rules of `fit`, from all of its rows."""
     from predgen.config import build_config
     from predgen.tables.reading import read_table
-    from predgen.training.preparing import prepare_target, target_columns
+    from predgen.tables.values import target_columns
+    from predgen.training.preparing import prepare_target
 
     if data is None or target is None:
         raise ConfigError("Expected --data TABLE and --target COLUMN together, found one of them. Add the other.")

@@ -100,7 +100,7 @@ def _predict_texts(
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     import predgen
     from predgen.models.answer_columns import PREDICTION, column_of
-    from predgen.tables.reading import TableWriter
+    from predgen.tables.saving import TableWriter
     from predgen.targets.record import fields_of
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
@@ -131,7 +131,7 @@ def _predict_table(
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     import predgen
     from predgen.models.streaming import Streamed, predict_file
-    from predgen.tables.reading import TableWriter
+    from predgen.tables.saving import TableWriter
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(**model_of)

@@ -20,10 +20,11 @@ from predgen.models.building import check_method
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
 from predgen.tables.reading import TableLike
+from predgen.tables.values import log_unseen, values_of
 from predgen.targets.number import Number, learned, unlearned
 from predgen.targets.record import Record, field_values, fields_of, kinds_of
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
-from predgen.training.preparing import Prepared, log_unseen, settings_of, values_of
+from predgen.training.preparing import Prepared, settings_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
 
 log = logging.getLogger("predgen")

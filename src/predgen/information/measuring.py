@@ -21,11 +21,12 @@ from predgen.models.artifact import read_run
 from predgen.models.loading import load
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike
+from predgen.tables.values import values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number, learned
 from predgen.targets.record import Record, Target
 from predgen.training.fitting import prepared_for
-from predgen.training.preparing import TABLE_IN_MEMORY, Prepared, values_of
+from predgen.training.preparing import TABLE_IN_MEMORY, Prepared
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")

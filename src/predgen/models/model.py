@@ -28,10 +28,10 @@ from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluation import Evaluation
 from predgen.models.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
+from predgen.tables.values import unseen_labels, values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
-from predgen.training.preparing import unseen_labels, values_of
 
 log = logging.getLogger("predgen")
 

@@ -14,7 +14,7 @@ from predgen.catalogue import flat_table, held_out_flat, load_task
 from predgen.models.answer_columns import INVALID
 from predgen.models.encoding import Encoded
 from predgen.models.model import Model
-from predgen.tables.reading import TableWriter
+from predgen.tables.saving import TableWriter
 from predgen.tables.splits import stream_rows
 
 # Rows are sorted by length inside a chunk: the larger it is, the less padding, and the later the first answers

@@ -5,25 +5,17 @@ keeps its own). Cells are text, whole numbers, floats, booleans or None. CSV and
 file; JSONL and Parquet cells keep their types; nested values become JSON text, and dates, decimals and bytes text.
 """
 
-import csv
 import difflib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pa_parquet
 
-from predgen.errors import ConfigError, DataError, OutputExistsError, explain, unknown_name
-from predgen.tables.formats import ROWS_PER_CHUNK, SUFFIXES, frames_of, from_columns, from_rows, is_nan, plain_frame
+from predgen.errors import DataError, explain, unknown_name
+from predgen.tables.formats import ROWS_PER_CHUNK, SUFFIXES, frames_of, from_columns, from_rows, plain_frame
 
 TableLike = Any  # a path, a data frame, rows as mappings, columns as a mapping, or a datasets.Dataset
-OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], what: str = "table") -> None:
@@ -170,162 +162,3 @@ def _rechunk(frames: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame
             count = len(joined) - whole
     if count:
         yield pd.concat(waiting, ignore_index=True)
-
-
-class TableWriter:
-    """Writes frames to a table file, under a temporary name until all went well.
-
-    What stands at the path stays as it was if anything fails, an interruption included. In Parquet a column's type
-    is the narrowest that holds all its cells, so far written or new; a column of several kinds becomes text.
-
-    Args:
-        path: a .csv, .tsv, .jsonl or .parquet file.
-        overwrite: replace a file that is there.
-
-    Raises:
-        OutputExistsError: the file exists and was not to be overwritten.
-        ConfigError: the suffix is none of these, or the path is a folder.
-    """
-
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self.suffix = self.path.suffix.lower()
-        if self.suffix not in OUTPUT_SUFFIXES or self.path.is_dir():
-            found = f"the folder '{self.path}'" if self.path.is_dir() else f"'{self.path.name}'"
-            raise ConfigError(
-                f"Expected an output file of {', '.join(OUTPUT_SUFFIXES)}, found {found}. Name another file."
-            )
-        if self.path.exists() and not overwrite:
-            raise OutputExistsError(f"Expected a new file, found '{self.path}'. Name another, or use --overwrite.")
-        self._temporary: Path | None = None
-        self._file: IO[str] | None = None
-        self._parquet: pa_parquet.ParquetWriter | None = None
-        self._columns: list[str] | None = None
-
-    def __enter__(self) -> "TableWriter":
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = self._new_temporary()
-        except OSError as error:
-            raise ConfigError(
-                f"Expected to write '{self.path}', but its folder refuses: {error.strerror}. Name another file."
-            ) from error
-        if self.suffix != ".parquet":
-            self._file = self._temporary.open("w", encoding="utf-8", newline="")
-        return self
-
-    def write(self, frame: pd.DataFrame) -> None:
-        """Adds rows.
-
-        Raises:
-            DataError: the frame's columns are not those of the first one.
-        """
-        frame = plain_frame(frame)
-        names = list(frame.columns)
-        if self._columns is not None and names != self._columns:
-            raise DataError(
-                f"Expected the columns {', '.join(self._columns)} as in the rows before, found {', '.join(names)}. "
-                "Give all rows the same columns."
-            )
-        if self.suffix == ".parquet":
-            self._write_parquet(frame)
-        elif self.suffix == ".jsonl":
-            assert self._file is not None
-            for row in frame.to_dict("records"):
-                plain = {name: None if is_nan(cell) else cell for name, cell in row.items()}
-                self._file.write(json.dumps(plain, ensure_ascii=False) + "\n")
-        else:
-            # Python below 3.13 leaves a lone carriage return unquoted, and readers take it as the row's end.
-            returns = any(isinstance(cell, str) and "\r" in cell for cell in [*names, *frame.to_numpy().ravel()])
-            frame.to_csv(
-                self._file,
-                sep="\t" if self.suffix == ".tsv" else ",",
-                index=False,
-                header=self._columns is None,
-                lineterminator="\n",
-                quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
-            )
-        self._columns = names
-
-    def _new_temporary(self) -> Path:
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        os.close(handle)
-        return Path(name)
-
-    def _write_parquet(self, frame: pd.DataFrame) -> None:
-        schema = pa.schema([(name, _arrow_type(frame[name])) for name in frame.columns])
-        if self._parquet is None:
-            self._parquet = pa_parquet.ParquetWriter(self._temporary, schema)
-        before = self._parquet.schema
-        common = pa.schema([(one.name, _common_type(one.type, schema.field(one.name).type)) for one in before])
-        if common != before:
-            self._rewrite_parquet(common)
-        self._parquet.write_table(_arrow_table({name: frame[name].tolist() for name in frame.columns}, common))
-
-    def _rewrite_parquet(self, schema: pa.Schema) -> None:
-        """Writes what is written so far once more, with types that hold the next frame too."""
-        assert self._parquet is not None
-        assert self._temporary is not None
-        self._parquet.close()
-        before, self._temporary = self._temporary, self._new_temporary()
-        try:
-            self._parquet = pa_parquet.ParquetWriter(self._temporary, schema)
-            with pa_parquet.ParquetFile(before) as file:
-                for batch in file.iter_batches(ROWS_PER_CHUNK):
-                    self._parquet.write_table(_arrow_table(batch.to_pydict(), schema))
-        finally:
-            before.unlink(missing_ok=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._temporary is not None
-        try:
-            if self._file is not None:
-                self._file.close()
-            if self._parquet is not None:
-                self._parquet.close()
-            if kind is None:
-                if self._columns is None:
-                    raise DataError(
-                        explain(expected="rows to write", found=f"none for '{self.path}'", fix="Check the input.")
-                    )
-                self._temporary.chmod(0o644)
-                os.replace(self._temporary, self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-
-def _arrow_type(cells: pd.Series) -> pa.DataType:
-    """Returns the narrowest type that holds a column's cells."""
-    there = [cell for cell in cells if cell is not None and not is_nan(cell)]
-    kinds = {type(cell) for cell in there}
-    if not kinds:
-        return pa.null()
-    if kinds == {bool}:
-        return pa.bool_()
-    if kinds == {int} and all(-(2**63) <= cell < 2**63 for cell in there):
-        return pa.int64()
-    return pa.float64() if kinds in ({float}, {int, float}) else pa.string()
-
-
-def _unchanged(cell: Any) -> Any:
-    return cell
-
-
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
-
-
-def _arrow_table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:
-    converters: dict[pa.DataType, Callable[[Any], Any]] = {pa.string(): str, pa.float64(): float}
-    arrays = []
-    for field in schema:
-        convert = converters.get(field.type, _unchanged)
-        cells = [None if cell is None or is_nan(cell) else convert(cell) for cell in columns[field.name]]
-        arrays.append(pa.array(cells, field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)

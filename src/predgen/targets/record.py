@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from predgen.errors import ConfigError, DataError, TargetError, explain
-from predgen.targets.cells import Cell, describe, is_missing
+from predgen.errors import ConfigError, explain
 from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet, is_empty
+from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 
 Field = Number | Label | LabelSet
@@ -91,41 +90,6 @@ def joined_values(target: Target, values: Mapping[str, Sequence[Any]]) -> list[A
     if not isinstance(target, Record):
         return list(values[ALONE])
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-
-
-def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence[int]) -> list[Any]:
-    """Returns the values of a column.
-
-    Args:
-        field: what the cells must be.
-        cells: the cells.
-        column: the column's name, for messages.
-        rows: each cell's row in its source, counted from 1 without the header.
-
-    Raises:
-        DataError: a cell is missing or is no value of the field; the message names its row.
-    """
-    values = []
-    for row, cell in zip(rows, cells, strict=True):
-        refuse_missing(field.kind, cell, row, column)
-        try:
-            values.append(field.parse(cell))
-        except TargetError as error:
-            raise DataError(f"Row {row}, column '{column}': {error}") from error
-    return values
-
-
-def refuse_missing(kind: str, cell: object, row: int, column: str) -> None:
-    """Refuses a cell that holds nothing.
-
-    Raises:
-        DataError: it does; the message names its row.
-    """
-    if is_empty(cell) if kind == "set" else is_missing(cell):
-        what = "a set of labels" if kind == "set" else f"a {kind}"
-        found = describe(cell) if kind == "number" else "an empty cell"
-        fill = "Write none for the empty set" if kind == "set" else "Fill the cell"
-        raise DataError(explain(expected=what, found=found, fix=f"{fill} or remove the row.", row=row, column=column))
 
 
 def kinds_of(target: Target) -> dict[str, str]:

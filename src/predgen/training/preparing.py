@@ -16,21 +16,13 @@ from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.template import Template
+from predgen.tables.values import log_unseen, parse_cells, refuse_missing, target_columns, values_of
 from predgen.targets.cells import Cell, is_missing, label_key
 from predgen.targets.inference import infer_kind, infer_label, infer_number, infer_set
 from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet, delimiter_of, is_empty, items_of
 from predgen.targets.number import Kind, Number
-from predgen.targets.record import (
-    Field,
-    Record,
-    Target,
-    field_values,
-    fields_of,
-    joined_values,
-    parse_cells,
-    refuse_missing,
-)
+from predgen.targets.record import Field, Record, Target, fields_of, joined_values
 
 log = logging.getLogger("predgen")
 
@@ -196,20 +188,6 @@ def settings_of(data: TableLike | None, target: str | Sequence[str] | None, sett
     return build_task_config(settings, {"data.data": name, "data.target": target})
 
 
-def target_columns(name: str, table: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the columns that a target's name stands for: one, or several with commas between them.
-
-    Raises:
-        ConfigError: a column is named twice.
-        UnknownNameError: a column is not in the table.
-    """
-    names = (name,) if name in table.columns else tuple(one.strip() for one in name.split(",") if one.strip())
-    require_columns(table, names or (name,))
-    if len(set(names)) < len(names):
-        raise ConfigError(f"Expected every column of the target once, found {name}. Leave the double one out.")
-    return names
-
-
 def prepare_target(settings: DataSettings, train: pd.DataFrame, columns: Sequence[str]) -> tuple[Target, list[Any]]:
     """Returns the target that the training rows have or that was declared, and their values.
 
@@ -291,54 +269,6 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
     values = parse_cells(field, cells, column, rows)
     log.info("Target: '%s', %s — %s", column, field.describe(), reason)
     return field, values
-
-
-def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> list[Any]:
-    """Returns a held-out part's values; None for a label, and in a set, that was never seen in training.
-
-    Raises:
-        DataError: a cell is missing, or is no number, or lies outside a declared range.
-    """
-    found: dict[str, list[Any]] = {}
-    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
-        cells: list[Cell] = table[column].tolist()
-        if isinstance(field, Number):
-            found[name] = parse_cells(field, cells, column, row_numbers(table))
-            continue
-        found[name] = []
-        for row, cell in zip(row_numbers(table), cells, strict=True):
-            refuse_missing(field.kind, cell, row, column)
-            found[name].append(_known(field, cell))
-    return joined_values(target, found)
-
-
-def _known(field: Label | LabelSet, cell: Cell) -> Any:
-    """Returns a cell's label or set, with None for a label that was never seen in training."""
-    if isinstance(field, LabelSet):
-        return field.members(cell)
-    position = field.index(cell)
-    return None if position is None else field.values[position]
-
-
-def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> str | None:
-    """Returns a sentence about labels that training never saw, or None if there are none."""
-    unseen = []
-    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
-        own = field_values(target, values, name)
-        if not isinstance(field, Number):
-            pairs = zip(table[column].tolist(), own, strict=True)
-            unseen += [cell for cell, value in pairs if value is None or (isinstance(value, tuple) and None in value)]
-    if not unseen:
-        return None
-    names = ", ".join(sorted({f"'{cell}'" for cell in unseen})[:5])
-    return f"{len(unseen)} rows have labels that were never seen in training ({names}); they count as wrong."
-
-
-def log_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Warns of labels that training never saw."""
-    warning = unseen_labels(target, values, table, columns)
-    if warning:
-        log.warning(warning)
 
 
 def _strata(settings: DataSettings, table: pd.DataFrame) -> str | None:
