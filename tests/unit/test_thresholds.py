@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from predgen.measures.thresholds import fitted_thresholds
+from predgen.measures.choices import fitted_thresholds
 
 
 @settings(max_examples=100)

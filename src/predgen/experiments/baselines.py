@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
+from predgen.measures.choices import HALF, fitted_thresholds
 from predgen.measures.metrics import SMALLEST_PROBABILITY, per_row_losses
-from predgen.measures.thresholds import HALF, fitted_thresholds
 
 # Strengths of regularization that are tried; both grids are wide enough that their ends are not chosen on text.
 RIDGE_ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

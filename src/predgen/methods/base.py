@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
+from predgen.measures.choices import HALF
 from predgen.measures.distributions import NumberDistribution
-from predgen.measures.thresholds import HALF
 from predgen.methods.heads import FieldHead, Scale, field_heads
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number

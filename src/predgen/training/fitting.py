@@ -20,9 +20,8 @@ from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.files import write_text
-from predgen.measures.choices import MIXES, Mix, stack_labels, stack_numbers
+from predgen.measures.choices import MIXES, Mix, fitted_thresholds, stack_labels, stack_numbers
 from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
-from predgen.measures.thresholds import fitted_thresholds
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
 from predgen.methods.buckets import BatchLimits, Collator, Examples, lacks_memory
 from predgen.methods.exposure import exposure
