@@ -38,7 +38,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import predgen
 from predgen.backbones import find_source
-from predgen.methods.predicting import answer_all
+from predgen.methods.buckets import answer_all
 from predgen.models.answer_columns import with_answers
 from predgen.models.streaming import predict_file
 from predgen.tables.saving import TableWriter

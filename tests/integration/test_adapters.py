@@ -13,8 +13,8 @@ from predgen.backbones import find_source, load_backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
-from predgen.methods.predicting import answer_all
-from predgen.training.trainer import load_trainable_weights, trainable_weights
+from predgen.methods.buckets import answer_all
+from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.writing.sampling import Draws
 
 from .shapes import (

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from predgen.methods import Method, PredGen
+from predgen.methods.buckets import answer_all
 from predgen.methods.losses import TokenLoss
-from predgen.methods.predicting import answer_all
 from predgen.writing.sampling import Draws
 
 from .shapes import (

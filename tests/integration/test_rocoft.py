@@ -17,8 +17,8 @@ from predgen.adapters.rocoft import RowColumnUpdate, updates_in
 from predgen.backbones import Backbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
-from predgen.methods.predicting import answer_all
-from predgen.training.trainer import load_trainable_weights, trainable_weights
+from predgen.methods.buckets import answer_all
+from predgen.methods.weights import load_trainable_weights, trainable_weights
 
 from .shapes import NUMBER, VALUES, batch_for, relative_difference, tiny_backbone, tiny_method
 from .tables import reviews

@@ -19,8 +19,7 @@ from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
-from predgen.methods.buckets import in_order
-from predgen.methods.predicting import answer_all
+from predgen.methods.buckets import answer_all, in_order
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target

@@ -21,7 +21,7 @@ from predgen.information.bounds import even_weights, log_mean_exp
 from predgen.information.estimators import FittedCritic, Pairs, check_rows, estimate, summary
 from predgen.information.measuring import Parts, answers_of, check_target, rows_of
 from predgen.information.states import padded, prompts_of, states_of
-from predgen.methods.predicting import answer_all
+from predgen.methods.buckets import answer_all
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike, read_table
 from predgen.targets.label import Label

@@ -1,6 +1,7 @@
 """The three methods behind one interface: losses for a batch, answers for prompts."""
 
-from predgen.methods.base import Answers, Method
+from predgen.methods.answers import Answers
+from predgen.methods.base import Method
 from predgen.methods.generator import Generator
 from predgen.methods.heads import Scale
 from predgen.methods.predgen import PredGen

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from predgen.codec.codec import EncodedTargets
 from predgen.measures.distributions import Belief
-from predgen.methods.base import Answers, values_of
+from predgen.methods.answers import Answers, values_of
 from predgen.methods.writer import Writer
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import greedy_free

@@ -10,7 +10,7 @@ from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.measures.choices import MIXES, Mix
-from predgen.methods.base import Answers
+from predgen.methods.answers import Answers
 from predgen.methods.directors import Director, Reading
 from predgen.methods.heads import Scale
 from predgen.methods.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
-from predgen.methods.base import Answers, Method
+from predgen.methods.answers import Answers
+from predgen.methods.base import Method
 from predgen.methods.directors import POOL, Mlp
 from predgen.methods.heads import Scale
 from predgen.writing.sampling import Draws

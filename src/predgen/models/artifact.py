@@ -30,11 +30,11 @@ from predgen.files import folder_appears_whole
 from predgen.measures.calibration import Calibration
 from predgen.measures.choices import MIXES, Mix
 from predgen.methods import Method, PredGen, Scale
+from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import build_method, load_base
 from predgen.tables.template import Template
 from predgen.targets.kinds import target_from_json, target_to_json
 from predgen.targets.record import ALONE
-from predgen.training.trainer import load_trainable_weights, trainable_weights
 from predgen.version import __version__
 
 # 2: targets of several fields.

@@ -19,8 +19,7 @@ from predgen.measures.calibration import calibrate_labels, calibrate_numbers
 from predgen.measures.metrics import crps, metric_of, reliability
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers, Method, PredGen, Writer
-from predgen.methods.buckets import BatchLimits
-from predgen.methods.predicting import answer_all
+from predgen.methods.buckets import BatchLimits, answer_all
 from predgen.methods.writer import NUM_SAMPLES
 from predgen.models.answer_columns import interval_of, output_names, with_answers
 from predgen.models.artifact import Contents, save_artifact

@@ -23,10 +23,9 @@ from predgen.files import write_text
 from predgen.measures.choices import MIXES, Mix, fitted_thresholds, stack_labels, stack_numbers
 from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
 from predgen.methods import Generator, Method, PredGen, Scale, Writer
-from predgen.methods.buckets import BatchLimits, Collator, Examples, lacks_memory
+from predgen.methods.buckets import BatchLimits, Collator, Examples, answer_all, lacks_memory
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
-from predgen.methods.predicting import answer_all
 from predgen.models.artifact import Contents, check_output
 from predgen.models.building import build_method, load_base
 from predgen.models.encoding import encode_prompts

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import EvalLoopOutput
 
-from predgen.adapters import TUNED_HEAD_LEARNING_RATE, chosen_indices, default_learning_rate
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
 from predgen.adapters.adalora import (
     allocate_ranks,
     allocation_state,
@@ -38,6 +38,7 @@ from predgen.errors import ConfigError, DivergenceError, TrainingError
 from predgen.files import write_text
 from predgen.methods import Method
 from predgen.methods.buckets import BucketSampler, Collator, Examples, one_row_does_not_fit
+from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.processes import mean_over_processes, num_processes, wait_for_all
 from predgen.training.checkpoints import seal
 from predgen.training.schedules import follow_accuracy, sampling_probability
@@ -49,33 +50,6 @@ RANKS_FILE = "ranks.safetensors"
 LOGS_PER_RUN = 50
 # From the rows' answers to metrics, the one that chooses the checkpoint among them.
 Validate = Callable[[Method], dict[str, float]]
-
-
-def trainable_weights(method: nn.Module) -> dict[str, Tensor]:
-    """Returns the trainable parameters by name, each tied one once, and which rows they update, on the CPU."""
-    return {name: values.detach().cpu().contiguous() for name, values in _trainable(method).items()}
-
-
-def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copies saved weights into a method.
-
-    Raises:
-        KeyError: names that are missing, or that the method does not have.
-        ValueError: a shape that differs.
-    """
-    parameters = _trainable(method)
-    if set(parameters) != set(weights):
-        raise KeyError(f"names differ, such as '{min(set(parameters) ^ set(weights))}'")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                raise ValueError(f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
-            parameter.copy_(weights[name])
-
-
-def _trainable(method: nn.Module) -> dict[str, Tensor]:
-    parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
-    return {**parameters, **chosen_indices(method)}
 
 
 class PredGenTrainer(Trainer):  # type: ignore[misc]

@@ -1,0 +1,104 @@
+"""What a method answers: values, probabilities, and what was written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from predgen.measures.choices import HALF
+from predgen.measures.distributions import NumberDistribution
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Number
+from predgen.targets.record import Field, Record, Target, joined_values
+
+# Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.
+NUM_QUANTILES = 100
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a method answers for a batch of prompts, row by row.
+
+    Attributes:
+        values: values of the target; None where the written text is none.
+        written: the text that was written; None where nothing is written.
+        probabilities: of each label, or of each label's being in the set, shape (row, label); None for numbers or if
+            not asked for.
+        valid_mass: the probability that falls on valid targets; None where it is 1 by construction.
+        deviations: the standard deviation of the Writer's number; None for labels or if not asked for.
+        quantiles: of the Writer's number, at `NUM_QUANTILES` shares; None as `deviations`.
+        covered: the share of the probability that the answers or their spread were computed from, number by number;
+            None where no distribution of numbers was used.
+        fields: a record's answers field by field, each as above.
+    """
+
+    values: list[Any]
+    written: list[str | None]
+    probabilities: Float[Tensor, "row label"] | None = None
+    valid_mass: Float[Tensor, " row"] | None = None
+    deviations: Float[Tensor, " row"] | None = None
+    quantiles: Float[Tensor, "row share"] | None = None
+    covered: Float[Tensor, " row"] | None = None
+    fields: "tuple[Answers, ...]" = ()
+
+    @classmethod
+    def of_record(cls, target: Target, fields: "Sequence[Answers]", written: list[str | None]) -> "Answers":
+        """Returns the answers of a target from those of its fields; a row with an invalid field is invalid."""
+        if not isinstance(target, Record):
+            return fields[0]
+        values = joined_values(target, {name: one.values for name, one in zip(target.fields, fields, strict=True)})
+        return cls([None if None in value.values() else value for value in values], written, fields=tuple(fields))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Answers]", order: Sequence[int]) -> "Answers":
+        """Returns the rows of several answers as one.
+
+        Args:
+            parts: the answers.
+            order: the place of each of their rows, counted through, in what is returned.
+        """
+        back = torch.argsort(torch.tensor(order, dtype=torch.long))
+        columns: dict[str, Any] = {}
+        for name in ("values", "written"):
+            cells = [cell for part in parts for cell in getattr(part, name)]
+            columns[name] = [cells[row] for row in back.tolist()]
+        for name in ("probabilities", "valid_mass", "deviations", "quantiles", "covered"):
+            if parts and getattr(parts[0], name) is not None:
+                columns[name] = torch.cat([getattr(part, name) for part in parts])[back]
+        fields = zip(*(part.fields for part in parts), strict=True)
+        return cls(**columns, fields=tuple(cls.joined(one, order) for one in fields))
+
+    def with_distribution(self, distribution: NumberDistribution | None, *, spread: bool) -> "Answers":
+        """Returns the answers with what the distribution that was used covers, and its spread if that is asked for."""
+        if distribution is None:
+            return self
+        answers = replace(self, covered=distribution.covered.cpu())
+        if not spread:
+            return answers
+        return replace(
+            answers,
+            deviations=distribution.deviation().cpu(),
+            quantiles=distribution.quantiles(NUM_QUANTILES).cpu(),
+        )
+
+
+def values_of(field: Field, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
+    """Returns the values that numbers, or the probabilities of labels, stand for.
+
+    Args:
+        field: what is predicted.
+        predictions: numbers, shape (batch,), or probabilities, (batch, label).
+        threshold: the probability from which on each label is in a set; one half if not given.
+    """
+    if isinstance(field, Number):
+        return [field.clip(number) for number in predictions.tolist()]
+    if isinstance(field, LabelSet):
+        least = HALF if threshold is None else threshold.to(predictions)
+        return [
+            tuple(value for value, kept in zip(field.values, row, strict=True) if kept)
+            for row in (predictions >= least).tolist()
+        ]
+    return [field.values[index] for index in predictions.argmax(dim=-1).tolist()]
