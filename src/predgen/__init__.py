@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting.inspection import Inspection, inspect_backbone
-    from predgen.models.evaluation import Evaluation
     from predgen.models.loading import load
     from predgen.models.model import Model
+    from predgen.models.scored import Evaluation
     from predgen.targets.label import Label
     from predgen.targets.label_set import LabelSet
     from predgen.targets.number import Number

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from predgen.measures.choices import MIXES, Mix
 from predgen.methods import Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import build_method, load_base
+from predgen.models.contents import Contents
 from predgen.tables.template import Template
 from predgen.targets.kinds import target_from_json, target_to_json
 from predgen.targets.record import ALONE
@@ -43,29 +44,6 @@ DESCRIPTION_FILE = "predgen.json"
 WEIGHTS_FILE = "weights.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What an artifact holds beside the weights.
-
-    Attributes:
-        config: the run's settings.
-        template: how a row becomes a prompt.
-        base_name: the backbone's id.
-        base_revision: its hub commit, if any.
-        base_hash: SHA-256 of its files.
-        record: the training record: what was read, how it went.
-        calibrations: what calibration rows taught, by the field's name; those without them, and sets, are missing.
-    """
-
-    config: RunConfig
-    template: Template
-    base_name: str
-    base_revision: str | None
-    base_hash: str
-    record: dict[str, Any]
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
 
 
 def check_output(path: Path, *, overwrite: bool, option: str = "--out") -> None:

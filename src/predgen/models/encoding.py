@@ -7,7 +7,7 @@ import pandas as pd
 
 from predgen.errors import DataError, explain
 from predgen.methods import Method
-from predgen.models.artifact import Contents
+from predgen.models.contents import Contents
 from predgen.tables.inputs import check_inputs
 from predgen.tables.reading import require_columns
 

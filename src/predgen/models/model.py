@@ -22,10 +22,10 @@ from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.buckets import BatchLimits, answer_all
 from predgen.methods.writer import NUM_SAMPLES
 from predgen.models.answer_columns import interval_of, output_names, with_answers
-from predgen.models.artifact import Contents, save_artifact
+from predgen.models.artifact import save_artifact
+from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
-from predgen.models.evaluation import Evaluation
-from predgen.models.scored import BOOTSTRAP_SEED, Scored, ScoredRecord, fields_scored, intervals, score
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.tables.values import unseen_labels, values_of
 from predgen.targets.label import Label

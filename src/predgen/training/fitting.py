@@ -26,8 +26,9 @@ from predgen.methods import Generator, Method, PredGen, Scale, Writer
 from predgen.methods.buckets import BatchLimits, Collator, Examples, answer_all, lacks_memory
 from predgen.methods.exposure import exposure
 from predgen.methods.heads import truth_of
-from predgen.models.artifact import Contents, check_output
+from predgen.models.artifact import check_output
 from predgen.models.building import build_method, load_base
+from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
 from predgen.models.scored import Scored, score

@@ -1,0 +1,31 @@
+"""What is saved beside a method's weights."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from predgen.config import RunConfig
+from predgen.measures.calibration import Calibration
+from predgen.tables.template import Template
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an artifact holds beside the weights.
+
+    Attributes:
+        config: the run's settings.
+        template: how a row becomes a prompt.
+        base_name: the backbone's id.
+        base_revision: its hub commit, if any.
+        base_hash: SHA-256 of its files.
+        record: the training record: what was read, how it went.
+        calibrations: what calibration rows taught, by the field's name; those without them, and sets, are missing.
+    """
+
+    config: RunConfig
+    template: Template
+    base_name: str
+    base_revision: str | None
+    base_hash: str
+    record: dict[str, Any]
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
