@@ -11,10 +11,10 @@ from torch import Tensor
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.methods.buckets import Collator, Examples
-from predgen.methods.exposure import exposure
 from predgen.targets.label import Label
 from predgen.targets.number import Number
+from predgen.training.batches import Collator, Examples
+from predgen.training.validating import exposure
 from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
 
 from .shapes import (

@@ -15,7 +15,8 @@ from predgen.methods import PredGen
 from predgen.training import fitting
 from predgen.training.checkpoints import checkpoints_in
 from predgen.training.fitting import prepared_for
-from predgen.training.trainer import PredGenTrainer, smaller_batches
+from predgen.training.memory import smaller_batches
+from predgen.training.trainer import PredGenTrainer
 
 from .tables import reviews
 

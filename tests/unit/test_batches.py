@@ -16,19 +16,16 @@ from predgen.backbones import Backbone, LayerStates, Memory, Written
 from predgen.codec.codec import Codec
 from predgen.errors import TrainingError
 from predgen.methods.buckets import (
-    BATCHES_PER_GROUP,
     CPU_BATCH_TOKENS,
     DEVICE_BATCH_TOKENS,
     BatchLimits,
-    BucketSampler,
-    Collator,
-    Examples,
     in_order,
     lacks_memory,
     run_in_buckets,
 )
 from predgen.targets.label import Label
 from predgen.targets.number import Number
+from predgen.training.batches import BATCHES_PER_GROUP, BucketSampler, Collator, Examples
 
 PROPERTY = settings(max_examples=80)
 LENGTHS = st.lists(st.integers(1, 50), max_size=300)

@@ -155,7 +155,7 @@ def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) ->
     from predgen.config import build_config
     from predgen.tables.reading import read_table
     from predgen.tables.values import target_columns
-    from predgen.training.preparing import prepare_target
+    from predgen.training.target import prepare_target
 
     if data is None or target is None:
         raise ConfigError("Expected --data TABLE and --target COLUMN together, found one of them. Add the other.")

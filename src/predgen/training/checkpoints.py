@@ -61,3 +61,6 @@ def _is_usable(folder: Path) -> bool:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+CHECKPOINTS = "checkpoints"

@@ -1,55 +1,46 @@
 """The fit run: settings and a table in, a fitted model and its training record out."""
 
-import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate.utils.memory import release_memory
 
 from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
 from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
-from predgen.files import write_text
-from predgen.measures.choices import MIXES, Mix, fitted_thresholds, stack_labels, stack_numbers
-from predgen.measures.metrics import check_metric, higher_is_better, needs_probabilities
-from predgen.methods import Generator, Method, PredGen, Scale, Writer
-from predgen.methods.buckets import BatchLimits, Collator, Examples, answer_all, lacks_memory
-from predgen.methods.exposure import exposure
+from predgen.measures.metrics import check_metric, higher_is_better
+from predgen.methods import Method, PredGen, Scale
+from predgen.methods.buckets import lacks_memory
 from predgen.methods.heads import truth_of
 from predgen.models.artifact import check_output
 from predgen.models.building import build_method, load_base
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
-from predgen.models.scored import Scored, score
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.tables.template import Template
-from predgen.targets.label_set import LabelSet
 from predgen.targets.record import field_values, fields_of, kinds_of
-from predgen.training.checkpoints import checkpoints_in, is_whole, newest_whole
+from predgen.training.arguments import runs_on_cpu, training_arguments
+from predgen.training.batches import Collator, Examples
+from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole, newest_whole
+from predgen.training.memory import BATCH_SETTINGS, after_lack_of_memory, batches_in
 from predgen.training.preparing import Prepared, prepare, settings_of
 from predgen.training.progress import TrainingProgress
 from predgen.training.runs import begin, check_rows, check_settings, unfinished_folder
-from predgen.training.trainer import PredGenTrainer, runs_on_cpu, smaller_batches, training_arguments
+from predgen.training.trainer import PredGenTrainer
+from predgen.training.validating import fitted_mixes, limits_of, tune_thresholds, validator_of
 
 log = logging.getLogger("predgen")
 
-CHECKPOINTS = "checkpoints"
-BATCHES_FILE = "batches.json"
-BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
-# Validation rows on which the exposure gap is measured.
-EXPOSURE_ROWS = 256
 # Training prompts that RoCoFT's magnitudes are measured on.
 SCORED_PROMPTS = 16
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
@@ -159,7 +150,7 @@ def fit_prepared(
     contents = Contents(config, prepared.template, source.name, source.revision, source.content_hash(), seen)
     with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
         folder = from_first(Path(name))
-        settings = _batches_in(folder, config.train) if resume else config.train
+        settings = batches_in(folder, config.train) if resume else config.train
         while True:
             method = new_method(config, prepared, source)
             try:
@@ -169,9 +160,9 @@ def fit_prepared(
                 if not lacks_memory(error):
                     raise
             del method  # outside the handler, which keeps alive what the failed step held
-            settings = _after_lack_of_memory(folder, settings)
+            settings = after_lack_of_memory(folder, settings)
         wait_for_all()  # the folder goes when the first process leaves it
-    limits = _limits_of(settings, method)
+    limits = limits_of(settings, method)
     if isinstance(method, PredGen) and config.model.predict_from == "stack":
         method.mixes = fitted_mixes(method, contents, prepared, limits)
     tune_thresholds(method, contents, prepared, limits)
@@ -180,91 +171,6 @@ def fit_prepared(
     if prepared.splits.calibration is not None:
         model.calibrate(prepared.splits.calibration)
     return model
-
-
-def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, limits: BatchLimits) -> list[Mix]:
-    """Returns the shares of Director and Writer that answer the validation rows best, for each field."""
-    director, writer = (
-        _validation_fields(method, contents, prepared, limits, [MIXES[source]] * len(method.fields))
-        for source in ("director", "writer")
-    )
-    return [_stack(one, other) for one, other in zip(director, writer, strict=True)]
-
-
-def _stack(director: Scored, writer: Scored) -> Mix:
-    """Returns the shares of two answers that answer best."""
-    if director.kind == "number":
-        return stack_numbers(director.predicted, writer.predicted, director.truth)
-    if director.kind == "logarithmic":
-        return stack_numbers(*(np.log10(one) for one in (director.predicted, writer.predicted, director.truth)))
-    assert director.probabilities is not None
-    assert writer.probabilities is not None
-    if director.kind == "label":
-        return stack_labels(director.probabilities, writer.probabilities, director.truth)
-    # Each label of a set is a label of its own: it is there, or it is not.
-    held = director.truth[:, :-1].ravel().astype(int)
-    one, other = (
-        np.column_stack([1 - part.ravel(), part.ravel()]) for part in (director.probabilities, writer.probabilities)
-    )
-    return stack_labels(one, other, held)
-
-
-def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits) -> None:
-    """Sets the probability from which on each label is in a set: the one with the best F1 on the validation part.
-
-    A generator whose sets are what it wrote needs none.
-    """
-    tuned = [
-        isinstance(one.field, LabelSet) and not (isinstance(method, Generator) and method.estimates[place] == "text")
-        for place, one in enumerate(method.fields)
-    ]
-    if not any(tuned):
-        return
-    for place, scored in enumerate(_validation_fields(method, contents, prepared, limits)):
-        if tuned[place]:
-            assert scored.probabilities is not None
-            method.thresholds[place] = torch.from_numpy(fitted_thresholds(scored.probabilities, scored.truth[:, :-1]))
-
-
-def _validation_fields(
-    method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits, mixes: list[Mix] | None = None
-) -> list[Scored]:
-    """Returns the method's answers for the validation part, field by field, with the probabilities of labels."""
-    prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
-    if isinstance(method, PredGen) and mixes is not None:
-        method.mixes = mixes
-    answers = answer_all(method, prompts, batch_size=limits, probabilities=True)
-    found = score(prepared.target, prepared.validation_values, answers)
-    return [found] if isinstance(found, Scored) else list(found.fields.values())
-
-
-def _after_lack_of_memory(folder: Path, settings: TrainSettings) -> TrainSettings:
-    """Returns smaller batches to begin again with; a resumed run keeps to them.
-
-    Raises:
-        TrainingError: there are none.
-    """
-    smaller = smaller_batches(settings)
-    log.warning(
-        "Out of memory with batches of %d rows: beginning again with %d, accumulated %d times.",
-        settings.batch_size,
-        smaller.batch_size,
-        smaller.accumulation,
-    )
-    release_memory()
-    wait_for_all()
-    if is_first():
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of other batches
-        sizes = {name: getattr(smaller, name) for name in BATCH_SETTINGS}
-        write_text(folder / BATCHES_FILE, json.dumps(sizes) + "\n")
-    wait_for_all()
-    return smaller
-
-
-def _batches_in(folder: Path, settings: TrainSettings) -> TrainSettings:
-    """Returns the settings with the batches that the run had come down to."""
-    file = folder / BATCHES_FILE
-    return settings.model_copy(update=json.loads(file.read_text(encoding="utf-8"))) if file.exists() else settings
 
 
 def new_method(config: RunConfig, prepared: Prepared, source: Source) -> Method:
@@ -315,7 +221,7 @@ def train(
         choose_by_magnitude(method.backbone, prompts[:SCORED_PROMPTS], writes=method.writes)
     collator = Collator(examples, method.backbone, method.codec)
     trainer = PredGenTrainer(
-        method, arguments, settings, collator, _validator(method, contents, prepared, metric, settings)
+        method, arguments, settings, collator, validator_of(method, contents, prepared, metric, settings)
     )
     progress = TrainingProgress(metric)
     if not quiet:
@@ -358,59 +264,6 @@ def _course(trainer: PredGenTrainer) -> dict[str, Any]:
         "best_metric": _finite(state.best_metric),
         "history": [{name: _finite(value) for name, value in one.items()} for one in state.log_history],
     }
-
-
-def _validator(
-    method: Method, contents: Contents, prepared: Prepared, metric: str, settings: TrainSettings
-) -> Callable[[Method], dict[str, float]]:
-    """Returns the free-running validation; it asks for label probabilities only if the metric needs them."""
-    prompts, num_cut = encode_prompts(method, contents, prepared.splits.validation)
-    if num_cut:
-        log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
-    looked_at = _exposure_rows(method, prompts, prepared.validation_values)
-
-    limits: BatchLimits | None = None
-
-    def validate(trained: Method) -> dict[str, float]:
-        nonlocal limits  # what did not fit once is not tried again; the device is known now
-        limits = limits or _limits_of(settings, trained)
-        answers = answer_all(trained, prompts, batch_size=limits, probabilities=needs_probabilities(metric))
-        scored = score(prepared.target, prepared.validation_values, answers)
-        metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
-        if not np.isfinite(metrics[metric]):
-            # Every answer was invalid, or all were equal: the worst value there is.
-            metrics[metric] = float("-inf") if higher_is_better(metric) else float("inf")
-        if looked_at is not None and isinstance(trained, Writer):
-            metrics |= exposure(trained, looked_at, batch_size=limits)
-        return metrics
-
-    return validate
-
-
-def _limits_of(settings: TrainSettings, method: Method) -> BatchLimits:
-    """Returns how large a prediction batch may be where the method is."""
-    return BatchLimits.on(method.device, settings.eval_batch_size, settings.eval_batch_tokens)
-
-
-def _exposure_rows(method: Method, prompts: list[list[int]], values: list[Any]) -> Collator | None:
-    """Returns some validation rows, spread evenly, to measure the exposure on; None for a method that does not write.
-
-    Rows whose label was never seen have no gold tokens.
-    """
-    known = [row for row, value in enumerate(values) if _is_known(value)]
-    if not isinstance(method, Writer) or not known:
-        return None
-    rows = [known[position] for position in np.linspace(0, len(known) - 1, min(len(known), EXPOSURE_ROWS), dtype=int)]
-    chosen = [values[row] for row in rows]
-    truth = truth_of(method.target, chosen, [one.scale for one in method.fields])
-    return Collator(Examples([prompts[row] for row in rows], chosen, truth), method.backbone, method.codec)
-
-
-def _is_known(value: Any) -> bool:
-    """Returns whether a value of a target has a path: no label of it is one that training never saw."""
-    if isinstance(value, dict):
-        return all(map(_is_known, value.values()))
-    return value is not None and not (isinstance(value, tuple) and None in value)
 
 
 def _finite(value: Any) -> Any:

@@ -21,10 +21,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import EvalLoopOutput
 
-from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE
 from predgen.adapters.adalora import (
     allocate_ranks,
     allocation_state,
@@ -34,12 +33,12 @@ from predgen.adapters.adalora import (
     tuner_of,
 )
 from predgen.config import TrainSettings
-from predgen.errors import ConfigError, DivergenceError, TrainingError
+from predgen.errors import DivergenceError, TrainingError
 from predgen.files import write_text
 from predgen.methods import Method
-from predgen.methods.buckets import BucketSampler, Collator, Examples, one_row_does_not_fit
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-from predgen.processes import mean_over_processes, num_processes, wait_for_all
+from predgen.processes import mean_over_processes, wait_for_all
+from predgen.training.batches import BucketSampler, Collator, Examples
 from predgen.training.checkpoints import seal
 from predgen.training.schedules import follow_accuracy, sampling_probability
 from predgen.writing.sampling import Draws, draw
@@ -47,7 +46,6 @@ from predgen.writing.sampling import Draws, draw
 WEIGHTS_FILE = "model.safetensors"
 SAMPLING_FILE = "sampling.json"
 RANKS_FILE = "ranks.safetensors"
-LOGS_PER_RUN = 50
 # From the rows' answers to metrics, the one that chooses the checkpoint among them.
 Validate = Callable[[Method], dict[str, float]]
 
@@ -349,110 +347,3 @@ def _diverged(what: str, value: float, step: int) -> DivergenceError:
         f"Expected a finite {what}, found {value} at step {step + 1}. The run stopped; its last checkpoint is kept. "
         "Lower the learning rate (--learning-rate), or train in float32."
     )
-
-
-def smaller_batches(settings: TrainSettings) -> TrainSettings:
-    """Returns settings that need less memory and step over the same number of rows.
-
-    The batch is at most half as large and is accumulated as many times more; prediction batches are halved.
-
-    Raises:
-        TrainingError: one row at a time is as small as a batch can be.
-    """
-    rows = settings.batch_size * settings.accumulation
-    size = next((size for size in range(settings.batch_size // 2, 0, -1) if rows % size == 0), None)
-    if size is None:
-        raise one_row_does_not_fit()
-    return settings.model_copy(
-        update={
-            "batch_size": size,
-            "accumulation": rows // size,
-            "eval_batch_size": max(settings.eval_batch_size // 2, 1),
-        }
-    )
-
-
-def runs_on_cpu(settings: TrainSettings) -> bool:
-    """Returns whether the settings and this machine mean training on the CPU."""
-    return settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
-
-
-def total_steps(settings: TrainSettings, num_rows: int, processes: int = 1) -> tuple[int, int]:
-    """Returns the optimizer steps of the run and of one epoch."""
-    batches = math.ceil(num_rows / (settings.batch_size * processes))
-    per_epoch = math.ceil(batches / settings.accumulation)
-    return settings.max_steps or max(1, math.ceil(settings.epochs * per_epoch)), per_epoch
-
-
-def _warmup_steps(settings: TrainSettings, steps: int) -> int:
-    """Returns for how many of the run's steps the learning rate rises."""
-    return math.ceil(settings.warmup_fraction * steps) if settings.warmup_steps is None else settings.warmup_steps
-
-
-def training_arguments(
-    settings: TrainSettings, folder: Path, *, num_rows: int, peft: Any, hidden_size: int, metric: str, higher: bool
-) -> TrainingArguments:
-    """Returns the Trainer's arguments for a run.
-
-    Args:
-        settings: the run's settings.
-        folder: where checkpoints go.
-        num_rows: training rows.
-        peft: which tuned learning rate is the default.
-        hidden_size: the backbone's width, for the same.
-        metric: the metric that chooses the checkpoint.
-        higher: whether more of it is better.
-
-    Raises:
-        ConfigError: the device or an integration is not there.
-    """
-    try:
-        for callback in get_reporting_integration_callbacks(list(settings.report_to)):
-            callback()  # it looks for its library here
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"Expected Trainer integrations that are installed for report_to, found {', '.join(settings.report_to)}: "
-            f"{error} Install it, or leave report_to out."
-        ) from error
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
-    if settings.device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")
-    steps, per_epoch = total_steps(settings, num_rows, num_processes())
-    eval_steps = max(1, math.ceil(min(per_epoch, steps) / settings.evals_per_epoch))
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.eval_batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate or default_learning_rate(peft, hidden_size),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        lr_scheduler_type="cosine",
-        warmup_steps=_warmup_steps(settings, steps),
-        eval_strategy="steps",
-        eval_steps=eval_steps,
-        save_strategy="steps",
-        save_steps=eval_steps,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=metric,
-        greater_is_better=higher,
-        restore_callback_states_from_checkpoint=True,
-        logging_strategy="steps",
-        logging_steps=max(1, steps // LOGS_PER_RUN),
-        logging_nan_inf_filter=False,
-        report_to=list(settings.report_to) or "none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["truth"],
-        dataloader_pin_memory=False,
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        use_cpu=runs_on_cpu(settings),
-        seed=settings.seed,
-    )
-    # One process trains on one device; several devices are several processes (accelerate launch).
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
