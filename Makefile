@@ -33,6 +33,7 @@ test-all: install  ## every test (under 30 minutes)
 lint: install  ## style, imports, docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: install  ## mend what lint can mend
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """Artifacts of an earlier release, made by its own code, load today and predict equal to the bit.
 
-`python scripts/checks/release_artifacts.py [--release COMMIT] [--folder FOLDER]` takes the code of a release out
+`python -m scripts.checks.release_artifacts [--release COMMIT] [--folder FOLDER]` takes the code of a release out
 of git, fits one small model of each kind with it, and lets that release and today's code answer the same rows.
 """
 

@@ -17,8 +17,7 @@ from predgen.cli.app import app
 from predgen.cli.options import RUN_OPTIONS
 from predgen.cli.output import check_results, fails_clearly
 from predgen.config import SECTIONS, build_config
-
-from ..commands import refused, run
+from tests.helpers.commands import refused, run
 
 COMMANDS = [
     "demo",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .shapes import byte_level_tokenizer, save_model, tiny_model
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from predgen.config import build_config
 from predgen.experiments import ablating, comparing, results
 from predgen.experiments.ablating import PARTS
 from predgen.measures.statistics import bootstrap, holm
-
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 1, "quiet": True, "device": "cpu"}
 

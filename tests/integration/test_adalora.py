@@ -23,11 +23,10 @@ from predgen.adapters.adalora import (
 from predgen.backbones import Backbone
 from predgen.methods import Method
 from predgen.training.trainer import PredGenTrainer
-
-from .shapes import NUMBER, VALUES, batch_for, tiny_backbone, tiny_method
-from .tables import reviews
-from .test_cross_attending import new_backbone, prompts_of, save_family
-from .test_training import _stop_after
+from tests.helpers.shapes import NUMBER, VALUES, batch_for, tiny_backbone, tiny_method
+from tests.helpers.tables import reviews
+from tests.integration.test_cross_attending import new_backbone, prompts_of, save_family
+from tests.integration.test_training import _stop_after
 
 SMALL: dict[str, Any] = {
     "inputs": ["review"],

@@ -17,8 +17,7 @@ from peft import (
 
 from predgen.backbones import find_source, load_backbone
 from predgen.errors import BackboneError
-
-from .shapes import byte_level_tokenizer, save_model, tiny_model
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 
 # peft asks transformers 5.23 for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

@@ -16,8 +16,7 @@ from predgen.methods import Method
 from predgen.methods.buckets import answer_all
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.writing.sampling import Draws
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
     NUMBER,
@@ -32,7 +31,7 @@ from .shapes import (
     tiny_model,
     word_level_tokenizer,
 )
-from .tables import WORDS, reviews
+from tests.helpers.tables import WORDS, reviews
 
 METHODS = ("predictor", "generator", "predgen")
 

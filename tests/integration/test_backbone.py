@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from predgen.backbones import Memory
 from predgen.backbones.base import dropout_off
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     ROADS,
     assert_layers_equal_unpadded_rows,

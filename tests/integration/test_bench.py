@@ -18,9 +18,8 @@ from predgen.bench.shapes import Shape
 from predgen.bench.timing import count_flops, count_tokens, matrix_rate, ratio, time_cases
 from predgen.bench.workload import make_workload, number_of
 from predgen.errors import ConfigError, OutputExistsError, PredGenError, UnknownNameError
-
-from ..commands import refused, run
-from .shapes import tiny_model
+from tests.helpers.commands import refused, run
+from tests.helpers.shapes import tiny_model
 
 CPU = torch.device("cpu")
 TINY = Shape(16, 2, 2, 2, 32)

@@ -22,9 +22,8 @@ import predgen
 from predgen.measures.statistics import bootstrap, bootstrap_interval
 from predgen.tables.reading import read_table
 from predgen.tables.saving import TableWriter
-
-from ..commands import files_in, refused, run
-from .tables import reviews
+from tests.helpers.commands import files_in, refused, run
+from tests.helpers.tables import reviews
 
 SUFFIXES = [".csv", ".tsv", ".jsonl", ".parquet"]
 SHORT = ["--inputs", "review", "--set", "max_steps=2", "--batch-size", "8", "--device", "cpu"]

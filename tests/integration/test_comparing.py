@@ -18,8 +18,7 @@ from predgen.measures.statistics import bootstrap, holm
 from predgen.models.scored import Scored
 from predgen.targets.label import Label
 from predgen.training.trainer import PredGenTrainer
-
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
 BASELINES = ["mean_or_majority", "tfidf_linear"]

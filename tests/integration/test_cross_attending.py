@@ -22,8 +22,7 @@ from predgen.errors import BackboneError, TargetError
 from predgen.tables.template import SEPARATOR
 from predgen.writing.sampling import Draws
 from predgen.writing.scoring import score_all
-
-from .shapes import (
+from tests.helpers.shapes import (
     ENCODER_DECODERS,
     ENCODERS,
     TARGETS,
@@ -44,7 +43,7 @@ from .shapes import (
     tiny_method,
     with_vocabulary,
 )
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 FAMILIES = [*ENCODER_DECODERS, *ENCODERS]
 # One of each way to set positions, for what does not depend on the family.

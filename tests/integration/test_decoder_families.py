@@ -21,8 +21,7 @@ from predgen.backbones import Backbone, Memory, find_source, load_backbone
 from predgen.backbones.base import TreeWritten
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
-
-from .shapes import (
+from tests.helpers.shapes import (
     byte_level_tokenizer,
     count_forwards,
     ragged_prompts,
@@ -32,7 +31,7 @@ from .shapes import (
     tiny_model,
     with_vocabulary,
 )
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

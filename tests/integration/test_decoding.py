@@ -21,8 +21,7 @@ from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.decoding import beam, greedy, greedy_free, sample
 from predgen.writing.scoring import score_all
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
     NUMBER,

@@ -17,8 +17,7 @@ from predgen.cli import demo_tables as demo
 from predgen.cli.demo_tables import LIBRARIES, diabetes_patients, docstring_sentences
 from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
-
-from ..commands import files_in, refused, run
+from tests.helpers.commands import files_in, refused, run
 
 # A word that names its own library; `scikit` stands for `scikit-learn`.
 NAMES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "scikit|sklearn", "torch": "torch"}

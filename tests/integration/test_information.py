@@ -20,10 +20,9 @@ from predgen.information.tokens import words_of
 from predgen.methods import Writer
 from predgen.models.artifact import read_run
 from predgen.report.information import heat_map_page, information_markdown, information_page, save_heat_map
-
-from ..commands import refused, run
-from .shapes import bert_tokenizer, byte_level_tokenizer, save_model, tiny_encoder, tiny_encoder_decoder
-from .tables import reviews
+from tests.helpers.commands import refused, run
+from tests.helpers.shapes import bert_tokenizer, byte_level_tokenizer, save_model, tiny_encoder, tiny_encoder_decoder
+from tests.helpers.tables import reviews
 
 METHODS = ("predictor", "generator", "predgen")
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}

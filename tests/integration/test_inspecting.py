@@ -15,9 +15,8 @@ from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import Record
-
-from ..commands import refused, run
-from .shapes import byte_level_tokenizer, save_model, tiny_model, word_level_tokenizer
+from tests.helpers.commands import refused, run
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model, word_level_tokenizer
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

@@ -15,8 +15,7 @@ from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.codec.codec import Codec
 from predgen.errors import BackboneError
 from predgen.targets.number import Number
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     byte_level_tokenizer,
     ragged_prompts,

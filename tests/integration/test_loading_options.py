@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 import predgen
 from predgen.backbones import find_source, load_backbone, loading
 from predgen.backbones.hugging_face import HuggingFaceBackbone
-
-from .shapes import byte_level_tokenizer, save_model, tiny_model
-from .tables import reviews
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
+from tests.helpers.tables import reviews
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

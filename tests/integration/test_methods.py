@@ -10,8 +10,7 @@ from predgen.methods import Method, PredGen
 from predgen.methods.buckets import answer_all
 from predgen.methods.losses import TokenLoss
 from predgen.writing.sampling import Draws
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
     NUMBER,

@@ -11,8 +11,7 @@ import pytest
 
 import predgen
 from predgen.backbones import find_source
-
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
 

@@ -13,8 +13,7 @@ import predgen
 from predgen.adapters import apply_peft, merge_update, unmerge_update
 from predgen.backbones import Backbone
 from predgen.methods import Method
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     NUMBER,
     VALUES,
@@ -27,9 +26,9 @@ from .shapes import (
     tiny_method,
     tiny_model,
 )
-from .tables import reviews
-from .test_adapters import matrix, word_level_backbone
-from .test_cross_attending import new_backbone, prompts_of, save_family
+from tests.helpers.tables import reviews
+from tests.integration.test_adapters import matrix, word_level_backbone
+from tests.integration.test_cross_attending import new_backbone, prompts_of, save_family
 
 UPDATES = ("lora", "dora", "adalora", "rocoft")
 METHODS = ("predictor", "generator", "predgen")

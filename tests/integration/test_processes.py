@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 NUM_ROWS = 12
 SAME = 1e-3

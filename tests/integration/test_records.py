@@ -20,10 +20,9 @@ from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import Record
-
-from ..commands import refused, run
-from .shapes import LABEL, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method
-from .tables import reviews
+from tests.helpers.commands import refused, run
+from tests.helpers.shapes import LABEL, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method
+from tests.helpers.tables import reviews
 
 TAGS = LabelSet(("p", "q"), ("good", "film"))
 COUNT = Number(0.0, 12.0, decimals=0)

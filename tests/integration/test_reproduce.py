@@ -16,9 +16,8 @@ import predgen
 from predgen.experiments.comparing import Bench
 from predgen.experiments.reproduction.grid import PEFTS, presets
 from predgen.measures.statistics import bootstrap_interval
-
-from ..commands import refused, run
-from ..task_rows import MADE, write_rows
+from tests.helpers.commands import refused, run
+from tests.helpers.task_rows import MADE, write_rows
 
 SHORT = ("--set", "max_steps=3", "--set", "batch_size=4", "--set", "device=cpu", "--quiet")
 FOUR = ("--tasks", "stsb,sst2", "--methods", "predictor,predgen", "--pefts", "lora", *SHORT)

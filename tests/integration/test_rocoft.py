@@ -19,11 +19,10 @@ from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.buckets import answer_all
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-
-from .shapes import NUMBER, VALUES, batch_for, relative_difference, tiny_backbone, tiny_method
-from .tables import reviews
-from .test_adapters import matrix, word_level_backbone
-from .test_cross_attending import new_backbone, prompts_of, save_family
+from tests.helpers.shapes import NUMBER, VALUES, batch_for, relative_difference, tiny_backbone, tiny_method
+from tests.helpers.tables import reviews
+from tests.integration.test_adapters import matrix, word_level_backbone
+from tests.integration.test_cross_attending import new_backbone, prompts_of, save_family
 
 SHAPES = ("llama", "gpt2", "t5", "bert")
 AXES = ("rows", "columns")
@@ -338,8 +337,8 @@ def test_what_was_chosen_is_in_the_artifact_and_is_trained(tmp_path: Path, metho
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_it_is_trained_over_few_bits(tmp_path: Path, bits: str) -> None:
     pytest.importorskip("bitsandbytes", reason="the extra predgen[quantized] is not installed")
-    from .shapes import byte_level_tokenizer, save_model, tiny_model
-    from .test_loading_options import WIDE
+    from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
+    from tests.integration.test_loading_options import WIDE
 
     tokenizer = byte_level_tokenizer()
     name = save_model(tmp_path / "base", tiny_model("llama", len(tokenizer), std=0.1, **WIDE), tokenizer)

@@ -16,8 +16,7 @@ from predgen.targets.number import Number
 from predgen.training.batches import Collator, Examples
 from predgen.training.validating import exposure
 from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     NUMBER,
     TARGETS,

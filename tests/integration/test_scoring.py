@@ -19,8 +19,7 @@ from predgen.models.building import check_method
 from predgen.targets.number import Number
 from predgen.writing import scoring
 from predgen.writing.scoring import best_first, row_groups, score_all, score_likeliest
-
-from .shapes import (
+from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
     NUMBER,

@@ -17,9 +17,8 @@ from predgen.methods.buckets import BatchLimits
 from predgen.models.streaming import predict_chunks, predict_file
 from predgen.tables.reading import read_table, stream_table
 from predgen.tables.saving import TableWriter
-
-from ..commands import refused, run
-from .tables import reviews
+from tests.helpers.commands import refused, run
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
 ROADS = pytest.mark.parametrize("ahead", [False, True], ids=["plain", "ahead"])

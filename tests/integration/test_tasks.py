@@ -15,9 +15,8 @@ import predgen
 from predgen.catalogue import load_task, task_rows, tasks
 from predgen.cli.options import RUN_OPTIONS
 from predgen.measures.statistics import bootstrap_interval
-
-from ..commands import refused, run
-from ..task_rows import MADE, write_rows
+from tests.helpers.commands import refused, run
+from tests.helpers.task_rows import MADE, write_rows
 
 SHORT = ["--set", "max_steps=2", "--batch-size", "4", "--device", "cpu", "--quiet"]
 # Rows of train, validation and test as the data's own notes count them; the held-out share is part of train there.

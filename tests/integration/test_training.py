@@ -17,8 +17,7 @@ from predgen.training.checkpoints import checkpoints_in
 from predgen.training.fitting import prepared_for
 from predgen.training.memory import smaller_batches
 from predgen.training.trainer import PredGenTrainer
-
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {
     "inputs": ["review"],

@@ -12,8 +12,7 @@ from predgen.adapters import TUNED_HEAD_LEARNING_RATE, TUNED_LEARNING_RATE
 from predgen.errors import DivergenceError, TrainingError
 from predgen.experiments import results, tuning
 from predgen.measures.statistics import bootstrap
-
-from .tables import reviews
+from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
 

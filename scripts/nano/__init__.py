@@ -1,0 +1,1 @@
+"""The text, the pretraining and the measurements of builtin:nano."""
