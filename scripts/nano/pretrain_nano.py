@@ -41,7 +41,7 @@ from predgen.files import write_text
 
 LARGEST_FILE = 16 * 2**20
 BEGINNINGS = ("A man", "The movie", "The cell", "There are 12 apples and")
-# Tuned by short runs (docs/log.md).
+# Tuned by short runs (docs/developers/log.md).
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.1
 
 

@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
-    parser.add_argument("--tables", type=Path, default=Path("docs/ablation"))
+    parser.add_argument("--tables", type=Path, default=Path("docs/results/ablation"))
     parser.add_argument("--without-sampling", action="store_true", help="a base that is always fed gold")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--parts", nargs="+", help="parts of predgen.experiments.ablating.PARTS; all if not given")
@@ -123,7 +123,7 @@ def main() -> None:
         ).to_json()
         cells = [cell_of(file) for file in sorted(runs.glob("*-seed*.json"))]
         table = variants_markdown(found, cells)
-        write_text(options.tables / f"{name}.md", table)
+        write_text(options.tables / f"{name}.md", f"# Ablation: {name}\n\n{table}")
         write_text(options.tables / f"{name}-tests.json", json.dumps(found["tests"], allow_nan=False) + "\n")
         lines = ",\n".join(json.dumps(cell, allow_nan=False) for cell in cells)
         write_text(options.tables / f"{name}-cells.json", f"[\n{lines}\n]\n")

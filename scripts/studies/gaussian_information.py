@@ -1,6 +1,6 @@
 """How far estimators of mutual information are from the truth: correlated Gaussians, whose information is known.
 
-    python -m scripts.studies.gaussian_information --plot docs/information/gaussians.png
+    python -m scripts.studies.gaussian_information --plot docs/results/information/gaussians.png
 
 For each dimension and information (in nats), 10 seeds draw new pairs, learn from 20,000 of them and estimate on 5,000
 others. The controls have the answers of other rows.

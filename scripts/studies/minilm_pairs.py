@@ -30,8 +30,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"target": "label", "inputs": ["sentence1", "sentence2"], "low": 0.0, "high": 5.0},
 }
 LEARNING_RATES = (5e-5, 1.5e-4)
-# Found on rows held out of SICK's training part (docs/log.md): the Director reads what the Writer, which is new, writes
-# by itself, and the Writer writes the nearest whole score.
+# Found on rows held out of SICK's training part (docs/developers/log.md): the Director reads what the Writer, which is
+# new, writes by itself, and the Writer writes the nearest whole score.
 FIXED: dict[str, dict[str, Any]] = {"predgen": {"director_share": 1.0, "decimals": 0}}
 # What each rival chooses beside its learning rate.
 CHOICES: dict[str, tuple[dict[str, Any], ...]] = {

@@ -95,6 +95,6 @@ def test_accumulated_batches_train_as_the_big_one_by_sum_alone(folder: Path) -> 
         for size, count in ((NUM_ROWS, 1), (NUM_ROWS // 3, 3))
     )
     assert difference(whole["sum"], parts["sum"]) < SAME
-    # A join that is no weighted sum does not commute with averaging: docs/architecture.md says so.
+    # A join that is no weighted sum does not commute with averaging: docs/developers/decisions.md says so.
     assert difference(whole["wdal_stable"], parts["wdal_stable"]) > 10 * SAME
     assert difference(whole["sum"], whole["wdal_stable"]) > 10 * SAME

@@ -40,7 +40,8 @@ def test_tables_of_the_variants_and_a_short_json_of_each_fit(
     assert all(cell["validation"]["director_loss_own"] > 0 for cell in cells)
     assert all(len(cell["course"]) == 5 for cell in cells)
     assert {test["metric"] for test in json.loads(files[f"{name}-tests.json"])} >= set(metrics)
-    lines = files[f"{name}.md"].decode().splitlines()
+    title, empty, *lines = files[f"{name}.md"].decode().splitlines()
+    assert (title, empty) == (f"# Ablation: {name}", "")
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["`base`", "`director=mean`", "`director=last`"]
     assert all(f"{metric} ± seeds" in lines[0] for metric in metrics)
 

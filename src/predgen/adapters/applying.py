@@ -17,9 +17,9 @@ from predgen.backbones import Backbone
 from predgen.config import PEFT_TITLES, PeftName
 from predgen.errors import BackboneError
 
-# The rates of `none` and `lora` are tuned on builtin:nano (docs/log.md), and scaled with the width, as the best rate
-# falls with it (arXiv 2203.03466). The others are not tuned: DoRA and AdaLoRA have LoRA's, RoCoFT's is of the size that
-# its paper uses.
+# The rates of `none` and `lora` are tuned on builtin:nano (docs/developers/log.md), and scaled with the width, as the
+# best rate falls with it (arXiv 2203.03466). The others are not tuned: DoRA and AdaLoRA have LoRA's, RoCoFT's is of the
+# size that its paper uses.
 TUNED_LEARNING_RATE: dict[PeftName, float] = {
     "none": 2.5e-4,
     "lora": 1e-3,

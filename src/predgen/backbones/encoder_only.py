@@ -3,7 +3,7 @@
 The Writer attends to the states of all prompt tokens. Its vocabulary is the target's own symbols: a start, an end, and
 the pieces that numbers and labels are written with. What can be copied from the encoder is: the symbols' embeddings,
 and the encoder's last layers where they are built as a BERT's are; cross-attention starts from the same layers'
-self-attention (docs/log.md has what else was tried).
+self-attention (docs/developers/log.md has what else was tried).
 """
 
 import inspect

@@ -17,7 +17,7 @@ log = logging.getLogger("predgen")
 Result = TypeVar("Result")
 
 # Prompt tokens of a prediction batch, padding included, where no setting says otherwise. On a CPU larger batches were
-# slower: their tensors no longer fit into its caches (docs/log.md).
+# slower: their tensors no longer fit into its caches (docs/developers/log.md).
 CPU_BATCH_TOKENS = 4_096
 DEVICE_BATCH_TOKENS = 16_384
 

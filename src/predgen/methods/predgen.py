@@ -47,7 +47,7 @@ class PredGen(Writer):
 
     samples = True
     # The Director learns on tokens that are the likeliest one by one; on the likeliest number as a whole, often a short
-    # one, it did far worse (docs/log.md).
+    # one, it did far worse (docs/developers/log.md).
     reads_greedily = True
 
     def __init__(

@@ -18,7 +18,7 @@ from predgen.tables.saving import TableWriter
 from predgen.tables.splits import stream_rows
 
 # Rows are sorted by length inside a chunk: the larger it is, the less padding, and the later the first answers
-# (docs/log.md).
+# (docs/developers/log.md).
 ROWS_PER_CHUNK = 4096
 # The options of a prediction that add columns.
 ADDING_COLUMNS = ("probabilities", "std", "interval")
