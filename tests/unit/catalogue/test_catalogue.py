@@ -539,14 +539,14 @@ def test_a_task_makes_settings_and_options_stand_above_them() -> None:
 def test_the_page_of_tasks_is_current() -> None:
     from predgen.report.tasks import catalogue_markdown, listed_tasks
 
-    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
     assert catalogue_markdown() in page, "predgen tasks --markdown FILE makes the table"
     assert json.dumps(listed_tasks())
     assert catalogue_markdown().count("\n") == 21 + 2
 
 
 def test_the_page_of_tasks_says_how_large_the_presets_are() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
     for name, preset in presets().items():
         (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
         assert line.endswith(f"| {len(preset.cells())} |")
