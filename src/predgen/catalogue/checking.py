@@ -1,4 +1,4 @@
-"""Whether a task and its rows fit together, with the place of what does not."""
+"""Whether a task and its rows fit together, and where they do not."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,14 +62,18 @@ def check_task(name: str | Path, data: str | Path | None = None) -> Checked:
                     load_task(other)
         if data is None and local_folder(task) is None:
             return Checked(task, None, {}, None, None, ())
-        found = task_rows(task, data)
+        loaded = task_rows(task, data)
     except PredGenError as error:
         return Checked(task, None, {}, None, None, (str(error),))
-    problems = [f"{part}: {problem}" for part, table in found.parts.items() for problem in answer_problems(task, table)]
-    problems = problems or list(rounding_problems(task, found.parts))
-    rows: dict[str, int] = {part: len(table) for part, table in found.parts.items()}
+    problems = [
+        f"{part_name}: {problem}"
+        for part_name, table in loaded.parts.items()
+        for problem in answer_problems(task, table)
+    ]
+    problems = problems or list(rounding_problems(task, loaded.parts))
+    rows: dict[str, int] = {part_name: len(table) for part_name, table in loaded.parts.items()}
     return Checked(
-        task, found.origin, rows, found.note, example_of(task, found.parts["train"]), tuple(dict.fromkeys(problems))
+        task, loaded.origin, rows, loaded.note, example_of(task, loaded.parts["train"]), tuple(dict.fromkeys(problems))
     )
 
 
@@ -113,24 +117,28 @@ def rounding_problems(task: Task, parts: Mapping[PartName, pd.DataFrame]) -> Ite
         return
     assert task.target.decimals is not None
     column = task.target.column
-    answers = {part: np.array([parse_number(cell) for cell in table[column]], float) for part, table in parts.items()}
-    errors = {part: np.abs(values - np.round(values, task.target.decimals)) for part, values in answers.items()}
+    answers = {
+        part_name: np.array([parse_number(cell) for cell in table[column]], float) for part_name, table in parts.items()
+    }
+    errors = {
+        part_name: np.abs(values - np.round(values, task.target.decimals)) for part_name, values in answers.items()
+    }
     # A few answers of many decimals are rounded without a word, and so are all of them by a little. Of all parts
     # together, as the answers of a few rows can be nearly alike.
     spread = np.concatenate(list(answers.values())).std()
     cost = np.sqrt(np.mean(np.concatenate(list(errors.values())) ** 2))
     if cost <= max(ROUNDING_SHARE * spread, ROUNDING_FLOOR):
         return
-    part = next(part for part, found in errors.items() if found.max() > ROUNDING_FLOOR)
-    place = int(np.argmax(errors[part] > ROUNDING_FLOOR))
+    part_name = next(part_name for part_name, part_errors in errors.items() if part_errors.max() > ROUNDING_FLOOR)
+    row_index = int(np.argmax(errors[part_name] > ROUNDING_FLOOR))
     said = explain(
         expected=f"numbers that {task.target.decimals} decimals can write",
-        found=describe(parts[part][column].iloc[place]),
+        found=describe(parts[part_name][column].iloc[row_index]),
         fix=f"Give the target more decimals: rounding to {task.target.decimals} changes the answers much.",
-        row=row_numbers(parts[part])[place],
+        row=row_numbers(parts[part_name])[row_index],
         column=column,
     )
-    yield f"{part}: {said}"
+    yield f"{part_name}: {said}"
 
 
 def _fits(task: Task, cell: Any) -> bool:

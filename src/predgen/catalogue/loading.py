@@ -89,7 +89,7 @@ def parse_task(text: str, where: str) -> Task:
         where: what it is called in messages.
 
     Raises:
-        ConfigError: all mistakes in one message, each with its place.
+        ConfigError: all mistakes in one message, each with where it stands.
     """
     try:
         loaded = yaml.load(text, _Loader)
@@ -100,7 +100,7 @@ def parse_task(text: str, where: str) -> Task:
     try:
         return Task.model_validate(loaded)
     except ValidationError as error:
-        faults = "\n".join(f"  {_place(one['loc'])}{_said(one)}" for one in error.errors())
+        faults = "\n".join(f"  {_path_of(fault['loc'])}{_said(fault)}" for fault in error.errors())
         raise ConfigError(f"Expected a task in '{where}', found mistakes:\n{faults}\nSee docs/tasks.md.") from error
 
 
@@ -109,23 +109,23 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
+    mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, Hashable):
             raise yaml.constructor.ConstructorError(None, None, "a key that is no plain text", key_node.start_mark)
-        if key in found:
+        if key in mapping:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _path_of(location: tuple[int | str, ...]) -> str:
     """Returns where in the file a mistake is; nothing where its own words say it."""
-    return ".".join(str(part) for part in location) + ": " if location else ""
+    return ".".join(str(key) for key in location) + ": " if location else ""
 
 
 def _said(fault: Any) -> str:

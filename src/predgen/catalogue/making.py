@@ -38,30 +38,32 @@ def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> 
     wanted = [*task.inputs, task.target.column]
     if not with_target and not set(_sources(task, task.target.column)) <= set(map(str, table.columns)):
         wanted.remove(task.target.column)
-    for name in dict.fromkeys(source for one in wanted for source in _sources(task, one)):
+    for name in dict.fromkeys(source for column in wanted for source in _sources(task, column)):
         if name not in table.columns:
             raise unknown_name(f"column of the task {task.name}", name, [str(column) for column in table.columns])
     rows = row_numbers(table)
     read = {
         name: [_read(cell, task.columns[name], row, name) for cell, row in zip(table[name], rows, strict=True)]
-        for name in dict.fromkeys(source for one in wanted for source in _sources(task, one))
+        for name in dict.fromkeys(source for column in wanted for source in _sources(task, column))
     }
     flat = table.copy()
     for name in wanted:
         if name not in task.make:
             continue
         making = task.make[name]
-        cells = [_column(task, read, rows, place, making.needs.get(key)) for key, place in _places(making).items()]
+        cells = [
+            _column(task, read, rows, source, making.needs.get(key)) for key, source in _column_paths(making).items()
+        ]
         made = []
         for row, *parts in zip(rows, *cells, strict=True):
             try:
                 made.append(_make(making, parts))
             except ValueError as error:
-                expected, found = error.args
+                expected, problem = error.args
                 raise DataError(
                     explain(
                         expected=expected,
-                        found=found,
+                        found=problem,
                         fix="Correct or remove the row.",
                         row=row,
                         column=making.of.partition(".")[0],
@@ -71,8 +73,8 @@ def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> 
     return flat
 
 
-def _places(making: Making) -> dict[str, str]:
-    """Returns the places that a made column reads, by its fields and in their order."""
+def _column_paths(making: Making) -> dict[str, str]:
+    """Returns the column paths that a made column reads, by the names of its settings and in their order."""
     return {key: getattr(making, key) for key in ("of", "by", "among") if hasattr(making, key)}
 
 
@@ -80,20 +82,20 @@ def _sources(task: Task, name: str) -> list[str]:
     """Returns the source's columns that a flat column comes from."""
     if name not in task.make:
         return [name]
-    return [place.partition(".")[0] for place in _places(task.make[name]).values()]
+    return [source.partition(".")[0] for source in _column_paths(task.make[name]).values()]
 
 
 def _column(
-    task: Task, read: Mapping[str, Sequence[Any]], rows: Sequence[int], place: str, needed: CellType | None
+    task: Task, read: Mapping[str, Sequence[Any]], rows: Sequence[int], source: str, needed: CellType | None
 ) -> list[Any]:
-    """Returns a place's cells, those of type `any` as what is needed of them.
+    """Returns the cells at a column path, those of type `any` as what is needed of them.
 
     Raises:
         DataError: one of them is not of that type.
     """
-    name, _, key = place.partition(".")
+    name, _, key = source.partition(".")
     cells = [cell[key] if key else cell for cell in read[name]]
-    if needed is None or task.place_type(place) != "any":
+    if needed is None or task.column_type(source) != "any":
         return cells
     return [_read(cell, needed, row, name) for cell, row in zip(cells, rows, strict=True)]
 
@@ -104,23 +106,23 @@ def _read(cell: Any, kind: CellType | Mapping[str, CellType], row: int, name: st
     Raises:
         DataError: it is not of that type.
     """
-    found = cell
+    value = cell
     if (not isinstance(kind, str) or kind == "texts") and isinstance(cell, str):
         try:
-            found = json.loads(cell)
+            value = json.loads(cell)
         except json.JSONDecodeError:
-            found = cell
+            value = cell
     if isinstance(kind, Mapping):
-        if not isinstance(found, Mapping) or not set(kind) <= set(found):
+        if not isinstance(value, Mapping) or not set(kind) <= set(value):
             raise _fault(f"a cell with {' and '.join(kind)}", cell, row, name)
-        nested = {key: _read(found[key], one, row, name) for key, one in kind.items()}
+        nested = {key: _read(value[key], nested_kind, row, name) for key, nested_kind in kind.items()}
         lengths = {len(value) for value in nested.values() if isinstance(value, list)}
         if len(lengths) > 1:
             raise _fault(f"lists of one length in {' and '.join(kind)}", cell, row, name)
         return nested
-    if kind != "any" and (is_missing(found) or not _TYPES[kind](found)):
+    if kind != "any" and (is_missing(value) or not _TYPES[kind](value)):
         raise _fault(CALLED[kind], cell, row, name)
-    return found
+    return value
 
 
 _TYPES: dict[CellType, Callable[[Any], bool]] = {
@@ -128,7 +130,7 @@ _TYPES: dict[CellType, Callable[[Any], bool]] = {
     "integer": lambda cell: (parse_number(cell) or 0.0).is_integer() and parse_number(cell) is not None,
     "number": lambda cell: parse_number(cell) is not None,
     "boolean": lambda cell: label_key(cell).lower() in ("true", "false"),
-    "texts": lambda cell: isinstance(cell, list) and bool(cell) and all(isinstance(one, str) for one in cell),
+    "texts": lambda cell: isinstance(cell, list) and bool(cell) and all(isinstance(text, str) for text in cell),
 }
 
 
@@ -146,10 +148,10 @@ def _make(making: Making, parts: list[Any]) -> str:
     """
     match making:
         case Numbered():
-            texts = [f"{making.word}{place}: {text}" for place, text in enumerate(parts[0], start=1)]
+            texts = [f"{making.word}{number}: {text}" for number, text in enumerate(parts[0], start=1)]
             return making.separator.join(texts)
         case Names():
-            return making.separator.join(f"{making.word}{place}" for place in range(1, len(parts[0]) + 1))
+            return making.separator.join(f"{making.word}{number}" for number in range(1, len(parts[0]) + 1))
         case Position():
             if parts[0] not in parts[1]:
                 raise ValueError(f"one of {', '.join(parts[1])}", describe(parts[0]))

@@ -71,8 +71,8 @@ def _folder(task: Task, data: str | Path | None) -> Path | None:
     folder = Path(above).expanduser()
     if (folder / task.folder_name).is_dir():
         return folder / task.folder_name
-    own = data is not None and folder.is_dir() and bool(files_of_parts(folder))
-    return folder if own else None
+    holds_parts = data is not None and folder.is_dir() and bool(files_of_parts(folder))
+    return folder if holds_parts else None
 
 
 def _holds_rows_of(task: Task, folder: Path) -> bool:
@@ -147,13 +147,13 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
         DataError: rows are nowhere, a split is missing, or a cell is not what the task says.
         UnknownNameError: a column that is read is missing.
     """
-    own = find_source(task, data)
-    chosen = _chosen(task, own)
+    task_source = find_source(task, data)
+    chosen = _chosen(task, task_source)
     parts: dict[PartName, pd.DataFrame] = {}
-    origins = [own.where]
+    origins = [task_source.where]
     for (other, split), names in chosen.sources().items():
         if other is None:
-            table = flat_table(task, own.splits[split]())
+            table = flat_table(task, task_source.splits[split]())
         else:
             table, where = _rows_of(load_task(other), split, task, data)
             origins.append(where)
@@ -172,20 +172,20 @@ def parts_of(task: Task, data: str | Path | None = None) -> tuple[str | None, bo
     return chosen.note, chosen is not task.fallback and not transferred
 
 
-def _chosen(task: Task, own: Source) -> Parts:
+def _chosen(task: Task, source: Source) -> Parts:
     """Returns a task's parts, or those that it falls back to.
 
     Raises:
         DataError: a split is missing.
     """
-    missing = _missing(task, task.splits, own)
-    if missing and task.fallback is not None and not _missing(task, task.fallback, own):
+    missing = _missing(task, task.splits, source)
+    if missing and task.fallback is not None and not _missing(task, task.fallback, source):
         return task.fallback
     if missing:
         raise DataError(
             explain(
-                expected=f"the split {missing[0]} of the task '{task.name}' in {own.where}",
-                found=", ".join(own.splits) or "none",
+                expected=f"the split {missing[0]} of the task '{task.name}' in {source.where}",
+                found=", ".join(source.splits) or "none",
                 fix="Add its file, or use another source of the rows.",
             )
         )
@@ -208,8 +208,8 @@ def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> 
     return task_rows(task, data).parts["test"]
 
 
-def _missing(task: Task, parts: Parts, own: Source) -> list[str]:
-    return [split for other, split in parts.sources() if other is None and split not in own.splits]
+def _missing(task: Task, parts: Parts, source: Source) -> list[str]:
+    return [split for other, split in parts.sources() if other is None and split not in source.splits]
 
 
 def _rows_of(other: Task, split: str, task: Task, data: str | Path | None) -> tuple[pd.DataFrame, str]:
@@ -219,8 +219,8 @@ def _rows_of(other: Task, split: str, task: Task, data: str | Path | None) -> tu
         DataError: they do not have the columns that this task's prompt reads.
     """
     if data is not None:
-        places = [Path(data).expanduser(), Path(data).expanduser().absolute().parent]
-        data = next((place for place in places if (place / other.folder_name).is_dir()), None)
+        folders = [Path(data).expanduser(), Path(data).expanduser().absolute().parent]
+        data = next((folder for folder in folders if (folder / other.folder_name).is_dir()), None)
     source = find_source(other, data)
     if split not in source.splits or not set(task.inputs) <= set(other.inputs):
         raise DataError(
@@ -239,12 +239,12 @@ def _divided(
 ) -> dict[PartName, pd.DataFrame]:
     """Returns the parts that share a split's rows, each in the rows' order unless the task shuffles them."""
     order = np.random.default_rng(SEED).permutation(len(table))
-    places: dict[PartName, np.ndarray] = {}
+    row_positions: dict[PartName, np.ndarray] = {}
     start = 0
     for name, share in shares:
         if share is not None:
-            places[name] = order[start : start + max(1, round(share * len(table)))]
-            start += len(places[name])
+            row_positions[name] = order[start : start + max(1, round(share * len(table)))]
+            start += len(row_positions[name])
     if start >= len(table):
         raise DataError(
             explain(
@@ -254,5 +254,7 @@ def _divided(
             )
         )
     rest = next(name for name, share in shares if share is None)
-    places[rest] = order[start:]
-    return {name: table.iloc[one if task.shuffle else np.sort(one)] for name, one in places.items()}
+    row_positions[rest] = order[start:]
+    return {
+        name: table.iloc[positions if task.shuffle else np.sort(positions)] for name, positions in row_positions.items()
+    }

@@ -55,11 +55,11 @@ class Parts(_Strict):
 
     def sources(self) -> dict[tuple[str | None, str], list[PartName]]:
         """Returns the parts that each split of each task gives rows to."""
-        found: dict[tuple[str | None, str], list[PartName]] = {}
+        names_of_source: dict[tuple[str | None, str], list[PartName]] = {}
         for name in PARTS:
             part: Part = getattr(self, name)
-            found.setdefault((part.task, part.split), []).append(name)
-        return found
+            names_of_source.setdefault((part.task, part.split), []).append(name)
+        return names_of_source
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "Parts":
@@ -88,25 +88,25 @@ class _OfTexts(_Making):
     needs: ClassVar[Mapping[str, CellType]] = {"of": "texts"}
 
     of: str = Field(description="a column of texts, or column.key of a nested one")
-    word: str = Field(description="stands before the place")
+    word: str = Field(description="stands before the position")
 
 
 class Numbered(_OfTexts):
-    """`Answer1: first Answer2: second`: each text of a list after a word and its place."""
+    """`Answer1: first Answer2: second`: each text of a list after a word and its position."""
 
     how: Literal["numbered"]
     separator: str = Field(" ", description="stands between them")
 
 
 class Names(_OfTexts):
-    """`answer1/answer2`: a word and a place for each text of a list."""
+    """`answer1/answer2`: a word and a position for each text of a list."""
 
     how: Literal["names"]
     separator: str = Field("/", description="stands between them")
 
 
 class Position(_Making):
-    """`2`: the place, counted from 1, of a cell's text in a list."""
+    """`2`: the position, counted from 1, of a cell's text in a list."""
 
     needs: ClassVar[Mapping[str, CellType]] = {"among": "texts"}
 
@@ -156,9 +156,9 @@ class TargetSpec(_Strict):
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "TargetSpec":
         numbers = (self.low, self.high, self.decimals)
-        if self.kind == "label" and (len(self.label_text) < 2 or any(one is not None for one in numbers)):
+        if self.kind == "label" and (len(self.label_text) < 2 or any(number is not None for number in numbers)):
             raise ValueError("expected label_text with two labels or more for the kind label, and no range")
-        if self.kind == "number" and (self.label_text or any(one is None for one in numbers)):
+        if self.kind == "number" and (self.label_text or any(number is None for number in numbers)):
             raise ValueError("expected low, high and decimals for the kind number, and no label_text")
         if self.label_text:
             check_words(list(self.label_text), list(self.label_text.values()))
@@ -248,7 +248,7 @@ class Task(_Strict):
             raise ValueError(f"make: expected names that no column has, found '{min(twice)}'")
         for name, making in self.make.items():
             for key in ("of", "by", "among"):
-                self._check_place(f"make.{name}.{key}", getattr(making, key, None), making.needs.get(key))
+                self._check_column(f"make.{name}.{key}", getattr(making, key, None), making.needs.get(key))
         if self.target.column not in self.flat_columns:
             raise ValueError(_unknown("target.column", self.target.column, self.flat_columns))
         try:
@@ -265,28 +265,28 @@ class Task(_Strict):
                 raise ValueError(f"metrics: expected every metric once, found '{metric}' twice")
         return self
 
-    def place_type(self, place: str) -> CellType | None:
-        """Returns the type of a place, a column or a nested one's key; None if there is none of that name."""
-        name, _, key = place.partition(".")
+    def column_type(self, column_path: str) -> CellType | None:
+        """Returns the type of a column, or of a nested one's key (`column.key`); None if there is none of that name."""
+        name, _, key = column_path.partition(".")
         kind = self.columns.get(name)
         if isinstance(kind, Mapping):
             return kind.get(key)
         return None if key else kind
 
-    def _check_place(self, where: str, place: str | None, needed: CellType | None) -> None:
-        """Refuses a place that is no column, or no key of a nested one, or is of another type than is needed."""
-        if place is None:
+    def _check_column(self, where: str, column_path: str | None, needed: CellType | None) -> None:
+        """Refuses a path that is no column, or no key of a nested one, or is of another type than is needed."""
+        if column_path is None:
             return
-        kind = self.place_type(place)
+        kind = self.column_type(column_path)
         if kind is None:
-            places = [
-                place
-                for one, kind in self.columns.items()
-                for place in ([f"{one}.{key}" for key in kind] if isinstance(kind, Mapping) else [one])
+            known_paths = [
+                known_path
+                for name, kind in self.columns.items()
+                for known_path in ([f"{name}.{key}" for key in kind] if isinstance(kind, Mapping) else [name])
             ]
-            raise ValueError(_unknown(where, place, places))
+            raise ValueError(_unknown(where, column_path, known_paths))
         if needed is not None and kind not in (needed, "any"):
-            raise ValueError(f"{where}: expected a column of the type {needed}, found '{place}' of type {kind}")
+            raise ValueError(f"{where}: expected a column of the type {needed}, found '{column_path}' of type {kind}")
 
 
 def _unknown(where: str, name: str, known: Any) -> str:

@@ -75,13 +75,13 @@ def nwj(scores: Float[Tensor, "row row"], weights: Float[Tensor, "draw row"]) ->
 def infonce(scores: Float[Tensor, "row row"], weights: Float[Tensor, "draw row"]) -> Float[Tensor, " draw"]:
     """Returns E log(exp T(z, y) / mean over all y' of exp T(z, y')), which cannot pass the log of the rows."""
     rows = len(scores)
-    own = scores.diagonal()
+    matched = scores.diagonal()
     top = scores.max(dim=1, keepdim=True).values.detach()
     apart = (scores - top).masked_fill(_diagonal(scores), float("-inf")).exp()
     total = weights.sum(dim=1, keepdim=True)
     mean_apart = weights @ apart.T / (total - weights)
-    log_mean = (((own - top.squeeze(1)).exp() + (rows - 1) * mean_apart) / rows).log() + top.squeeze(1)
-    return (weights * (own - log_mean)).sum(dim=1) / total.squeeze(1)
+    log_mean = (((matched - top.squeeze(1)).exp() + (rows - 1) * mean_apart) / rows).log() + top.squeeze(1)
+    return (weights * (matched - log_mean)).sum(dim=1) / total.squeeze(1)
 
 
 def smile(scores: Float[Tensor, "row row"], weights: Float[Tensor, "draw row"]) -> Float[Tensor, " draw"]:

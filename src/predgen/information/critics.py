@@ -30,10 +30,10 @@ class Critic(nn.Module):
         self.state = _Embedding(HEADS * WIDTH)
         self.answer = _Embedding(answer_size)
         # f and a begin at 0; b, which does not hang on f, has a share that does.
-        for part in (self.state.straight, self.state.layers[-1]):
-            assert isinstance(part, nn.Linear)
-            nn.init.zeros_(part.weight)
-            nn.init.zeros_(part.bias)
+        for layer in (self.state.straight, self.state.layers[-1]):
+            assert isinstance(layer, nn.Linear)
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.answer_share = nn.Parameter(torch.zeros(()))
 
     def forward(
@@ -49,7 +49,7 @@ class Critic(nn.Module):
             mask: which positions are not padding; each row has one.
             answers: numbers, or labels one-hot.
         """
-        entered = self.enter(states) + _places(states.shape[1]).to(states)
+        entered = self.enter(states) + _position_codes(states.shape[1]).to(states)
         shares = self.queries(entered).masked_fill(~mask.unsqueeze(2), float("-inf")).softmax(dim=1)
         read = self.state(torch.einsum("rph,rpw->rhw", shares, entered).flatten(1))
         embedded = self.answer(answers)
@@ -74,7 +74,7 @@ class _Embedding(nn.Module):
         return embedded
 
 
-def _places(length: int) -> Float[Tensor, "position width"]:
+def _position_codes(length: int) -> Float[Tensor, "position width"]:
     """Returns waves that tell positions apart without parameters."""
     rates = torch.exp(-math.log(1e4) * torch.arange(0, WIDTH, 2) / WIDTH)
     angles = torch.arange(length).unsqueeze(1) * rates

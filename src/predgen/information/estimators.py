@@ -188,12 +188,12 @@ def check_rows(learn: int, held_out: int) -> None:
     Raises:
         DataError: there are too few to learn from, or to estimate on.
     """
-    for what, found, least in (
+    for what, count, least in (
         ("to learn from", learn, LEAST_TO_LEARN),
         ("to estimate on", held_out, LEAST_TO_ESTIMATE),
     ):
-        if found < least:
-            raise DataError(f"Expected at least {least} rows {what}, found {found}. Give more rows.")
+        if count < least:
+            raise DataError(f"Expected at least {least} rows {what}, found {count}. Give more rows.")
 
 
 @torch.no_grad()
@@ -211,7 +211,7 @@ def _fit(
     """Fits a critic, and leaves it as it was best on the rows held back, which may be at the start."""
     order = torch.randperm(len(learn), generator=generator)
     num_back = min(MOST_HELD_BACK, max(LEAST_HELD_BACK, round(HELD_BACK * len(learn))))
-    back, own = learn.rows(order[:num_back]), order[num_back:]
+    back, train_rows = learn.rows(order[:num_back]), order[num_back:]
     critic = fitted.critic
     optimizer = torch.optim.AdamW(critic.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     # What is looked at and kept is the mean of the weights over steps: a batch's noise would cost some hundredths.
@@ -219,7 +219,7 @@ def _fit(
     log_average: float | None = None
     curve: list[tuple[int, float]] = []
     best, best_step, kept = -math.inf, 0, critic.state_dict()
-    batch, queue = min(BATCH, len(own)), own[:0]
+    batch, queue = min(BATCH, len(train_rows)), train_rows[:0]
     for step in range(max_steps + 1):
         if step % LOOK_EVERY == 0 or step == max_steps:
             fitted.critic = averaged.module
@@ -235,10 +235,10 @@ def _fit(
             if step - best_step >= PATIENCE * LOOK_EVERY:
                 break
         if len(queue) < batch:
-            queue = own[torch.randperm(len(own), generator=generator)]
+            queue = train_rows[torch.randperm(len(train_rows), generator=generator)]
         rows, queue = queue[:batch], queue[batch:]
-        part = learn.rows(rows)
-        scores = fitted(*part.seen(generator), part.answers)
+        drawn = learn.rows(rows)
+        scores = fitted(*drawn.seen(generator), drawn.answers)
         even = even_weights(scores)
         if bound.corrected:
             log_now = float(log_mean_exp(scores.detach(), even)[0])
@@ -263,7 +263,7 @@ def _log_mix(log_average: float, log_now: float) -> float:
 
 def _by_neighbours(learn: Pairs, held_out: Pairs, rng: np.random.Generator) -> Estimate:
     """Returns the estimate and its error: the variance falls as one over the rows (Holmes and Nemenman 2019)."""
-    states, others = (_as_vectors(part) for part in (held_out, learn))
+    states, others = (_as_vectors(pairs) for pairs in (held_out, learn))
     if states.shape[1] > 2 * NEIGHBOUR_SIZE:
         scale = _scale(others)
         kept = PCA(NEIGHBOUR_SIZE, random_state=0).fit(_standardized(others, *scale).numpy())
@@ -271,14 +271,18 @@ def _by_neighbours(learn: Pairs, held_out: Pairs, rng: np.random.Generator) -> E
     vectors, answers = states.double().numpy(), held_out.answers.double().numpy()
 
     def information(rows: Int[np.ndarray, " taken"]) -> float:
-        own = answers[rows]
-        return ross(vectors[rows], own.argmax(axis=1), rng) if held_out.labels else ksg(vectors[rows], own, rng)
+        row_answers = answers[rows]
+        return (
+            ross(vectors[rows], row_answers.argmax(axis=1), rng)
+            if held_out.labels
+            else ksg(vectors[rows], row_answers, rng)
+        )
 
     whole = information(np.arange(len(vectors)))
     num_parts = min(MOST_PARTS, len(vectors) // LEAST_IN_PART)
     if num_parts < LEAST_PARTS:
         return Estimate(whole)
-    parts = [information(part) for part in np.array_split(rng.permutation(len(vectors)), num_parts)]
+    parts = [information(rows) for rows in np.array_split(rng.permutation(len(vectors)), num_parts)]
     return Estimate(whole, row_error=float(np.std(parts, ddof=1) / math.sqrt(num_parts)))
 
 
@@ -300,10 +304,10 @@ def summary(name: str, estimates: Sequence[Estimate]) -> dict[str, Any]:
         name: the estimator.
         estimates: one for each seed.
     """
-    values = np.array([one.value for one in estimates])
+    values = np.array([result.value for result in estimates])
     mean = float(values.mean())
-    scores = [one.scores for one in estimates if one.scores is not None]
-    errors = [one.row_error for one in estimates if one.row_error is not None]
+    scores = [result.scores for result in estimates if result.scores is not None]
+    errors = [result.row_error for result in estimates if result.row_error is not None]
     error, interval = None, None
     if scores:
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
@@ -323,7 +327,7 @@ def _bootstrap(value: Callable[[Tensor, Tensor], Tensor], scores: Sequence[Float
     rows = len(scores[0])
     draws = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=BOOTSTRAP_DRAWS)
     weights = torch.from_numpy(draws).double()
-    means = torch.stack([value(one, weights) for one in scores]).mean(dim=0)
+    means = torch.stack([value(seed_scores, weights) for seed_scores in scores]).mean(dim=0)
     if not bool(means.isfinite().all()):
         return [math.nan, math.nan]
     low, high = np.percentile(means.numpy(), [2.5, 97.5])

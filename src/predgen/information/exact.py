@@ -55,9 +55,9 @@ def coarsened(joint: Float[np.ndarray, "answer state"], g: Int[np.ndarray, " sta
             f"Expected one value from 0 on for each of {joint.shape[1]} states, found {g.size} of which the least is "
             f"{g.min(initial=0)}. Give g a value for each column of the table."
         )
-    found = np.zeros((joint.shape[0], int(g.max()) + 1))
-    np.add.at(found.T, g, joint.T)
-    return found
+    coarse = np.zeros((joint.shape[0], int(g.max()) + 1))
+    np.add.at(coarse.T, g, joint.T)
+    return coarse
 
 
 def gaussian_information(correlation: float, dimension: int = 1) -> float:

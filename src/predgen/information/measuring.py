@@ -58,7 +58,7 @@ class Parts:
             log.warning("There is no test part: the estimates are of the validation part, which chose the checkpoints.")
         unused, self.learned_from = splits.unused, UNUSED
         if unused is not None and group is not None:
-            known = pd.concat([part[group] for part in (splits.train, splits.validation, held_out)])
+            known = pd.concat([table[group] for table in (splits.train, splits.validation, held_out)])
             unused = unused[~unused[group].isin(known)]
         if unused is None or len(unused) < len(held_out) / 2:
             self.learned_from = f"half of the {self.estimated_on} rows"
@@ -134,9 +134,9 @@ def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answ
     if isinstance(target, Number):
         return torch.tensor(learned(target, np.array(values, dtype=float)), dtype=torch.float32).unsqueeze(1)
     assert isinstance(target, Label)  # `check_target`
-    place = {value: index for index, value in enumerate(target.values)}
-    places = torch.tensor([place[value] for value in values], dtype=torch.long)
-    return nn.functional.one_hot(places, len(place)).float()
+    index_of = {value: index for index, value in enumerate(target.values)}
+    indices = torch.tensor([index_of[value] for value in values], dtype=torch.long)
+    return nn.functional.one_hot(indices, len(index_of)).float()
 
 
 def measure_information(
@@ -169,7 +169,7 @@ def measure_information(
         rows: the most rows to learn from, and to estimate on.
         layers: also estimate at each layer, by InfoNCE.
         device: where the models run.
-        trust_remote_code: as in `load`.
+        trust_remote_code: run code from the repositories of their base models, if they were fitted so.
         progress: called with what comes next.
 
     Raises:
@@ -198,10 +198,10 @@ def measure_information(
     check_target(prepared.target)
     parts = Parts(prepared, config.data.group, rows)
     asked = _Asked(tuple(estimators), tuple(sources), seeds, layers)
-    found = []
+    measured = []
     for path, (config, _) in fitted.items():  # one model at a time
         model = load(path, device=device, trust_remote_code=trust_remote_code)
-        found.append(
+        measured.append(
             {
                 "name": shown[path],
                 "path": path,
@@ -222,7 +222,7 @@ def measure_information(
         "estimated_on": parts.estimated_on,
         "entropy": parts.answer_entropy(),
         "seeds": seeds,
-        "runs": found,
+        "runs": measured,
     }
 
 
@@ -238,13 +238,14 @@ class _Asked:
 
 def _of_run(name: str, model: Model, parts: Parts, asked: _Asked, progress: Callable[[str], None]) -> dict[str, Any]:
     """Returns the measures of one run, and those of its layers."""
-    own = [source for source in asked.sources if source in sources_of(model.config.model.method)]
+    model_sources = [source for source in asked.sources if source in sources_of(model.config.model.method)]
     progress(f"{name}: states of {len(parts.learn) + len(parts.held_out)} rows")
     learn, held_out = (
-        states_of(model, prompts_of(model, table), own, layers=asked.layers) for table in (parts.learn, parts.held_out)
+        states_of(model, prompts_of(model, table), model_sources, layers=asked.layers)
+        for table in (parts.learn, parts.held_out)
     )
     measures = []
-    for source in own:
+    for source in model_sources:
         pairs = parts.pairs(learn.last[source], held_out.last[source])
         for estimator in asked.estimators:
             progress(f"{name}: {source}, {estimator}")
@@ -298,10 +299,10 @@ def rows_of(fitted: Mapping[str, tuple[RunConfig, Mapping[str, Any]]], data: Tab
 
 def _measured(name: str, pairs: tuple[Pairs, Pairs], seeds: int) -> dict[str, Any]:
     """Returns an estimate with its control and the critics' curves."""
-    (found, curves), (control, control_curves) = (
+    (figures, curves), (control, control_curves) = (
         _summed(name, pairs, seeds, shuffle=shuffle) for shuffle in (False, True)
     )
-    return {**found, "control": control, "curves": curves, "control_curves": control_curves}
+    return {**figures, "control": control, "curves": curves, "control_curves": control_curves}
 
 
 def _summed(
@@ -309,7 +310,7 @@ def _summed(
 ) -> tuple[dict[str, Any], list[list[tuple[int, float]]]]:
     """Returns an estimate over seeds, and each seed's curve."""
     estimates = [estimate(name, *pairs, seed, shuffle=shuffle) for seed in range(seeds)]
-    return summary(name, estimates), [one.curve for one in estimates]
+    return summary(name, estimates), [result.curve for result in estimates]
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:

@@ -32,10 +32,12 @@ def ksg(
     radius = both.query(both.data, k=min(NEIGHBOURS, rows - 1) + 1, p=np.inf)[0][:, -1]
     radius = np.nextafter(radius, 0)
     counts = [
-        cKDTree(part).query_ball_point(part, radius, p=np.inf, return_length=True)  # each row counts itself
-        for part in (states, answers)
+        cKDTree(coordinates).query_ball_point(
+            coordinates, radius, p=np.inf, return_length=True
+        )  # each row counts itself
+        for coordinates in (states, answers)
     ]
-    return float(digamma(min(NEIGHBOURS, rows - 1)) + digamma(rows) - sum(digamma(one).mean() for one in counts))
+    return float(digamma(min(NEIGHBOURS, rows - 1)) + digamma(rows) - sum(digamma(count).mean() for count in counts))
 
 
 def ross(states: Float[np.ndarray, "row size"], labels: Int[np.ndarray, " row"], rng: np.random.Generator) -> float:
@@ -57,11 +59,11 @@ def ross(states: Float[np.ndarray, "row size"], labels: Int[np.ndarray, " row"],
         return 0.0
     radius, same, near = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
     for label in np.unique(labels):
-        own = labels == label
-        tree, count = cKDTree(states[own]), int(own.sum())
+        has_label = labels == label
+        tree, count = cKDTree(states[has_label]), int(has_label.sum())
         k = min(NEIGHBOURS, count - 1)
-        radius[own] = np.nextafter(tree.query(states[own], k=k + 1, p=np.inf)[0][:, -1], 0)
-        same[own], near[own] = count, k
+        radius[has_label] = np.nextafter(tree.query(states[has_label], k=k + 1, p=np.inf)[0][:, -1], 0)
+        same[has_label], near[has_label] = count, k
     within = cKDTree(states).query_ball_point(states, radius, p=np.inf, return_length=True)
     return float(digamma(len(labels)) - digamma(same).mean() + digamma(near).mean() - digamma(within).mean())
 

@@ -82,10 +82,10 @@ def states_of(
 
     def of_batch(rows: list[int]) -> ModelStates:
         tokens, mask = method.backbone.collate([prompts[row] for row in rows])
-        found = _of_batch(model, tokens.to(method.device), mask.to(method.device), sources, layers)
-        if most_prompt is not None and "prompt" in found.last:
-            found.last["prompt"] = [_some(row, most_prompt, generator) for row in found.last["prompt"]]
-        return found
+        batch_states = _of_batch(model, tokens.to(method.device), mask.to(method.device), sources, layers)
+        if most_prompt is not None and "prompt" in batch_states.last:
+            batch_states.last["prompt"] = [_some(row, most_prompt, generator) for row in batch_states.last["prompt"]]
+        return batch_states
 
     with dropout_off(method):
         parts, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
@@ -93,12 +93,14 @@ def states_of(
 
     def joined(each: list[Rows]) -> Rows:
         every = [row for rows in each for row in rows]
-        return [every[place] for place in back]
+        return [every[index] for index in back]
 
     return ModelStates(
-        {source: joined([part.last[source] for part in parts]) for source in parts[0].last},
+        {source: joined([batch.last[source] for batch in parts]) for source in parts[0].last},
         {
-            source: [joined(list(of_layer)) for of_layer in zip(*(part.layers[source] for part in parts), strict=True)]
+            source: [
+                joined(list(of_layer)) for of_layer in zip(*(batch.layers[source] for batch in parts), strict=True)
+            ]
             for source in parts[0].layers
         },
     )
@@ -161,12 +163,12 @@ def _of_batch(
     if not layers:
         return ModelStates(last, {})
     every = backbone.layer_states(tokens, mask, target, target_mask)
-    found: dict[str, list[Rows]] = {}
+    by_layer: dict[str, list[Rows]] = {}
     for source in sources:
         if source in LAYERED:
             each = every.prompt if source == "pooled" else every.written
-            found[source] = [rows_of(source, one, one) for one in each]
-    return ModelStates(last, found)
+            by_layer[source] = [rows_of(source, layer_states, layer_states) for layer_states in each]
+    return ModelStates(last, by_layer)
 
 
 def _valid(states: Float[Tensor, "batch position size"], mask: Bool[Tensor, "batch position"]) -> Rows:

@@ -54,16 +54,16 @@ class _Read:
     def of(cls, model: Model, table: pd.DataFrame) -> "_Read":
         """Returns a table as the model reads it."""
         prompts = prompts_of(model, table)
-        found = answer_all(model.method, prompts, batch_size=model.limits)
+        answers = answer_all(model.method, prompts, batch_size=model.limits)
         # The text itself: the answer may be the Director's, or an estimate of a number.
-        values = found.values
+        values = answers.values
         if model.method.writes:
-            values = [None if text is None else model.target.from_text(text) for text in found.written]
+            values = [None if text is None else model.target.from_text(text) for text in answers.written]
         kept = [row for row, value in enumerate(values) if value is not None]
         return cls(
             [prompts[row] for row in kept],
             [values[row] for row in kept],
-            [found.written[row] for row in kept],
+            [answers.written[row] for row in kept],
             len(prompts) - len(kept),
         )
 
@@ -113,22 +113,22 @@ def token_information(
         )
     parts = Parts(rows_of({"the model": (model.config, model.record)}, data), model.config.data.group, rows)
     progress(f"states and answers of {len(parts.learn) + len(parts.held_out)} rows")
-    read = [_Read.of(model, part) for part in (parts.learn, parts.held_out)]
-    check_rows(*(len(one.prompts) for one in read))
-    learn, held_out = (one.pairs(model) for one in read)
-    own = shown.pairs(model, every_token=True)
+    read = [_Read.of(model, rows) for rows in (parts.learn, parts.held_out)]
+    check_rows(*(len(answered.prompts) for answered in read))
+    learn, held_out = (answered.pairs(model) for answered in read)
+    shown_pairs = shown.pairs(model, every_token=True)
     values: dict[bool, list[Tensor]] = {False: [], True: []}
     estimates: dict[bool, list[Any]] = {False: [], True: []}
     for seed in range(seeds):
         progress(f"critic {seed + 1} of {seeds}, and its control")
         for shuffle in (False, True):
-            found = estimate(ESTIMATOR, learn, held_out, seed, shuffle=shuffle)
-            assert found.critic is not None  # this estimator has one
-            assert found.scores is not None
-            estimates[shuffle].append(found)
-            baseline = float(log_mean_exp(found.scores, even_weights(found.scores))[0])
+            fitted = estimate(ESTIMATOR, learn, held_out, seed, shuffle=shuffle)
+            assert fitted.critic is not None  # this estimator has one
+            assert fitted.scores is not None
+            estimates[shuffle].append(fitted)
+            baseline = float(log_mean_exp(fitted.scores, even_weights(fitted.scores))[0])
             with torch.no_grad():
-                values[shuffle].append(_of_tokens(found.critic, own).double() - baseline)
+                values[shuffle].append(_of_tokens(fitted.critic, shown_pairs).double() - baseline)
     means = {shuffle: torch.stack(each).mean(dim=0) for shuffle, each in values.items()}
     return {
         "version": __version__,
@@ -168,15 +168,15 @@ def _pieces(model: Model, prompt: Sequence[int]) -> list[str]:
     tokenizer = model.method.backbone.tokenizer
     specials = set(tokenizer.all_special_ids)
     texts, before, open_since = [], "", 0
-    for place, token in enumerate(prompt):
+    for index, token in enumerate(prompt):
         texts.append("")
         # Pieces decoded alone would lose their spaces (SentencePiece) or show their marks (WordPiece).
-        whole = tokenizer.decode(prompt[: place + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        if whole.endswith(UNFINISHED) and place + 1 < len(prompt):
+        whole = tokenizer.decode(prompt[: index + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if whole.endswith(UNFINISHED) and index + 1 < len(prompt):
             continue
-        piece = whole[len(before) :] if whole.startswith(before) else tokenizer.decode(prompt[open_since : place + 1])
+        piece = whole[len(before) :] if whole.startswith(before) else tokenizer.decode(prompt[open_since : index + 1])
         texts[open_since] = f" {piece} " if token in specials else piece
-        before, open_since = whole, place + 1
+        before, open_since = whole, index + 1
     return texts
 
 
@@ -186,7 +186,7 @@ def words_of(pieces: Sequence[str], values: Sequence[float], controls: Sequence[
     Args:
         pieces: the text of each token.
         values: of each token; there may be more for padding.
-        controls: likewise.
+        controls: the values of the control, of each token.
     """
     words: list[dict[str, Any]] = []
     for piece, value, control in zip(pieces, values, controls, strict=False):

@@ -21,23 +21,23 @@ def benchmark_tables(cell: Mapping[str, Any], goals: Mapping[str, tuple[str, flo
     tables = []
     for title, header, rows in _parts(cell, goals):
         table = Table(title=title)
-        for place, name in enumerate(header):
-            table.add_column(name, justify="right" if 0 < place < 4 else "left")
+        for column_index, name in enumerate(header):
+            table.add_column(name, justify="right" if 0 < column_index < 4 else "left")
         for row in rows:
             table.add_row(*row)
         tables.append(table)
     return tables
 
 
-def benchmark_markdown(found: Mapping[str, Any], goals: Mapping[str, tuple[str, float]]) -> str:
+def benchmark_markdown(benchmark: Mapping[str, Any], goals: Mapping[str, tuple[str, float]]) -> str:
     """Returns all cells as Markdown.
 
     Args:
-        found: the benchmark's JSON.
+        benchmark: the benchmark's JSON.
         goals: as `benchmark_tables` takes them.
     """
     lines = []
-    for cell in found["cells"]:
+    for cell in benchmark["cells"]:
         for title, header, rows in _parts(cell, goals):
             lines += [f"**{title}**", "\n".join(markdown_lines(header, rows))]
     return "\n\n".join(lines) + "\n"

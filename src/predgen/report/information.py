@@ -30,34 +30,35 @@ FARTHEST = 10.0
 LINE_LETTERS = 90
 
 
-def information_markdown(found: Mapping[str, Any]) -> str:
+def information_markdown(measured: Mapping[str, Any]) -> str:
     """Returns the measures as Markdown: a row for each run and source, then the layers.
 
     Args:
-        found: the JSON of `predgen.measure_information`.
+        measured: the JSON of `predgen.measure_information`.
     """
-    estimators = list(dict.fromkeys(one["estimator"] for run in found["runs"] for one in run["measures"]))
+    estimators = list(dict.fromkeys(measure["estimator"] for run in measured["runs"] for measure in run["measures"]))
     lines = []
-    for run in found["runs"]:
-        for source in dict.fromkeys(one["source"] for one in run["measures"]):
-            own = {one["estimator"]: one for one in run["measures"] if one["source"] == source}
-            lines.append([run["name"], SOURCE_TITLES[source], *(_cell(own[name]) for name in estimators)])
-            lines.append(["", "control", *(_cell(own[name]["control"]) for name in estimators)])
+    for run in measured["runs"]:
+        for source in dict.fromkeys(measure["source"] for measure in run["measures"]):
+            by_estimator = {measure["estimator"]: measure for measure in run["measures"] if measure["source"] == source}
+            lines.append([run["name"], SOURCE_TITLES[source], *(_cell(by_estimator[name]) for name in estimators)])
+            lines.append(["", "control", *(_cell(by_estimator[name]["control"]) for name in estimators)])
     parts = [
-        f"# I(Y; Z) of '{found['target']}', in nats",
-        f"{_entropy(found)} Critics learned from {found['rows']['learn']} rows "
-        f"({found['learned_from']}); estimates are of {found['rows']['estimate']} {found['estimated_on']} rows. "
+        f"# I(Y; Z) of '{measured['target']}', in nats",
+        f"{_entropy(measured)} Critics learned from {measured['rows']['learn']} rows "
+        f"({measured['learned_from']}); estimates are of {measured['rows']['estimate']} "
+        f"{measured['estimated_on']} rows. "
         "Written tokens are those that a model writes by itself, as in prediction. Values are means over "
-        f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''} ± their standard error, with "
+        f"{measured['seeds']} seed{'s' if measured['seeds'] > 1 else ''} ± their standard error, with "
         "a 95 % interval over the rows (of nearest neighbours both are over the rows); controls have the answers of "
         "other rows.",
         "\n".join(markdown_lines(["run", "states", *estimators], lines)),
     ]
-    layered = [(run, source) for run in found["runs"] for source in run["layers"]]
+    layered = [(run, source) for run in measured["runs"] for source in run["layers"]]
     if layered:
         depth = max(len(run["layers"][source]) for run, source in layered)
         rows = [
-            [run["name"], SOURCE_TITLES[source], *(_value(one) for one in run["layers"][source])]
+            [run["name"], SOURCE_TITLES[source], *(_value(layer) for layer in run["layers"][source])]
             for run, source in layered
         ]
         rows = [[*row, *[""] * (depth + 2 - len(row))] for row in rows]
@@ -68,120 +69,126 @@ def information_markdown(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _value(one: Mapping[str, Any]) -> str:
-    return NOT_DEFINED if one["value"] is None else f"{one['value']:z.3f}"
+def _value(measure: Mapping[str, Any]) -> str:
+    return NOT_DEFINED if measure["value"] is None else f"{measure['value']:z.3f}"
 
 
-def _entropy(found: Mapping[str, Any]) -> str:
-    if found["entropy"] is None:
+def _entropy(measured: Mapping[str, Any]) -> str:
+    if measured["entropy"] is None:
         return "Most answers come once, so that H(Y) is not known from them."
-    return f"H(Y) = {found['entropy']:z.3f} by the shares of the answers: no I(Y; Z) is above H(Y)."
+    return f"H(Y) = {measured['entropy']:z.3f} by the shares of the answers: no I(Y; Z) is above H(Y)."
 
 
-def _cell(one: Mapping[str, Any]) -> str:
-    error = "" if one["standard_error"] is None else f" ± {one['standard_error']:z.3f}"
-    interval = "" if one["ci95"] is None or None in one["ci95"] else f" [{one['ci95'][0]:z.3f}, {one['ci95'][1]:z.3f}]"
-    return NOT_DEFINED if one["value"] is None else f"{one['value']:z.3f}{error}{interval}"
+def _cell(measure: Mapping[str, Any]) -> str:
+    error = "" if measure["standard_error"] is None else f" ± {measure['standard_error']:z.3f}"
+    interval = (
+        ""
+        if measure["ci95"] is None or None in measure["ci95"]
+        else f" [{measure['ci95'][0]:z.3f}, {measure['ci95'][1]:z.3f}]"
+    )
+    return NOT_DEFINED if measure["value"] is None else f"{measure['value']:z.3f}{error}{interval}"
 
 
 @rc_context({"text.parse_math": False})  # a dollar in a text begins no formula
-def information_figure(found: Mapping[str, Any]) -> Figure:
+def information_figure(measured: Mapping[str, Any]) -> Figure:
     """Returns the picture: bars for each run and source, curves over the layers, and the critics' training.
 
     Args:
-        found: the JSON of `predgen.measure_information`.
+        measured: the JSON of `predgen.measure_information`.
     """
-    runs = found["runs"]
+    runs = measured["runs"]
     layered = any(run["layers"] for run in runs)
-    trained = [one for run in runs for one in run["measures"] if one["curves"] and one["curves"][0]]
+    trained = [measure for run in runs for measure in run["measures"] if measure["curves"] and measure["curves"][0]]
     rows = 1 + layered + bool(trained)
     figure = Figure(figsize=(12, 3.6 * rows), layout="constrained")
     parts = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    _draw_bars(parts[0], found)
+    _draw_bars(parts[0], measured)
     if layered:
         panels = parts[1].subplots(1, 2, sharey=True)
         for panel, source in zip(panels, ("pooled", "written"), strict=True):
-            for place, run in enumerate(runs):
+            for run_index, run in enumerate(runs):
                 layers = run["layers"].get(source)
                 if layers:
-                    _draw_layers(panel, layers, run["name"], f"C{place}")
-            _draw_entropy(panel, found)
+                    _draw_layers(panel, layers, run["name"], f"C{run_index}")
+            _draw_entropy(panel, measured)
             panel.set_title(f"{SOURCE_TITLES[source]}: InfoNCE by layer")
             panel.set_xlabel("layer")
             panel.grid(alpha=0.3)
         panels[0].set_ylabel("nats")
         panels[0].legend(fontsize=8)
     if trained:
-        _draw_curves(parts[-1], found)
+        _draw_curves(parts[-1], measured)
     return figure
 
 
-def _draw_bars(part: Any, found: Mapping[str, Any]) -> None:
+def _draw_bars(subfigure: Any, measured: Mapping[str, Any]) -> None:
     """Draws a panel for each estimator; controls are white bars, H(Y) a broken line."""
-    estimators = list(dict.fromkeys(one["estimator"] for run in found["runs"] for one in run["measures"]))
-    panels = part.subplots(1, len(estimators), sharey=True, squeeze=False)[0]
+    estimators = list(dict.fromkeys(measure["estimator"] for run in measured["runs"] for measure in run["measures"]))
+    panels = subfigure.subplots(1, len(estimators), sharey=True, squeeze=False)[0]
     for panel, estimator in zip(panels, estimators, strict=True):
-        names, place = [], 0
-        for color, run in enumerate(found["runs"]):
-            for one in run["measures"]:
-                if one["estimator"] != estimator:
+        names, position = [], 0
+        for color, run in enumerate(measured["runs"]):
+            for measure in run["measures"]:
+                if measure["estimator"] != estimator:
                     continue
-                panel.bar(place, _height(one), color=f"C{color}", width=0.6)
-                panel.bar(place + 0.3, _height(one["control"]), color="white", edgecolor=f"C{color}", width=0.2)
-                if one["ci95"] is not None and None not in one["ci95"]:
-                    panel.plot([place, place], one["ci95"], color="black", linewidth=1.5)
-                names.append(f"{run['name']}\n{SOURCE_TITLES[one['source']]}")
-                place += 1
-        _draw_entropy(panel, found)
+                panel.bar(position, _height(measure), color=f"C{color}", width=0.6)
+                panel.bar(position + 0.3, _height(measure["control"]), color="white", edgecolor=f"C{color}", width=0.2)
+                if measure["ci95"] is not None and None not in measure["ci95"]:
+                    panel.plot([position, position], measure["ci95"], color="black", linewidth=1.5)
+                names.append(f"{run['name']}\n{SOURCE_TITLES[measure['source']]}")
+                position += 1
+        _draw_entropy(panel, measured)
         panel.axhline(0, color="black", linewidth=0.5)
-        panel.set_xticks(range(place), names, rotation=90, fontsize=7)
+        panel.set_xticks(range(position), names, rotation=90, fontsize=7)
         panel.set_title(estimator)
         panel.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel("nats")
     bound = (
         ""
-        if found["entropy"] is None
-        else f"; H(Y) = {found['entropy']:z.3f}, the broken line where it is not far above"
+        if measured["entropy"] is None
+        else f"; H(Y) = {measured['entropy']:z.3f}, the broken line where it is not far above"
     )
-    part.suptitle(f"I(Y; Z), with 95 % intervals; narrow white bars: controls{bound}", fontsize=10)
+    subfigure.suptitle(f"I(Y; Z), with 95 % intervals; narrow white bars: controls{bound}", fontsize=10)
 
 
-def _height(one: Mapping[str, Any]) -> float:
+def _height(measure: Mapping[str, Any]) -> float:
     """Returns the value to draw; nothing is drawn of one that is not finite."""
-    return float("nan") if one["value"] is None else float(one["value"])
+    return float("nan") if measure["value"] is None else float(measure["value"])
 
 
-def _draw_entropy(panel: Any, found: Mapping[str, Any]) -> None:
+def _draw_entropy(panel: Any, measured: Mapping[str, Any]) -> None:
     """Draws H(Y), unless it is so far above all else that nothing else could be seen."""
-    highest = max(_height(one) for run in found["runs"] for one in run["measures"])
-    if found["entropy"] is not None and found["entropy"] < FARTHEST * highest:
-        panel.axhline(found["entropy"], color="gray", linestyle="--", linewidth=1)
+    highest = max(_height(measure) for run in measured["runs"] for measure in run["measures"])
+    if measured["entropy"] is not None and measured["entropy"] < FARTHEST * highest:
+        panel.axhline(measured["entropy"], color="gray", linestyle="--", linewidth=1)
 
 
 def _draw_layers(panel: Any, layers: Sequence[Mapping[str, Any]], name: str, color: str) -> None:
-    values = [_height(one) for one in layers]
+    values = [_height(measure) for measure in layers]
     panel.plot(values, marker="o", markersize=4, color=color, label=name)
-    intervals = [one["ci95"] for one in layers]
+    intervals = [measure["ci95"] for measure in layers]
     if all(interval is not None and None not in interval for interval in intervals):
         panel.fill_between(range(len(values)), *zip(*intervals, strict=True), color=color, alpha=0.15)
 
 
-def _draw_curves(part: Any, found: Mapping[str, Any]) -> None:
+def _draw_curves(subfigure: Any, measured: Mapping[str, Any]) -> None:
     """Draws what the critics of the first seed reached on rows held back; broken lines are controls."""
     critics = list(
-        dict.fromkeys(one["estimator"] for run in found["runs"] for one in run["measures"] if one["curves"][0])
+        dict.fromkeys(
+            measure["estimator"] for run in measured["runs"] for measure in run["measures"] if measure["curves"][0]
+        )
     )
-    panels = part.subplots(1, len(critics), squeeze=False)[0]
+    panels = subfigure.subplots(1, len(critics), squeeze=False)[0]
     for panel, estimator in zip(panels, critics, strict=True):
-        place = 0
-        for run in found["runs"]:
-            for one in run["measures"]:
-                if one["estimator"] != estimator:
+        color_index = 0
+        for run in measured["runs"]:
+            for measure in run["measures"]:
+                if measure["estimator"] != estimator:
                     continue
-                label = f"{run['name']}, {SOURCE_TITLES[one['source']]}"
-                panel.plot(*zip(*one["curves"][0], strict=True), color=f"C{place}", label=label)
-                panel.plot(*zip(*one["control_curves"][0], strict=True), color=f"C{place}", linestyle=":")
-                place += 1
+                label = f"{run['name']}, {SOURCE_TITLES[measure['source']]}"
+                panel.plot(*zip(*measure["curves"][0], strict=True), color=f"C{color_index}", label=label)
+                panel.plot(*zip(*measure["control_curves"][0], strict=True), color=f"C{color_index}", linestyle=":")
+                color_index += 1
         panel.set_title(f"{estimator}: what its critic maximizes (rows held back)", fontsize=9)
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
@@ -189,33 +196,33 @@ def _draw_curves(part: Any, found: Mapping[str, Any]) -> None:
     panels[0].legend(fontsize=6)
 
 
-def information_page(found: Mapping[str, Any]) -> str:
+def information_page(measured: Mapping[str, Any]) -> str:
     """Returns table and picture as one page that needs no other file.
 
     Args:
-        found: the JSON of `predgen.measure_information`.
+        measured: the JSON of `predgen.measure_information`.
     """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(information_markdown(found))
-    return page("PredGen: information in states", body + _image(information_figure(found), "Bars, layers, training"))
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(information_markdown(measured))
+    return page("PredGen: information in states", body + _image(information_figure(measured), "Bars, layers, training"))
 
 
-def save_information(found: Mapping[str, Any], path: str | Path) -> None:
+def save_information(measured: Mapping[str, Any], path: str | Path) -> None:
     """Writes the picture as PNG."""
-    save_figure(information_figure(found), path)
+    save_figure(information_figure(measured), path)
 
 
 # ---- token by token
 
 
 @rc_context({"text.parse_math": False})  # a dollar in a text begins no formula
-def heat_map_figure(found: Mapping[str, Any]) -> Figure:
+def heat_map_figure(heat_map: Mapping[str, Any]) -> Figure:
     """Returns the words of each text, colored by their values; the control stands below each line in small print.
 
     Args:
-        found: the JSON of `predgen.token_information`.
+        heat_map: the JSON of `predgen.token_information`.
     """
-    texts = [_lines(text["words"]) for text in found["texts"]]
-    reach = _reach(found)
+    texts = [_lines(text["words"]) for text in heat_map["texts"]]
+    reach = _reach(heat_map)
     heights = sum(len(lines) + 1 for lines in texts)
     figure = Figure(figsize=(12, 0.6 * heights + 0.5), layout="constrained")
     panel = figure.subplots()
@@ -223,7 +230,7 @@ def heat_map_figure(found: Mapping[str, Any]) -> Figure:
     panel.set_ylim(heights, 0)
     panel.axis("off")
     row = 0
-    for text, lines in zip(found["texts"], texts, strict=True):
+    for text, lines in zip(heat_map["texts"], texts, strict=True):
         panel.text(0, row + 0.35, f"answer: {_answer(text)}", fontsize=10, weight="bold", va="center")
         row += 1
         for line in lines:
@@ -252,7 +259,7 @@ def heat_map_figure(found: Mapping[str, Any]) -> Figure:
             row += 1
     title = (
         f"Pointwise information of each word and the answer, in nats (in brackets: control); critics: "
-        f"{found['information']['value']:z.3f}, control {found['control']['value']:z.3f}"
+        f"{heat_map['information']['value']:z.3f}, control {heat_map['control']['value']:z.3f}"
     )
     figure.suptitle(title, fontsize=10)
     return figure
@@ -276,10 +283,10 @@ def _lines(words: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     return lines
 
 
-def _reach(found: Mapping[str, Any]) -> float:
+def _reach(heat_map: Mapping[str, Any]) -> float:
     """Returns the value of the strongest color: the largest of all words and controls."""
     values: list[float] = [
-        abs(word[name]) for text in found["texts"] for word in text["words"] for name in ("value", "control")
+        abs(word[name]) for text in heat_map["texts"] for word in text["words"] for name in ("value", "control")
     ]
     return max([*values, 1e-3])
 
@@ -293,21 +300,22 @@ def _answer(text: Mapping[str, Any]) -> str:
     return str(text["answer"]) if written is None else f"{text['answer']} (wrote “{written.strip()}”)"
 
 
-def heat_map_page(found: Mapping[str, Any]) -> str:
+def heat_map_page(heat_map: Mapping[str, Any]) -> str:
     """Returns the heat map as one page that needs no other file; a word shows its figures when it is pointed at.
 
     Args:
-        found: the JSON of `predgen.token_information`.
+        heat_map: the JSON of `predgen.token_information`.
     """
-    reach = _reach(found)
+    reach = _reach(heat_map)
     parts = [
         "<h1>Which words say something about the answer</h1>",
         "<p>Pointwise information of each word and what the model answered, in nats: T(h, y) − log E exp T of a critic "
-        f"(mean of {found['seeds']} seeds; {found['rows']['learn']} rows, {html.escape(found['learned_from'])}). Over "
-        f"all tokens the critic finds {found['information']['value']:z.3f} nats, its control, with the answers of "
-        f"other rows, {found['control']['value']:z.3f}. The strongest color is {reach:.2f}.</p>",
+        f"(mean of {heat_map['seeds']} seeds; {heat_map['rows']['learn']} rows, "
+        f"{html.escape(heat_map['learned_from'])}). Over all tokens the critic finds "
+        f"{heat_map['information']['value']:z.3f} nats, its control, with the answers of "
+        f"other rows, {heat_map['control']['value']:z.3f}. The strongest color is {reach:.2f}.</p>",
     ]
-    for text in found["texts"]:
+    for text in heat_map["texts"]:
         parts.append(f"<h2>{html.escape(_answer(text))}</h2>")
         for name, title in (("value", "information"), ("control", "control")):
             words = " ".join(_span(word, name, reach) for word in text["words"])
@@ -323,9 +331,9 @@ def _span(word: Mapping[str, Any], name: str, reach: float) -> str:
     return f'<span style="{style}" title="{html.escape(tip)}">{shown}</span>'
 
 
-def save_heat_map(found: Mapping[str, Any], path: str | Path) -> None:
+def save_heat_map(heat_map: Mapping[str, Any], path: str | Path) -> None:
     """Writes the heat map as PNG."""
-    save_figure(heat_map_figure(found), path)
+    save_figure(heat_map_figure(heat_map), path)
 
 
 def _image(figure: Figure, text: str) -> str:

@@ -29,17 +29,17 @@ PAPER = (
 )
 
 
-def reproduction_markdown(found: Mapping[str, Any]) -> str:
+def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
     """Returns a reproduction as Markdown: a table for each backbone, PEFT method and kind of task.
 
     Args:
-        found: the JSON of `predgen.reproduce`.
+        reproduction: the JSON of `predgen.reproduce`.
     """
-    versions = ", ".join(found["versions"])
-    parts = [f"# Reproduction, preset `{found['preset']}`, predgen {versions}", _legend(found)]
-    cells = found["cells"]
-    for backbone, peft in dict.fromkeys((one["backbone"], one["peft"]) for one in cells):
-        own = [one for one in cells if (one["backbone"], one["peft"]) == (backbone, peft)]
+    versions = ", ".join(reproduction["versions"])
+    parts = [f"# Reproduction, preset `{reproduction['preset']}`, predgen {versions}", _legend(reproduction)]
+    cells = reproduction["cells"]
+    for backbone, peft in dict.fromkeys((cell["backbone"], cell["peft"]) for cell in cells):
+        group = [cell for cell in cells if (cell["backbone"], cell["peft"]) == (backbone, peft)]
         parts.append(f"## {backbone}, {peft}")
         for family, metrics in (
             ("Numbers", ("mse", CORRELATION)),
@@ -47,45 +47,45 @@ def reproduction_markdown(found: Mapping[str, Any]) -> str:
             ("Arithmetic", PERCENT[1:]),
         ):
             for metric in metrics:
-                rows = [one for one in own if one["family"] == family.lower() and metric in one["metrics"]]
+                rows = [cell for cell in group if cell["family"] == family.lower() and metric in cell["metrics"]]
                 if rows:
                     parts.append(f"**{family}: {_unit(metric)}**")
                     parts.append("\n".join(_table(rows, metric, backbone, peft)))
-    notes = {f"- `{one['task']}`: {note}" for one in cells for note in one["notes"]}
-    notes |= {f"- `{one['task']}`: {' / '.join(map(str, one['rows'].values()))} {ROWS}" for one in cells}
-    missing = [f"- `{one['task']}`: not run: {one['reason']}" for one in found["missing"]]
+    notes = {f"- `{cell['task']}`: {note}" for cell in cells for note in cell["notes"]}
+    notes |= {f"- `{cell['task']}`: {' / '.join(map(str, cell['rows'].values()))} {ROWS}" for cell in cells}
+    missing = [f"- `{left_out['task']}`: not run: {left_out['reason']}" for left_out in reproduction["missing"]]
     missing += [
-        f"- `{one['task']}`, `{one['method']}`, {one['peft']}, {one['backbone']}, seed {one['seed']}: failed: "
-        f"{one['reason']}"
-        for one in found["failed"]
+        f"- `{cell['task']}`, `{cell['method']}`, {cell['peft']}, {cell['backbone']}, seed {cell['seed']}: failed: "
+        f"{cell['reason']}"
+        for cell in reproduction["failed"]
     ]
-    if any(one["task"] in COMMONSENSE for one in cells):
+    if any(cell["task"] in COMMONSENSE for cell in cells):
         parts += ["## The paper", PAPER, "\n".join(_paper_table())]
     if notes or missing:
         parts += ["## Notes", "\n".join([*sorted(notes), *missing])]
     return "\n\n".join(parts) + "\n"
 
 
-def reproduction_html(found: Mapping[str, Any]) -> str:
+def reproduction_html(reproduction: Mapping[str, Any]) -> str:
     """Returns a reproduction as one page that needs no other file.
 
     Args:
-        found: the JSON of `predgen.reproduce`.
+        reproduction: the JSON of `predgen.reproduce`.
     """
-    text = reproduction_markdown(found)
+    text = reproduction_markdown(reproduction)
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     return page("PredGen: reproduction", body)
 
 
-def write_tables(found: Mapping[str, Any], folder: Path) -> None:
+def write_tables(reproduction: Mapping[str, Any], folder: Path) -> None:
     """Writes the tables to `tables.md` and `tables.html` of a folder, each whole or not at all.
 
     Args:
-        found: the JSON of `predgen.reproduce`.
+        reproduction: the JSON of `predgen.reproduce`.
         folder: where.
     """
-    write_text(folder / "tables.md", reproduction_markdown(found))
-    write_text(folder / "tables.html", reproduction_html(found))
+    write_text(folder / "tables.md", reproduction_markdown(reproduction))
+    write_text(folder / "tables.html", reproduction_html(reproduction))
 
 
 def plan_markdown(plan: Mapping[str, Any]) -> str:
@@ -97,15 +97,15 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
     header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "time")
     rows = [
         [
-            one["backbone"],
-            one["peft"],
-            one["method"],
-            str(one["cells"]),
-            NOT_DEFINED if one["fit_bytes"] is None else f"{one['fit_bytes'] / 2**30:.1f}",
-            NOT_DEFINED if one["fits"] is None else "yes" if one["fits"] else "no",
-            NOT_DEFINED if one["hours"] is None else f"{'≥ ' if one['not_counted'] else ''}{_time(one['hours'])}",
+            row["backbone"],
+            row["peft"],
+            row["method"],
+            str(row["cells"]),
+            NOT_DEFINED if row["fit_bytes"] is None else f"{row['fit_bytes'] / 2**30:.1f}",
+            NOT_DEFINED if row["fits"] is None else "yes" if row["fits"] else "no",
+            NOT_DEFINED if row["hours"] is None else f"{'≥ ' if row['not_counted'] else ''}{_time(row['hours'])}",
         ]
-        for one in plan["rows"]
+        for row in plan["rows"]
     ]
     if plan["hours"] is None:
         time = "the time is not known"
@@ -132,9 +132,11 @@ def _time(hours: float) -> str:
     return f"{hours * 3600:.3g} seconds"
 
 
-def _legend(found: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"`{name}={value}`" for name, value in found["settings"].items()) or "those of this version"
-    seeds = max((one["seed"] for one in found["cells"]), default=0) + 1
+def _legend(reproduction: Mapping[str, Any]) -> str:
+    settings = (
+        ", ".join(f"`{name}={value}`" for name, value in reproduction["settings"].items()) or "those of this version"
+    )
+    seeds = max((cell["seed"] for cell in reproduction["cells"]), default=0) + 1
     spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
     chance = (
         f"{AT_CHANCE}: at chance: the 95 % interval over the rows (of one seed at least) is not all better than the "
@@ -156,20 +158,22 @@ def _unit(metric: str) -> str:
 
 def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft: str) -> list[str]:
     """Returns the lines of one table: a method a row, a task a column, and the average of the commonsense tasks."""
-    tasks = list(dict.fromkeys(one["task"] for one in cells))
-    official = {one["task"] for one in cells if one["official"]}
-    methods = list(dict.fromkeys(one["method"] for one in cells))
+    tasks = list(dict.fromkeys(cell["task"] for cell in cells))
+    official = {cell["task"] for cell in cells if cell["official"]}
+    methods = list(dict.fromkeys(cell["method"] for cell in cells))
     averaged = [task for task in COMMONSENSE if task in tasks] if metric == PERCENT[0] else []
     has_average = len(averaged) > 1
     rows = [[f"`{SIMPLE}`", *(_simple(cells, task, metric) for task in tasks), *[""] * has_average]]
     for method in methods:
-        own = {task: [one for one in cells if (one["task"], one["method"]) == (task, method)] for task in tasks}
-        rows.append([f"`{method}`", *(_figure(own[task], metric, cells) for task in tasks)])
+        cells_of_task = {
+            task: [cell for cell in cells if (cell["task"], cell["method"]) == (task, method)] for task in tasks
+        }
+        rows.append([f"`{method}`", *(_figure(cells_of_task[task], metric, cells) for task in tasks)])
         if has_average:
-            means = [mean for task in averaged if (mean := _mean(own[task], metric)) is not None]
+            means = [mean for task in averaged if (mean := _mean(cells_of_task[task], metric)) is not None]
             rows[-1].append(_shown(statistics.fmean(means) if len(means) == len(averaged) else None, metric))
         # Fewer rows than the paper had are no comparison with it.
-        compares = metric == PERCENT[0] and not any(one["capped"] for one in cells)
+        compares = metric == PERCENT[0] and not any(cell["capped"] for cell in cells)
         paper = reported(backbone, peft, method) if compares else {}
         if set(paper) & official:
             of_all = official >= set(COMMONSENSE)
@@ -193,15 +197,15 @@ def _reported(figures: Mapping[str, float], name: str) -> str:
     return f"{figures[name]:.2f}" if name in figures else ""
 
 
-def _figure(own: Sequence[Mapping[str, Any]], metric: str, cells: Sequence[Mapping[str, Any]]) -> str:
+def _figure(seeds: Sequence[Mapping[str, Any]], metric: str, cells: Sequence[Mapping[str, Any]]) -> str:
     """Returns a method's figure on a task: the mean over its seeds, marked where it is at chance."""
-    mean = _mean(own, metric)
+    mean = _mean(seeds, metric)
     if mean is None:
         return NOT_DEFINED
-    values = [one["metrics"][metric] for one in own]
+    values = [cell["metrics"][metric] for cell in seeds]
     spread = f" ± {_shown(statistics.stdev(values), metric)}" if len(values) > 1 else ""
-    chance = AT_CHANCE if any(_is_at_chance(one, metric) for one in own) else ""
-    best = _best_of(cells, own[0]["task"], metric) == mean and len({one["method"] for one in cells}) > 1
+    chance = AT_CHANCE if any(_is_at_chance(cell, metric) for cell in seeds) else ""
+    best = _best_of(cells, seeds[0]["task"], metric) == mean and len({cell["method"] for cell in cells}) > 1
     text = f"**{_shown(mean, metric)}**" if best else _shown(mean, metric)
     return f"{text}{spread}{chance}"
 
@@ -219,8 +223,8 @@ def _best_of(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> floa
     """Returns the best mean of the methods on a task."""
     means = []
     for _, group in itertools.groupby(
-        sorted((one for one in cells if one["task"] == task), key=lambda one: one["method"]),
-        key=lambda one: one["method"],
+        sorted((cell for cell in cells if cell["task"] == task), key=lambda cell: cell["method"]),
+        key=lambda cell: cell["method"],
     ):
         mean = _mean(list(group), metric)
         if mean is not None:
@@ -228,14 +232,14 @@ def _best_of(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> floa
     return (max if higher_is_better(metric) else min)(means, default=None)
 
 
-def _mean(own: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+def _mean(seeds: Sequence[Mapping[str, Any]], metric: str) -> float | None:
     """Returns the mean of a metric over seeds; None where one lacks it."""
-    values = [one["metrics"].get(metric) for one in own]
+    values = [cell["metrics"].get(metric) for cell in seeds]
     return None if not values or None in values else statistics.fmean(values)
 
 
 def _simple(cells: Sequence[Mapping[str, Any]], task: str, metric: str) -> str:
-    return _shown(next(one for one in cells if one["task"] == task)["simple"].get(metric), metric)
+    return _shown(next(cell for cell in cells if cell["task"] == task)["simple"].get(metric), metric)
 
 
 def _shown(value: float | None, metric: str) -> str:

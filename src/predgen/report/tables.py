@@ -134,7 +134,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
             value = format_number(result["metrics"].get(name))
             shown = f"**{value}**" if method in best[name] else value
             interval = format_interval(result["ci95"].get(name, (None, None)))
-            cells.append(" ".join(part for part in (shown, interval, _spread(result, name)) if part))
+            cells.append(" ".join(text for text in (shown, interval, _spread(result, name)) if text))
         rows.append([f"`{method}`", *cells, *_costs(result)])
     tests = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in _shown_tests(comparison)]
     return "\n".join(

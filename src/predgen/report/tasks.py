@@ -18,10 +18,10 @@ def listed_tasks(data: str | None = None) -> list[dict[str, Any]]:
     Args:
         data: the folder above those of the tasks; None for PREDGEN_DATA_DIR.
     """
-    found = []
+    rows = []
     for name in tasks():
         task = load_task(name)
-        found.append(
+        rows.append(
             {
                 "name": task.name,
                 "version": task.version,
@@ -36,7 +36,7 @@ def listed_tasks(data: str | None = None) -> list[dict[str, Any]]:
                 "local": _folder_of(task, data),
             }
         )
-    return found
+    return rows
 
 
 def _folder_of(task: Task, data: str | None) -> str | None:
@@ -54,12 +54,12 @@ def described_target(task: Task) -> str:
 
 def described_parts(parts: Parts) -> list[str]:
     """Returns where the rows of each part come from, such as `train` or `5 % of train`."""
-    found = []
+    descriptions = []
     for name in PARTS:
         part = getattr(parts, name)
         where = f"{part.task}'s {part.split}" if part.task else part.split
-        found.append(where if part.share is None else f"{part.share * 100:.3g} % of {where}")
-    return found
+        descriptions.append(where if part.share is None else f"{part.share * 100:.3g} % of {where}")
+    return descriptions
 
 
 def catalogue_table(rows: Sequence[dict[str, Any]]) -> Table:

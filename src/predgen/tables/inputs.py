@@ -129,12 +129,12 @@ def _contained(table: pd.DataFrame, name: str, target: str) -> str | None:
     if len(table) < LEAK_MIN_ROWS or len(set(wanted)) < 2:
         return None
     texts = [_words(str(cell)) for cell in table[name]]
-    found = pd.Series([one in text for one, text in zip(wanted, texts, strict=True)])
+    contained = pd.Series([answer in text for answer, text in zip(wanted, texts, strict=True)])
     # Each target counts the same, so that a frequent label's common word ("no") is not enough.
-    share = float(found.groupby(wanted).mean().mean())
+    share = float(contained.groupby(wanted).mean().mean())
     # A text that names every label (a question with its choices) gives nothing away.
     others = np.random.default_rng(0).permutation(wanted)
-    chances = [other in text for one, other, text in zip(wanted, others, texts, strict=True) if one != other]
+    chances = [other in text for answer, other, text in zip(wanted, others, texts, strict=True) if answer != other]
     by_chance = float(np.mean(chances)) if chances else 1.0
     return "its text holds the answer" if share > LEAK_CONTAINED and by_chance < 0.5 else None
 

@@ -38,7 +38,7 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], what: str = "tabl
 def row_numbers(table: pd.DataFrame) -> list[int]:
     """Returns the rows' numbers in their source, counted from 1 without the header.
 
-    An index that is no count of rows gives their places in the table.
+    An index that is no count of rows gives their positions in the table.
     """
     counts = pd.api.types.is_integer_dtype(table.index)
     return [int(row) + 1 for row in (table.index if counts else range(len(table)))]
@@ -104,7 +104,7 @@ def stream_table(path: str | Path, rows_per_chunk: int = ROWS_PER_CHUNK) -> Iter
 def close_file(path: Path) -> str:
     """Returns a hint at a file of nearly the same name in the same folder, or at the tables there, or nothing."""
     try:
-        there = sorted(one.name for one in path.parent.iterdir())
+        there = sorted(sibling.name for sibling in path.parent.iterdir())
     except OSError:
         return ""
     close = difflib.get_close_matches(path.name, there, n=1, cutoff=0.7)

@@ -38,9 +38,9 @@ class TableWriter:
         self.path = Path(path)
         self.suffix = self.path.suffix.lower()
         if self.suffix not in OUTPUT_SUFFIXES or self.path.is_dir():
-            found = f"the folder '{self.path}'" if self.path.is_dir() else f"'{self.path.name}'"
+            given = f"the folder '{self.path}'" if self.path.is_dir() else f"'{self.path.name}'"
             raise ConfigError(
-                f"Expected an output file of {', '.join(OUTPUT_SUFFIXES)}, found {found}. Name another file."
+                f"Expected an output file of {', '.join(OUTPUT_SUFFIXES)}, found {given}. Name another file."
             )
         if self.path.exists() and not overwrite:
             raise OutputExistsError(f"Expected a new file, found '{self.path}'. Name another, or use --overwrite.")
@@ -104,7 +104,7 @@ class TableWriter:
         if self._parquet is None:
             self._parquet = pa_parquet.ParquetWriter(self._temporary, schema)
         before = self._parquet.schema
-        common = pa.schema([(one.name, _common_type(one.type, schema.field(one.name).type)) for one in before])
+        common = pa.schema([(field.name, _common_type(field.type, schema.field(field.name).type)) for field in before])
         if common != before:
             self._rewrite_parquet(common)
         self._parquet.write_table(_arrow_table({name: frame[name].tolist() for name in frame.columns}, common))
@@ -160,12 +160,12 @@ def _unchanged(cell: Any) -> Any:
     return cell
 
 
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
+def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    return pa.float64() if {first, second} == {pa.int64(), pa.float64()} else pa.string()
 
 
 def _arrow_table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:

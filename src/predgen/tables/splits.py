@@ -84,7 +84,7 @@ def load_splits(
         if given is not None and not isinstance(given, float):
             parts[name] = read_table(given)
     for name, table in parts.items():
-        columns = [target] if target in table.columns else [one.strip() for one in target.split(",")]
+        columns = [target] if target in table.columns else [name.strip() for name in target.split(",")]
         require_columns(table, columns if group is None else [*columns, group], f"{name} rows")
     train, left = _with_row_numbers(parts["train"]), float(sum(split))
     notes = []
@@ -100,7 +100,7 @@ def load_splits(
     held_out = [
         (name, _with_row_numbers(parts[name])) for name in ("validation", "test", "calibration") if name in parts
     ]
-    sizes = " / ".join(f"{len(part)} {name}" for name, part in (("train", train), *held_out))
+    sizes = " / ".join(f"{len(rows)} {name}" for name, rows in (("train", train), *held_out))
     how = f"{sizes}" + (f" ({'; '.join(dict.fromkeys(notes))}; seed {seed})" if notes else " (as given)")
     tables = dict(held_out)
     return Splits(train, tables["validation"], tables.get("test"), how, tables.get("calibration"))
@@ -225,18 +225,18 @@ def files_of_parts(folder: Path) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for name, aliases in PARTS.items():
-        found = [path for alias in aliases for path in sorted(folder.glob(f"{alias}.*"))]
-        found = [path for path in found if path.suffix.lower() in SUFFIXES]
-        if len(found) > 1:
+        candidates = [path for alias in aliases for path in sorted(folder.glob(f"{alias}.*"))]
+        candidates = [path for path in candidates if path.suffix.lower() in SUFFIXES]
+        if len(candidates) > 1:
             raise DataError(
                 explain(
                     expected=f"one {name} file",
-                    found=f"{' and '.join(path.name for path in found)} in '{folder}'",
+                    found=f"{' and '.join(path.name for path in candidates)} in '{folder}'",
                     fix="Remove one, or name files with DATA, --validation and --test.",
                 )
             )
-        if found:
-            files[name] = found[0]
+        if candidates:
+            files[name] = candidates[0]
     return files
 
 
@@ -278,8 +278,10 @@ def hub_dataset(name: str, config: str | None = None, revision: str | None = Non
 
 def _is_cached(name: str, cache: Path) -> bool:
     """Returns whether a dataset may be in the cache, whose folders spell names in several ways."""
-    wanted, *there = (re.sub("[^a-z0-9]", "", one.lower()) for one in (name, *(path.name for path in cache.glob("*"))))
-    return any(one.endswith(wanted) for one in there)
+    wanted, *there = (
+        re.sub("[^a-z0-9]", "", folder_name.lower()) for folder_name in (name, *(path.name for path in cache.glob("*")))
+    )
+    return any(folder_name.endswith(wanted) for folder_name in there)
 
 
 def _named(tables: Mapping[str, Any], what: str) -> dict[str, pd.DataFrame]:

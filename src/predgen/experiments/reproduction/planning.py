@@ -56,16 +56,16 @@ def plan_reproduction(
     of the other cells where some are not: `not_counted` is how many, and a note says why.
 
     Args:
-        preset: as in `reproduce`, like all that follow but `gpu`.
+        preset: small, default or paper.
         gpu: one of `predgen.experiments.reproduction.gpus.GPUS`.
         out: the folder of a reproduction that was begun, whose finished cells take nothing more.
-        data: see `reproduce`.
-        backbones: see there.
-        methods: see there.
-        pefts: see there.
-        tasks: see there.
-        seeds: see there.
-        settings: see there.
+        data: a folder with a folder for each task; PREDGEN_DATA_DIR or the hub if not given.
+        backbones: instead of the preset's.
+        methods: instead of the preset's.
+        pefts: instead of the preset's, for all tasks.
+        tasks: instead of the preset's.
+        seeds: how many training seeds, from 0; the preset's if 0.
+        settings: settings of `predgen.config`, which override the preset's and the tasks'.
 
     Raises:
         UnknownNameError: the GPU or something of the grid is not known.
@@ -86,22 +86,22 @@ def plan_reproduction(
     rows = {name: _rows_of(grid, name, data) for name in grid.tasks}
     tokenizers = {name: _tokenizer(name) for name in grid.backbones}
     done = [cell for cell in cells if out is not None and (Path(out) / CELLS_FOLDER / f"{cell.name}.json").exists()]
-    found = []
+    plan_rows = []
     counted: list[float] = []
     not_counted = 0
     for key in dict.fromkeys((cell.backbone, cell.peft, cell.method) for cell in cells):
-        own = [cell for cell in cells if (cell.backbone, cell.peft, cell.method) == key]
-        lengths = {cell.task: _prompt_tokens(tokenizers[key[0]], rows[cell.task]) for cell in own}
+        group = [cell for cell in cells if (cell.backbone, cell.peft, cell.method) == key]
+        lengths = {cell.task: _prompt_tokens(tokenizers[key[0]], rows[cell.task]) for cell in group}
         known = [length for length in lengths.values() if length is not None]
-        memory = _memory_plan(grid, own[0], max(known, default=ASSUMED_TOKENS))
-        work = [_work(grid, cell, rows[cell.task], lengths[cell.task], memory) for cell in own if cell not in done]
-        hours = [one.hours(machine) for one in work if one is not None]
-        found.append(
+        memory = _memory_plan(grid, group[0], max(known, default=ASSUMED_TOKENS))
+        work = [_work(grid, cell, rows[cell.task], lengths[cell.task], memory) for cell in group if cell not in done]
+        hours = [cell_work.hours(machine) for cell_work in work if cell_work is not None]
+        plan_rows.append(
             {
                 "backbone": key[0],
                 "peft": key[1],
                 "method": key[2],
-                "cells": len(own),
+                "cells": len(group),
                 "fit_bytes": memory["fit_bytes"],
                 "fits": memory["fit_bytes"] <= machine.memory_bytes,
                 "hours": _total(hours, len(work) - len(hours)),
@@ -120,7 +120,7 @@ def plan_reproduction(
         "finished": len(done),
         "hours": _total(counted, not_counted),
         "not_counted": not_counted,
-        "rows": found,
+        "rows": plan_rows,
         "notes": _notes(rows, tokenizers),
     }
 
@@ -155,8 +155,8 @@ def _rows_of(grid: Preset, name: str, data: str | Path | None) -> _Rows | None:
     if local_folder(load_task(name), data) is None:
         return None
     prepared = prepare(config.data, data, config.train.seed)
-    part = prepared.splits.train.head(COUNTED_ROWS)
-    rows = ({str(name): cell for name, cell in row.items()} for row in part.to_dict("records"))
+    head = prepared.splits.train.head(COUNTED_ROWS)
+    rows = ({str(name): cell for name, cell in row.items()} for row in head.to_dict("records"))
     return _Rows(prepared, [prepared.template.render(row) for row in rows])
 
 

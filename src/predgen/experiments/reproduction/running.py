@@ -95,10 +95,10 @@ def reproduce(
         preset: small, default or paper.
         out: a folder that keeps each finished cell.
         data: a folder with a folder for each task; PREDGEN_DATA_DIR or the hub if not given.
-        backbones: in the place of the preset's.
-        methods: in the place of the preset's.
-        pefts: in the place of the preset's, over all tasks.
-        tasks: in the place of the preset's.
+        backbones: instead of the preset's.
+        methods: instead of the preset's.
+        pefts: instead of the preset's, for all tasks.
+        tasks: instead of the preset's.
         seeds: how many training seeds, from 0; the preset's if 0.
         resume: go on with what `out` holds; cells of other tasks and methods may be added. Figures are of the cells
             that are asked for, whatever else the folder holds.
@@ -109,7 +109,7 @@ def reproduce(
 
     Returns:
         `cells`: the figures of each cell. `missing`: tasks whose rows are nowhere or wrong, each with a `reason`.
-        `failed`: cells that could not be fitted, likewise; the others are run all the same.
+        `failed`: cells that could not be fitted, each with a `reason`; the others are run all the same.
 
     Raises:
         ConfigError: the grid or a setting is wrong, or a finished cell had other settings, rows or weights.
@@ -125,7 +125,7 @@ def reproduce(
         check_metric({"": load_task(cell.task).target.kind}, metric or load_task(cell.task).metrics[0])
     folder = _checked_folder(Path(out), preset, resume=resume, overwrite=overwrite)
     finished = Finished(folder)
-    found: dict[str, Any] = {
+    reproduction: dict[str, Any] = {
         "preset": preset,
         "versions": [__version__],
         "settings": {**grid.settings, **grid.given},
@@ -140,35 +140,35 @@ def reproduce(
     begun = False
     first: PredGenError | None = None
     for backbone, name in dict.fromkeys((cell.backbone, cell.task) for cell in cells):
-        own = [cell for cell in cells if (cell.backbone, cell.task) == (backbone, name)]
+        task_cells = [cell for cell in cells if (cell.backbone, cell.task) == (backbone, name)]
         try:
-            ready = _ready(grid, own[0], data, finished, quiet=quiet)
+            ready = _ready(grid, task_cells[0], data, finished, quiet=quiet)
         except (DataError, UnknownNameError) as error:
             log.warning("Left out '%s': %s", name, error)
-            found["missing"].append({"task": name, "backbone": backbone, "reason": str(error)})
-            clock.skip(len(own))
+            reproduction["missing"].append({"task": name, "backbone": backbone, "reason": str(error)})
+            clock.skip(len(task_cells))
             continue
         if not begun:  # a mistyped folder of rows leaves nothing behind that would stand in the way
             begun = True
             _begin(folder, preset, overwrite=overwrite)
-        for cell in own:
+        for cell in task_cells:
             try:
-                found["cells"].append(_run(grid, cell, ready, finished, clock))
+                reproduction["cells"].append(_run(grid, cell, ready, finished, clock))
             except _Failed as failure:
                 first = first or failure.error
                 log.warning("Could not fit '%s': %s", cell.name, failure)
-                found["failed"].append({**asdict(cell), "reason": str(failure)})
+                reproduction["failed"].append({**asdict(cell), "reason": str(failure)})
                 clock.skip(1)
                 continue
-            found["versions"] = sorted({one["version"] for one in found["cells"]})
-            report(found)
-    if not found["cells"]:
+            reproduction["versions"] = sorted({figures["version"] for figures in reproduction["cells"]})
+            report(reproduction)
+    if not reproduction["cells"]:
         raise first or ConfigError(
             "Expected the rows of one task at least, found none. Name the folder that has them (--data, or "
             "PREDGEN_DATA_DIR)."
         )
-    report(found)  # with what was left out after the last cell
-    return found
+    report(reproduction)  # with what was left out after the last cell
+    return reproduction
 
 
 def grid_named(
@@ -219,16 +219,17 @@ def _ready(grid: Preset, cell: Cell, data: str | Path | None, finished: Finished
 
 
 def _simple_figures(bench: Bench) -> dict[str, float]:
-    """Returns the figures of the simple baseline, of exact match those of the most frequent training answer.
+    """Returns the figures of the simple baseline, which answers every row alike.
 
-    The mean is right in hardly any row, which whoever always writes one good number would beat.
+    For exact match the answer is the most frequent training number. The mean of the training numbers hardly ever equals
+    a true one, so a model that always writes one good number would beat it without having read the text.
     """
-    found = dict(bench.baselines()[SIMPLE].metrics())
-    if EXACT_MATCH in found:
+    figures = dict(bench.baselines()[SIMPLE].metrics())
+    if EXACT_MATCH in figures:
         answers, counts = np.unique(bench.prepared.train_values, return_counts=True)
         frequent = {"predicted": [float(answers[counts.argmax()])] * len(bench.truth), "probabilities": None}
-        found[EXACT_MATCH] = scored_from_json(bench.prepared.target, bench.truth, frequent).metrics()[EXACT_MATCH]
-    return found
+        figures[EXACT_MATCH] = scored_from_json(bench.prepared.target, bench.truth, frequent).metrics()[EXACT_MATCH]
+    return figures
 
 
 def _run(grid: Preset, cell: Cell, ready: _Ready, finished: Finished, clock: "_Clock") -> dict[str, Any]:
@@ -304,9 +305,9 @@ def _check_kept(kept: dict[str, Any], cell: Cell, config: RunConfig, ready: _Rea
         raise _damaged(cell, f"{len(kept['predicted'])} answers for {len(ready.bench.truth)} rows")
 
 
-def _damaged(cell: Cell, found: str) -> DataError:
+def _damaged(cell: Cell, problem: str) -> DataError:
     return DataError(
-        f"Expected the figures of the finished cell '{cell.name}', found {found}. Remove its file; the same command "
+        f"Expected the figures of the finished cell '{cell.name}', found {problem}. Remove its file; the same command "
         "with --resume runs it again."
     )
 
@@ -388,8 +389,8 @@ def _checked_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) ->
 def _begin(cells: Path, preset: str, *, overwrite: bool) -> None:
     """Makes the folder of the cells, empty if it is to be replaced, and says beside it whose they are."""
     if overwrite and cells.exists():
-        for one in sorted(cells.glob("*.json")):
-            one.unlink()
+        for file in sorted(cells.glob("*.json")):
+            file.unlink()
     cells.mkdir(parents=True, exist_ok=True)
     marker = cells.parent / PRESET_FILE
     if overwrite or not marker.exists():
