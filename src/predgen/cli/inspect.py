@@ -102,7 +102,7 @@ def inspect(
         if kind is not None:
             raise ConfigError("Expected --kind together with --data and --target, found it alone. Leave it out.")
         asked = _declared(labels, words, range_)
-    plan = {
+    plan: dict[str, Any] = {
         "batch_size": batch_size,
         "dtype": dtype,
         "peft": peft,
