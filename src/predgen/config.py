@@ -3,31 +3,20 @@
 Configuration objects stay in the runs and the command line; flat values go into the mathematics.
 """
 
-import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from predgen.errors import ConfigError, unknown_name
+from predgen import names
+from predgen.errors import ConfigError, did_you_mean, unknown_name
 
-MethodName = Literal["predictor", "generator", "predgen"]
-ESTIMATES = ("auto", "text", "mode", "mean", "geometric_mean", "median")
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
-METHODS: tuple[MethodName, ...] = ("predictor", "generator", "predgen")
-PeftName = Literal["none", "lora", "dora", "adalora", "rocoft"]
-# What people call them.
-PEFT_TITLES: dict[PeftName, str] = {
-    "none": "all weights",
-    "lora": "LoRA",
-    "dora": "DoRA",
-    "adalora": "AdaLoRA",
-    "rocoft": "RoCoFT",
-}
 
 
 def split_names(value: Any) -> Any:
@@ -35,16 +24,31 @@ def split_names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
-def join_names(value: Any) -> Any:
-    """Returns a list of names as one text with commas; anything else as it is."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+def target_names(value: Any) -> Any:
+    """Returns the names of a target's columns, which a text lists with commas; anything else as it is.
+
+    A column's own name may have commas, which only the table tells. Nothing is stripped therefore: joined by commas,
+    the names are the text again.
+
+    Example:
+        >>> target_names("stars"), target_names(["stars", "mood"]), target_names("stars, mood")
+        (('stars',), ('stars', 'mood'), ('stars', ' mood'))
+    """
+    if isinstance(value, str):
+        return tuple(value.split(",")) if value else ()
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def target_in_file(columns: tuple[str, ...]) -> str | list[str]:
+    """Returns a target's columns as files hold them: one text, or a list where it could not be split again."""
+    return list(columns) if any("," in name for name in columns) else ",".join(columns)
 
 
 def text_keys(value: Any) -> Any:
     """Returns a mapping with the texts of labels as keys, where YAML reads 0 or true; anything else as it is."""
     if not isinstance(value, Mapping):
         return value
-    return {str(key).lower() if isinstance(key, bool) else str(key): one for key, one in value.items()}
+    return {str(key).lower() if isinstance(key, bool) else str(key): text for key, text in value.items()}
 
 
 def table_or_share(value: Any) -> Any:
@@ -73,20 +77,40 @@ def estimate_name(value: Any) -> Any:
     Raises:
         ValueError: it is neither a known name nor a share between 0 and 1.
     """
-    if value in ESTIMATES:
+    if isinstance(value, str) and value in names.ESTIMATES:
         return value
     try:
         share = float(value)
     except (TypeError, ValueError):
         share = -1.0
     if isinstance(value, bool) or not 0 < share < 1:
-        raise ValueError(f"expected {', '.join(ESTIMATES)}, or a quantile between 0 and 1")
+        raise ValueError(f"expected {', '.join(names.ESTIMATES)}, or a quantile between 0 and 1")
     return str(share)
+
+
+def name_in(choices: names.Choices[Any]) -> AfterValidator:
+    """Returns the check that a text is a name of a table."""
+
+    def check(name: str) -> str:
+        if name not in choices:
+            # Not the table's own error: all settings that are not right are told together.
+            known = names.in_a_sentence([f"'{known}'" for known in choices])
+            raise PydanticCustomError(
+                "unknown_name",
+                "Input should be {known}",
+                {"known": known, "hint": did_you_mean(name, choices)},
+            )
+        return name
+
+    return AfterValidator(check)
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
+TargetNames = Annotated[
+    tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")
+]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -123,9 +147,7 @@ class DataSettings(FieldSettings):
         None, description="a task of the catalogue (predgen tasks), or a YAML file: what it declares is set"
     )
     data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
-    target: Annotated[str, BeforeValidator(join_names)] = Field(
-        description="the column to predict, or several A,B as one record"
-    )
+    target: TargetNames = Field(description="the column to predict, or several A,B as one record")
     fields: dict[str, FieldSettings] = Field(
         default_factory=dict, description="what is declared of a record's columns: {A: {low: 0, high: 1}}"
     )
@@ -151,11 +173,9 @@ class ModelSettings(_Settings):
 
     backbone: str = Field("builtin:nano", description="hub id, local folder, or builtin:nano")
     revision: str | None = Field(None, description="hub revision of the backbone")
-    method: MethodName = Field("predgen", description="predictor, generator or predgen")
-    peft: PeftName = Field(
-        "lora",
-        description="what is trained of the backbone: none (all of it), or an update: lora, dora, adalora or rocoft "
-        "(rows or columns)",
+    method: Annotated[str, name_in(names.METHODS)] = Field("predgen", description=names.METHODS.explained)
+    peft: Annotated[str, name_in(names.PEFT_METHODS)] = Field(
+        "lora", description=f"what is trained of the backbone: {names.PEFT_METHODS.explained}"
     )
     lora_rank: int = Field(
         16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"
@@ -166,31 +186,25 @@ class ModelSettings(_Settings):
     adalora_orthogonality: float = Field(
         0.1, ge=0, description="weight of adalora's penalty on singular vectors that are not orthogonal"
     )
-    rocoft_axis: Literal["rows", "columns"] = Field(
-        "rows", description="rocoft trains rows (output features) or columns (input features) of each matrix"
+    rocoft_axis: Annotated[str, name_in(names.ROCOFT_AXES)] = Field(
+        "rows", description=f"what rocoft trains of each matrix: {names.ROCOFT_AXES.explained}"
     )
     rocoft_rank: int = Field(3, ge=1, description="how many rows or columns rocoft trains")
-    rocoft_selection: Literal["first", "random", "magnitude"] = Field(
-        "first",
-        description="which ones: the first, random ones, or those with the largest weights times activations on some "
-        "training prompts",
+    rocoft_selection: Annotated[str, name_in(names.ROCOFT_SELECTIONS)] = Field(
+        "first", description=f"which ones rocoft trains: {names.ROCOFT_SELECTIONS.explained}"
     )
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
-    pooling: Literal["auto", "last", "mean", "first"] = Field(
-        "auto", description="predictor: the last, mean or first state; auto is mean for encoders, last for others"
+    pooling: Annotated[str, name_in(names.POOLINGS)] = Field(
+        "auto", description=f"predictor: which state of the prompt its head reads: {names.POOLINGS.explained}"
     )
-    predict_from: Literal["director", "writer", "mean", "stack"] = Field(
-        "director",
-        description="predgen answers from the director, the writer, their mean, or a stack of both, fitted on "
-        "validation rows",
+    predict_from: Annotated[str, name_in(names.ANSWER_SOURCES)] = Field(
+        "director", description=f"where predgen's answers come from: {names.ANSWER_SOURCES.explained}"
     )
-    director: Literal["mean", "last", "attention"] = Field(
-        "attention", description="predgen: reads the mean, the last or by attention"
+    director: Annotated[str, name_in(names.READINGS)] = Field(
+        "attention", description=f"predgen: how the Director reads the written states: {names.READINGS.explained}"
     )
-    decoding: Literal["auto", "greedy", "trie", "beam", "free"] = Field(
-        "auto",
-        description="how the target is written: greedy, trie (the likeliest of all), beam, auto (greedy for predgen; "
-        "trie or greedy by cost for generator); generator also: free, as in the paper",
+    decoding: Annotated[str, name_in(names.DECODINGS)] = Field(
+        "auto", description=f"how the target is written: {names.DECODINGS.explained}"
     )
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
     trie_mass: float = Field(
@@ -202,20 +216,21 @@ class ModelSettings(_Settings):
     )
     estimate: Estimate = Field(
         "auto",
-        description="generator's answer for a number: text (as written), mode, mean, median, a quantile such as 0.9, "
-        "or auto (the best one for the metric)",
+        description=f"generator's answer for a number: {names.ESTIMATES.explained}, or a quantile such as 0.9",
     )
-    writer_vocabulary: Literal["target", "full"] = Field("target", description="tokens of the Writer's softmax")
+    writer_vocabulary: Annotated[str, name_in(names.WRITER_VOCABULARIES)] = Field(
+        "target", description=f"tokens of the Writer's softmax: {names.WRITER_VOCABULARIES.explained}"
+    )
     max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "float32", description="type of the backbone's weights; auto is the type that they are saved in"
+    dtype: Annotated[str, name_in(names.DTYPES)] = Field(
+        "float32", description=f"type of the backbone's weights: {names.DTYPES.explained}"
     )
     device_map: str | None = Field(
         None, description="where the backbone's layers go: auto, balanced, sequential, or one device for all of them"
     )
-    quantization: Literal["8bit", "4bit"] | None = Field(
+    quantization: Annotated[str, name_in(names.QUANTIZATIONS)] | None = Field(
         None,
-        description="load the backbone with 8bit or 4bit weights (bitsandbytes); they stay frozen",
+        description=f"load the backbone with {names.QUANTIZATIONS.listed} weights (bitsandbytes); they stay frozen",
     )
     chat_template: bool = Field(
         False, description="wrap each prompt as a user's message, for instruct models that have a chat template"
@@ -249,22 +264,18 @@ class TrainSettings(_Settings):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    loss: Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"] = Field(
-        "wdal_stable", description="how L_W and L_D are joined: wdal_stable, wdal, wdal_smooth, sum or uncertainty"
+    loss: Annotated[str, name_in(names.JOINS)] = Field(
+        "wdal_stable", description=f"how L_W and L_D are joined: {names.JOINS.explained}"
     )
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
-    writer_loss: Literal["cross_entropy", "number_token", "smoothed_digits", "expected_value"] = Field(
-        "cross_entropy",
-        description="L_W of numbers: cross_entropy, number_token, smoothed_digits, or the squared error of the "
-        "expected_value",
+    writer_loss: Annotated[str, name_in(names.WRITER_LOSSES)] = Field(
+        "cross_entropy", description=f"L_W of numbers: {names.WRITER_LOSSES.explained}"
     )
     number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
     digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")
-    schedule: Literal["linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive"] = Field(
-        "linear",
-        description="sampling probability over training: linear, cosine, exponential, inverse_sigmoid, constant, or "
-        "adaptive (follows the Writer's accuracy)",
+    schedule: Annotated[str, name_in(names.SCHEDULES)] = Field(
+        "linear", description=f"sampling probability over training: {names.SCHEDULES.explained}"
     )
     sampling_start: float = Field(0.0, ge=0, le=1, description="sampling probability at the first step")
     sampling_end: float = Field(1.0, ge=0, le=1, description="sampling probability at the schedule's end")
@@ -272,12 +283,14 @@ class TrainSettings(_Settings):
     sampling_steps: int | None = Field(
         None, ge=1, description="steps until the schedule's end, also beyond the run's; overrides sampling_fraction"
     )
-    sampling: Literal["parallel", "sequential"] = Field("parallel", description="how own tokens are drawn")
-    sampling_choice: Literal["argmax", "softmax"] = Field(
-        "argmax", description="an own token is the likeliest (argmax) or drawn from the softmax"
+    sampling: Annotated[str, name_in(names.SAMPLINGS)] = Field(
+        "parallel", description=f"how own tokens are drawn: {names.SAMPLINGS.explained}"
     )
-    sampling_unit: Literal["token", "row", "batch"] = Field(
-        "token", description="what is drawn together: a token, all tokens of a row, or all of a batch (the paper)"
+    sampling_choice: Annotated[str, name_in(names.SAMPLING_CHOICES)] = Field(
+        "argmax", description=f"which token is the own one: {names.SAMPLING_CHOICES.explained}"
+    )
+    sampling_unit: Annotated[str, name_in(names.SAMPLING_UNITS)] = Field(
+        "token", description=f"what is drawn together: {names.SAMPLING_UNITS.explained}"
     )
     director_share: float | None = Field(
         None,
@@ -295,8 +308,12 @@ class TrainSettings(_Settings):
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, about a third more time"
     )
-    precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of training")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to run: auto, cpu, cuda or mps")
+    precision: Annotated[str, name_in(names.PRECISIONS)] = Field(
+        "float32", description=f"mixed precision of training: {names.PRECISIONS.explained}"
+    )
+    device: Annotated[str, name_in(names.DEVICES)] = Field(
+        "auto", description=f"where to run: {names.DEVICES.explained}"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
     report_to: Names = Field((), description="Trainer integrations, such as tensorboard or wandb")
 
@@ -307,6 +324,25 @@ class RunConfig(_Settings):
     data: DataSettings
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+
+    def changed(self, **settings: Any) -> "RunConfig":
+        """Returns a checked copy with other values; this one stays as it is.
+
+        Args:
+            settings: values under names as `build_config` takes them, such as `**{"train.seed": 3}`. None puts a
+                setting back to its default.
+
+        Raises:
+            ConfigError: values that are not allowed, all of them in one message.
+            UnknownNameError: a name that is no setting.
+        """
+        sections = {name: dict(getattr(self, name)) for name in SECTIONS}
+        for section, name, value in _settings_in(settings):
+            if value is None:
+                sections[section].pop(name, None)
+            else:
+                sections[section][name] = value
+        return _checked(sections)
 
 
 SECTIONS: dict[str, type[_Settings]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
@@ -326,7 +362,17 @@ def section_of(key: str) -> tuple[str, str]:
     for known, settings in SECTIONS.items():
         if name in settings.model_fields and section in ("", known):
             return known, name
-    raise unknown_name("setting", key, [name for one in SECTIONS.values() for name in one.model_fields])
+    raise unknown_name("setting", key, [name for settings in SECTIONS.values() for name in settings.model_fields])
+
+
+def _settings_in(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Gives the section, the name and the value of each setting of a layer, which may hold whole sections."""
+    for key, value in layer.items():
+        if key in SECTIONS and (value is None or isinstance(value, Mapping)):
+            for name, setting in (value or {}).items():
+                yield *section_of(f"{key}.{name}"), setting
+        else:
+            yield *section_of(key), value
 
 
 def merged_layers(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,18 +384,12 @@ def merged_layers(*layers: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UnknownNameError: a name that is no setting.
     """
-    found: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            if key in SECTIONS and (value is None or isinstance(value, Mapping)):
-                pairs = {f"{key}.{name}": one for name, one in (value or {}).items()}
-            else:
-                pairs = {key: value}
-            for path, one in pairs.items():
-                place = ".".join(section_of(path))
-                if one is not None:
-                    found[place] = one
-    return found
+    return {
+        f"{section}.{name}": value
+        for layer in layers
+        for section, name, value in _settings_in(layer)
+        if value is not None
+    }
 
 
 def build_config(*layers: Mapping[str, Any]) -> RunConfig:
@@ -363,21 +403,33 @@ def build_config(*layers: Mapping[str, Any]) -> RunConfig:
         UnknownNameError: a name that is no setting.
     """
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for path, one in merged_layers(*layers).items():
+    for path, value in merged_layers(*layers).items():
         section, _, name = path.partition(".")
-        sections[section][name] = one
+        sections[section][name] = value
+    return _checked(sections)
+
+
+def _checked(sections: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """Returns the settings of some sections.
+
+    Raises:
+        ConfigError: values that are not allowed, all of them in one message.
+    """
     try:
         return RunConfig.model_validate(sections)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            name = ".".join(str(part) for part in fault["loc"])
-            found = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
-            if fault["type"] == "literal_error":
-                close = difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']*)'", fault["msg"]), n=1)
-                found += f" Did you mean '{close[0]}'?" if close else ""
-            faults.append(f"  {name}: {fault['msg']}{found}")
+        faults = [_fault_line(fault) for fault in error.errors()]
         raise ConfigError("These settings are not right:\n" + "\n".join(faults)) from error
+
+
+def _fault_line(fault: ErrorDetails) -> str:
+    """Returns what is wrong with a setting, what was given, and the closest name where it must be one of a few."""
+    name = ".".join(map(str, fault["loc"]))
+    given = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
+    hint = fault.get("ctx", {}).get("hint", "")
+    if fault["type"] == "literal_error":
+        hint = did_you_mean(str(fault["input"]), re.findall(r"'([^']*)'", fault["msg"]))
+    return f"  {name}: {fault['msg']}{given}{hint}"
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

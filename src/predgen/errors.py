@@ -81,6 +81,17 @@ def explain(*, expected: str, found: str, fix: str, row: int | None = None, colu
     return f"Expected {expected}{where}, found {found}. {fix}"
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the closest of the known names as a question, to stand behind a sentence; nothing if none is close.
+
+    Example:
+        >>> did_you_mean("predgan", ["predictor", "generator", "predgen"])
+        " Did you mean 'predgen'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Returns the error for an unknown name, with the closest known names.
 
@@ -93,7 +104,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
         >>> print(unknown_name("method", "predgan", ["predictor", "generator", "predgen"]))
         Unknown method 'predgan'. Did you mean 'predgen'? Known: predictor, generator, predgen.
     """
-    names = [str(one) for one in known]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return UnknownNameError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+    names = list(map(str, known))
+    return UnknownNameError(f"Unknown {kind} '{name}'.{did_you_mean(name, names)} Known: {', '.join(names)}.")

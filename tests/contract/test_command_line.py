@@ -16,7 +16,7 @@ from predgen.cli import main
 from predgen.cli.app import app
 from predgen.cli.options import RUN_OPTIONS
 from predgen.cli.output import check_results, fails_clearly
-from predgen.config import SECTIONS, build_config
+from predgen.config import SECTIONS, RunConfig, build_config
 from tests.helpers.commands import refused, run
 
 COMMANDS = [
@@ -35,7 +35,7 @@ COMMANDS = [
 # What each option is given below, and the setting that must come of it.
 GIVEN: dict[str, tuple[str, Any]] = {
     "task": ("stsb", "stsb@2"),
-    "target": ("stars", "stars"),
+    "target": ("stars,mood", ("stars", "mood")),
     "inputs": ("review, title", ("review", "title")),
     "template": ("{review}:", "{review}:"),
     "kind": ("label", "label"),
@@ -69,7 +69,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
 
 
 def command_of(name: str) -> Any:
-    return typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    return typer.main.get_command(app).get_command(None, name)  # type: ignore[attr-defined]
 
 
 def examples_of(name: str) -> list[list[str]]:
@@ -79,18 +79,17 @@ def examples_of(name: str) -> list[list[str]]:
 
 @pytest.fixture
 def settings_of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Returns what `predgen.fit` gets from the arguments of `predgen fit`."""
-    found: dict[str, Any] = {}
+    """Returns the settings that `predgen.fit` gets from the arguments of `predgen fit`, by their whole names."""
+    configs: list[RunConfig] = []
 
-    def fit(data: str, target: str, **settings: Any) -> None:
-        found.update({"data.data": data, "data.target": target, **settings})
+    def fit(*, config: RunConfig, **options: Any) -> None:
+        configs.append(config)
         raise predgen.ConfigError("far enough")
 
     def settings(*arguments: str) -> dict[str, Any]:
-        found.clear()
         done = run("fit", *arguments)
         assert done.error == "error: far enough", done
-        return {name: value for name, value in found.items() if "." in name}
+        return {f"{section}.{name}": value for section in SECTIONS for name, value in getattr(configs[-1], section)}
 
     monkeypatch.setattr(predgen, "fit", fit)
     return settings

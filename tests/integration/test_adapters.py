@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 import predgen
-from predgen.adapters import TUNED_LEARNING_RATE, apply_peft, default_learning_rate
+from predgen.adapters import apply_peft, default_learning_rate
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.buckets import answer_all
 from predgen.methods.weights import load_trainable_weights, trainable_weights
+from predgen.names import PEFT_METHODS
 from predgen.writing.sampling import Draws
 from tests.helpers.shapes import (
     FAMILIES,
@@ -123,9 +124,9 @@ def test_a_model_without_linear_layers_is_refused() -> None:
 
 def test_the_learning_rate_falls_with_the_width() -> None:
     for peft in ("none", "lora"):
-        assert default_learning_rate(peft, 256) == TUNED_LEARNING_RATE[peft]
-        assert default_learning_rate(peft, 1024) == pytest.approx(TUNED_LEARNING_RATE[peft] / 4)
-        assert default_learning_rate(peft, 16) == TUNED_LEARNING_RATE[peft]
+        assert default_learning_rate(peft, 256) == PEFT_METHODS[peft].learning_rate
+        assert default_learning_rate(peft, 1024) == pytest.approx(PEFT_METHODS[peft].learning_rate / 4)
+        assert default_learning_rate(peft, 16) == PEFT_METHODS[peft].learning_rate
 
 
 # ---- added tokens

@@ -181,6 +181,22 @@ def test_wrong_names_are_answered_with_close_ones(data: Path) -> None:
     assert not Path("out").exists()
 
 
+def test_settings_of_the_grid_itself_are_refused_where_a_run_has_none(data: Path) -> None:
+    def said(assignment: str) -> str:
+        return refused("reproduce", "--out", "out", "--tasks", "sst2", "--data", data, "--set", assignment)
+
+    assert "found 'out', which is an option of reproduce. Use --out." in said("out=x")
+    assert "found 'seeds', which is an option of reproduce. Use --seeds." in said("seeds=3")
+    assert "found 'resume', which is an option of reproduce. Use --resume." in said("resume=true")
+    assert "Expected no setting 'train.seed', which the grid has many of. Use --seeds." in said("seed=3")
+    assert "Expected no setting 'data.data', which the grid has many of. Use --data." in said("data=x")
+    assert "Unknown setting 'epoch'. Did you mean 'epochs'?" in said("epoch=3")
+    assert "Unknown setting 'train.seeds'. Did you mean" in said("train={seeds: 3}")
+    plan = refused("reproduce", "--plan", "--set", "gpu=H100")
+    assert "found 'gpu', which is an option of reproduce. Use --gpu." in plan
+    assert not Path("out").exists()
+
+
 def test_tasks_without_rows_are_reported_and_left_out(data: Path) -> None:
     grid = {"methods": ["predictor"], "pefts": ["lora"], "max_steps": 2, "device": "cpu", "quiet": True}
     found = predgen.reproduce(out="out", data=data, tasks=["boolq", "sst2"], **grid)

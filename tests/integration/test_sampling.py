@@ -15,7 +15,7 @@ from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.training.batches import Collator, Examples
 from predgen.training.validating import exposure
-from predgen.writing.sampling import Draws, Unit, draw, sample_parallel, sample_sequential
+from predgen.writing.sampling import Draws, draw, sample_parallel, sample_sequential
 from tests.helpers.shapes import (
     FAMILIES,
     NUMBER,
@@ -226,7 +226,7 @@ def test_gold_stays_the_label_where_own_tokens_are_fed(passes: int | None) -> No
 
 
 @pytest.mark.parametrize(("unit", "different"), [("token", 600), ("row", 200), ("batch", 1)])
-def test_a_unit_is_drawn_together(unit: Unit, different: int) -> None:
+def test_a_unit_is_drawn_together(unit: str, different: int) -> None:
     mask = torch.ones(200, 3, dtype=torch.bool)
     shares = []
     for seed in range(200):

@@ -8,7 +8,6 @@ import yaml
 from pydantic import ValidationError
 
 from predgen.config import (
-    METHODS,
     SECTIONS,
     RunConfig,
     build_config,
@@ -18,6 +17,7 @@ from predgen.config import (
     write_config,
 )
 from predgen.errors import ConfigError, UnknownNameError
+from predgen.names import METHODS
 
 BASE = {"data": "reviews.csv", "target": "stars"}
 ALL_NAMES = [(section, name) for section, settings in SECTIONS.items() for name in settings.model_fields]
@@ -66,7 +66,7 @@ def test_later_layers_win_and_none_is_not_given() -> None:
     )
     assert (config.train.seed, config.train.epochs, config.train.batch_size, config.train.patience) == (3, 5.0, 8, 9)
     assert config.model.method == "generator"
-    assert (config.data.data, config.data.target) == ("reviews.csv", "stars")
+    assert (config.data.data, config.data.target) == ("reviews.csv", ("stars",))
 
 
 def test_the_section_of_data_and_the_setting_of_that_name() -> None:
@@ -171,6 +171,45 @@ def test_values_out_of_their_range(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_set(method: str) -> None:
     assert build_config(BASE, {"method": method}).model.method == method
+
+
+def test_a_changed_copy_is_checked_and_the_settings_stay() -> None:
+    config = build_config(BASE, {"seed": 1, "sampling_steps": 500, "fields": {"stars": {"low": 0, "high": 5}}})
+    changed = config.changed(**{"train.seed": 3, "epochs": 2, "model": {"method": "generator"}})
+    assert (changed.train.seed, changed.train.epochs, changed.model.method) == (3, 2.0, "generator")
+    assert changed.data == config.data
+    assert changed.train.sampling_steps == 500
+    assert config == build_config(BASE, {"seed": 1, "sampling_steps": 500, "fields": {"stars": {"low": 0, "high": 5}}})
+    assert config.changed() == config
+    assert config.changed(sampling_steps=None, seed=None) == build_config(BASE, {"fields": dict(config.data.fields)})
+    with pytest.raises(ConfigError, match=r"(?s)model\.method: .*\(found 'predgan'\) Did .*train\.epochs: .*found 0\)"):
+        config.changed(method="predgan", epochs=0)
+    with pytest.raises(UnknownNameError, match=r"Unknown setting 'sead'\. Did you mean 'seed'"):
+        config.changed(sead=1)
+    with pytest.raises(ConfigError, match=r"data\.target: Field required"):
+        config.changed(target=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "in_file"),
+    [
+        ("stars", ("stars",), "stars"),
+        ("stars,mood", ("stars", "mood"), "stars,mood"),
+        ("stars, mood", ("stars", " mood"), "stars, mood"),
+        (["stars", "mood"], ("stars", "mood"), "stars,mood"),
+        (["a, b", "c"], ("a, b", "c"), ["a, b", "c"]),
+        ([1, 2], ("1", "2"), "1,2"),
+        ("", (), ""),
+    ],
+)
+def test_a_target_is_the_names_of_its_columns_and_one_text_in_files(
+    given: Any, names: tuple[str, ...], in_file: Any, tmp_path: Path
+) -> None:
+    config = build_config(BASE, {"target": given})
+    assert config.data.target == names
+    assert config.model_dump(mode="json")["data"]["target"] == in_file
+    write_config(config, tmp_path / "config.yaml")
+    assert build_config(read_config_file(tmp_path / "config.yaml")) == config
 
 
 def test_settings_stay_as_they_were_checked() -> None:

@@ -3,7 +3,6 @@
 from predgen.adapters.applying import (
     TUNED_HEAD_LEARNING_RATE,
     TUNED_HIDDEN_SIZE,
-    TUNED_LEARNING_RATE,
     apply_peft,
     default_learning_rate,
     initial_rank_of,
@@ -14,7 +13,6 @@ from predgen.adapters.rocoft import choose_by_magnitude, chosen_indices
 __all__ = [
     "TUNED_HEAD_LEARNING_RATE",
     "TUNED_HIDDEN_SIZE",
-    "TUNED_LEARNING_RATE",
     "apply_peft",
     "choose_by_magnitude",
     "chosen_indices",

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from peft import AdaLoraConfig, LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -12,33 +13,40 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from predgen.adapters.adalora import begin_allocation, tuner_of
-from predgen.adapters.rocoft import LINEAR, Axis, RowColumnUpdate, Selection, add_rocoft
+from predgen.adapters.rocoft import LINEAR, RowColumnUpdate, add_rocoft
 from predgen.backbones import Backbone
-from predgen.config import PEFT_TITLES, PeftName
 from predgen.errors import BackboneError
+from predgen.names import PEFT_METHODS
 
-# The rates of `none` and `lora` are tuned on builtin:nano (docs/developers/log.md), and scaled with the width, as the
-# best rate falls with it (arXiv 2203.03466). The others are not tuned: DoRA and AdaLoRA have LoRA's, RoCoFT's is of the
-# size that its paper uses.
-TUNED_LEARNING_RATE: dict[PeftName, float] = {
-    "none": 2.5e-4,
-    "lora": 1e-3,
-    "dora": 1e-3,
-    "adalora": 1e-3,
-    "rocoft": 2e-3,
-}
+# The width that learning rates are tuned at; they are scaled with it, as the best rate falls with the width
+# (arXiv 2203.03466).
 TUNED_HIDDEN_SIZE = 256
 TUNED_HEAD_LEARNING_RATE = 1e-3
 # AdaLoRA's paper begins with half as much again as it ends with.
 INITIAL_RANKS = 1.5
 
 
-def default_learning_rate(peft: PeftName, hidden_size: int) -> float:
+@dataclass(frozen=True)
+class Update:
+    """What a PEFT method may take; the attributes are those of `apply_peft`."""
+
+    rank: int
+    writes: bool
+    dropout: float = 0.0
+    initial_rank: int | None = None
+    orthogonality: float = 0.1
+    axis: str = "rows"
+    selection: str = "first"
+    biases: bool = False
+    seed: int = 0
+
+
+def default_learning_rate(peft: str, hidden_size: int) -> float:
     """Returns the default learning rate of the backbone's trained part: the one for width 256, times 256 / width.
 
-    It is tuned for `none` and `lora`. DoRA's and AdaLoRA's is LoRA's, RoCoFT's of the size that its paper uses.
+    `predgen.names.PeftMethod` says where it is tuned and where it is not.
     """
-    return TUNED_LEARNING_RATE[peft] * min(1.0, TUNED_HIDDEN_SIZE / hidden_size)
+    return PEFT_METHODS[peft].learning_rate * min(1.0, TUNED_HIDDEN_SIZE / hidden_size)
 
 
 def initial_rank_of(rank: int, initial_rank: int | None = None) -> int:
@@ -53,15 +61,15 @@ def initial_rank_of(rank: int, initial_rank: int | None = None) -> int:
 
 def apply_peft(
     backbone: Backbone,
-    peft: PeftName,
+    peft: str,
     *,
     rank: int,
     writes: bool,
     dropout: float = 0.0,
     initial_rank: int | None = None,
     orthogonality: float = 0.1,
-    axis: Axis = "rows",
-    selection: Selection = "first",
+    axis: str = "rows",
+    selection: str = "first",
     biases: bool = False,
     seed: int = 0,
 ) -> None:
@@ -69,9 +77,7 @@ def apply_peft(
 
     Args:
         backbone: the backbone; tokens that were added to it are trained in every case.
-        peft: `none` trains all weights; the others train an update of every linear layer but the output: `lora` one of
-            low rank (arXiv 2106.09685), `dora` its direction and its size apart (arXiv 2402.09353), `adalora` one whose
-            rank is moved to where it helps (arXiv 2303.10512), `rocoft` rows or columns (arXiv 2410.10075).
+        peft: one of `predgen.names.PEFT_METHODS`; all but `none` train an update of every linear layer but the output.
         rank: the update's rank, whose scale is alpha / rank = 2; the mean rank that AdaLoRA ends with; how many rows or
             columns RoCoFT trains.
         writes: whether the method writes. If not, what only writing needs gets no gradient and is frozen.
@@ -85,17 +91,10 @@ def apply_peft(
 
     Raises:
         BackboneError: the model has no layer that can be updated.
+        UnknownNameError: there is no such PEFT method.
     """
-    if peft == "none":
-        backbone.model.requires_grad_(True)
-    elif peft == "rocoft":
-        layers = _linear_layers(backbone.model)
-        if not layers:
-            raise BackboneError(f"Expected a model with linear layers for {PEFT_TITLES[peft]}, found none.")
-        _add_token_rows(backbone, writes)
-        add_rocoft(backbone.model, layers, rank=rank, axis=axis, selection=selection, biases=biases, seed=seed)
-    else:
-        _add_low_rank(backbone, peft, rank, dropout, initial_rank_of(rank, initial_rank), orthogonality, writes)
+    update = Update(rank, writes, dropout, initial_rank, orthogonality, axis, selection, biases, seed)
+    PEFT_METHODS.load(peft)(backbone, update)
     if not writes:
         backbone.freeze_writer()
         _drop_frozen_updates(backbone.model)
@@ -104,35 +103,80 @@ def apply_peft(
         begin_allocation(tuner)
 
 
+def train_all_weights(backbone: Backbone, update: Update) -> None:
+    """Trains every weight of the backbone; there is no update."""
+    backbone.model.requires_grad_(True)
+
+
+def add_lora(backbone: Backbone, update: Update) -> None:
+    """Adds an update of low rank (arXiv 2106.09685)."""
+    _add_low_rank(backbone, "lora", update, LoraConfig, r=update.rank, lora_alpha=2 * update.rank)
+
+
+def add_dora(backbone: Backbone, update: Update) -> None:
+    """Adds an update of low rank whose direction and size are trained apart (arXiv 2402.09353)."""
+    _add_low_rank(backbone, "dora", update, LoraConfig, r=update.rank, lora_alpha=2 * update.rank, use_dora=True)
+
+
+def add_adalora(backbone: Backbone, update: Update) -> None:
+    """Adds an update of low rank that is moved to where it helps (arXiv 2303.10512)."""
+    initial_rank = initial_rank_of(update.rank, update.initial_rank)
+    _add_low_rank(
+        backbone,
+        "adalora",
+        update,
+        AdaLoraConfig,
+        init_r=initial_rank,
+        target_r=update.rank,
+        lora_alpha=2 * initial_rank,
+        orth_reg_weight=update.orthogonality,
+        total_step=1,  # set when the steps are known: `predgen.adapters.adalora.plan_ranks`
+    )
+
+
+def add_rows_or_columns(backbone: Backbone, update: Update) -> None:
+    """Trains rows or columns of each matrix (arXiv 2410.10075).
+
+    Raises:
+        BackboneError: the model has no layer that can be updated.
+    """
+    layers = _linear_layers(backbone.model)
+    if not layers:
+        raise BackboneError(f"Expected a model with linear layers for {PEFT_METHODS['rocoft'].title}, found none.")
+    _add_token_rows(backbone, update.writes)
+    add_rocoft(
+        backbone.model,
+        layers,
+        rank=update.rank,
+        axis=update.axis,
+        selection=update.selection,
+        biases=update.biases,
+        seed=update.seed,
+    )
+
+
 def _add_low_rank(
-    backbone: Backbone, peft: PeftName, rank: int, dropout: float, initial_rank: int, orthogonality: float, writes: bool
+    backbone: Backbone, peft: str, update: Update, config_class: type[LoraConfig], **options: Any
 ) -> None:
-    """Adds an update of low rank to every linear layer but the output."""
-    shared: dict[str, Any] = {
-        "lora_dropout": dropout,
-        "target_modules": "all-linear",
-        "exclude_modules": _without_update(backbone.model) or None,
-        "trainable_token_indices": _added_rows(backbone, writes) or None,
-    }
-    if peft == "adalora":
-        # The steps are set when they are known: `predgen.adapters.adalora.plan_ranks`.
-        config = AdaLoraConfig(
-            init_r=initial_rank,
-            target_r=rank,
-            lora_alpha=2 * initial_rank,
-            orth_reg_weight=orthogonality,
-            total_step=1,
-            **shared,
-        )
-    else:
-        config = LoraConfig(r=rank, lora_alpha=2 * rank, use_dora=peft == "dora", **shared)
+    """Adds an update of low rank to every linear layer but the output.
+
+    Raises:
+        BackboneError: the model has no layer that can be updated.
+    """
+    config = config_class(
+        lora_dropout=update.dropout,
+        target_modules="all-linear",
+        exclude_modules=_without_update(backbone.model) or None,
+        trainable_token_indices=_added_rows(backbone, update.writes) or None,
+        **options,
+    )
     try:
         with _quiet():
             _freeze(backbone)
             backbone.model = get_peft_model(backbone.model, config)
     except ValueError as error:
         raise BackboneError(
-            f"Expected a model with linear layers for {PEFT_TITLES[peft]}, found none: {error}"
+            f"Expected a model with linear layers for {PEFT_METHODS[peft].title}, found none: {error}"
         ) from error
 
 

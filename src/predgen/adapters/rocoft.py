@@ -9,7 +9,7 @@ with it, the difference decays, and the row towards what was pretrained instead 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +20,6 @@ from transformers.pytorch_utils import Conv1D
 from predgen.backbones import Backbone
 from predgen.backbones.base import dropout_off
 from predgen.errors import BackboneError
-
-Axis = Literal["rows", "columns"]
-Selection = Literal["first", "random", "magnitude"]
 
 LINEAR = (nn.Linear, Conv1D)
 INDEX = "rocoft_index"
@@ -45,7 +42,7 @@ class RowColumnUpdate(nn.Module):
 
     rocoft_index: Int[Tensor, " rank"]
 
-    def __init__(self, base_layer: Any, *, axis: Axis, indices: Int[Tensor, " rank"], biases: bool) -> None:
+    def __init__(self, base_layer: Any, *, axis: str, indices: Int[Tensor, " rank"], biases: bool) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.axis = axis
@@ -142,8 +139,8 @@ def add_rocoft(
     layers: Iterable[nn.Module],
     *,
     rank: int,
-    axis: Axis,
-    selection: Selection,
+    axis: str,
+    selection: str,
     biases: bool,
     seed: int,
 ) -> None:

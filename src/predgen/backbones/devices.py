@@ -2,9 +2,8 @@
 
 import torch
 
-from predgen.errors import ConfigError, unknown_name
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from predgen.errors import ConfigError
+from predgen.names import DEVICES
 
 
 def choose_device(name: str) -> torch.device:
@@ -14,8 +13,7 @@ def choose_device(name: str) -> torch.device:
         ConfigError: the device is not there.
         UnknownNameError: no device is named so.
     """
-    if name not in DEVICES:
-        raise unknown_name("device", name, DEVICES)
+    DEVICES.check(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

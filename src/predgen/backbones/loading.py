@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
@@ -36,7 +36,6 @@ from predgen.tables.template import Template
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
-Quantization = Literal["8bit", "4bit"]
 Kind = type[DecoderOnlyBackbone] | type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone]
 
 
@@ -99,7 +98,7 @@ def load_backbone(
     *,
     dtype: str = "float32",
     device_map: str | None = None,
-    quantization: Quantization | None = None,
+    quantization: str | None = None,
     chat_template: bool = False,
 ) -> Backbone:
     """Returns the backbone in evaluation mode, its road chosen and checked.
@@ -204,7 +203,7 @@ def _check_device_map(name: str) -> None:
         )
 
 
-def _quantization(name: Quantization, dtype: str) -> BitsAndBytesConfig:
+def _quantization(name: str, dtype: str) -> BitsAndBytesConfig:
     """Returns how bitsandbytes is to load the weights.
 
     Raises:
@@ -221,7 +220,7 @@ def _quantization(name: Quantization, dtype: str) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 
-def _not_quantized(name: Quantization, error: Exception) -> ConfigError:
+def _not_quantized(name: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"Expected a machine and a model that run with {name} weights, found that they do not ({type(error).__name__}: "
         f"{error}). Use a CUDA GPU, another quantization, or none."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from predgen.catalogue.loading import is_file, load_task
-from predgen.config import TASK_ROWS, RunConfig, build_config, join_names, merged_layers
+from predgen.config import TASK_ROWS, RunConfig, build_config, merged_layers, target_names
 
 TARGET_SETTINGS = ("kind", "labels", "label_text", "low", "high", "decimals")
 
@@ -29,7 +29,7 @@ def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
     task = load_task(name)
     layer = task.settings()
     target, kind = given.get("data.target", task.target.column), given.get("data.kind", task.target.kind)
-    if join_names(target) != task.target.column or kind != task.target.kind:
+    if target_names(target) != target_names(task.target.column) or kind != task.target.kind:
         for key in TARGET_SETTINGS:
             layer.pop(f"data.{key}")
         layer.pop("train.metric")

@@ -1,10 +1,10 @@
 """`predgen ablate`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from predgen.cli.options import with_run_options
+from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import (
     JsonPath,
     MarkdownPath,
@@ -22,11 +22,10 @@ from predgen.cli.output import (
 
 
 @fails_clearly
-@with_run_options(without=["model.method"])
+@takes_settings(without=["model.method"])
 def ablate(
-    data: str | None,
-    target: str,
-    settings: dict[str, Any],
+    context: typer.Context,
+    data: Data = None,
     parts: Annotated[str | None, typer.Option("--parts", help="Which parts; all if not given.")] = None,
     seeds: Seeds = 1,
     runs: RunsPath = None,
@@ -49,20 +48,19 @@ def ablate(
 
       predgen ablate sts/ --target label --seeds 3 --runs ablation --resume
     """
+    config = run_config(context, data)
     import predgen
     from predgen.config import split_names
 
     show_notes(quiet)
     check_results(json, markdown, plot)
-    found = predgen.ablate(
-        data,
-        target,
+    comparison = predgen.ablate(
+        config=config,
         parts=split_names(parts),
         seeds=seeds,
         runs=runs,
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
-        **settings,
     )
-    show_comparison(found.to_json(), json=json, markdown=markdown, plot=plot)
+    show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)

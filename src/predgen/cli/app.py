@@ -1,42 +1,86 @@
 """The commands, put together."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from predgen.cli.ablate import ablate
-from predgen.cli.bench import bench
-from predgen.cli.calibrate import calibrate
-from predgen.cli.compare import compare
-from predgen.cli.demo import demo
-from predgen.cli.evaluate import evaluate
-from predgen.cli.fit import fit
-from predgen.cli.heatmap import heatmap
-from predgen.cli.information import information
-from predgen.cli.inspect import inspect
-from predgen.cli.predict import predict
-from predgen.cli.reproduce import reproduce
-from predgen.cli.tasks import tasks
+from predgen.cli.options import OPTIONS_OF
 from predgen.config import SECTIONS
+from predgen.names import load
 from predgen.version import __version__
+
+# Each command's function; it is imported when it is called, or shown in help.
+COMMANDS = {
+    "demo": "predgen.cli.demo:demo",
+    "inspect": "predgen.cli.inspect:inspect",
+    "fit": "predgen.cli.fit:fit",
+    "predict": "predgen.cli.predict:predict",
+    "evaluate": "predgen.cli.evaluate:evaluate",
+    "calibrate": "predgen.cli.calibrate:calibrate",
+    "compare": "predgen.cli.compare:compare",
+    "ablate": "predgen.cli.ablate:ablate",
+    "information": "predgen.cli.information:information",
+    "heatmap": "predgen.cli.heatmap:heatmap",
+    "tasks": "predgen.cli.tasks:tasks",
+    "reproduce": "predgen.cli.reproduce:reproduce",
+    "bench": "predgen.cli.bench:bench",
+}
 
 
 class Command(TyperCommand):
-    """A command that answers an unknown option with the closest one."""
+    """A command that may have options as a list, and answers an unknown option with the closest one."""
+
+    context_class = typer.Context
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.listed = OPTIONS_OF.get(str(self.name), [])
+        for option in self.listed:
+            self.params.append(option.parameter)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; what was given to its listed options is `context.obj`, by their names."""
+        ctx.obj = {option.name: ctx.params.pop(option.name) for option in self.listed}
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the arguments."""
         takes_settings = any("--set" in parameter.opts for parameter in self.params)
-        with _suggestions([name for one in SECTIONS.values() for name in one.model_fields] if takes_settings else []):
+        settings = [name for section in SECTIONS.values() for name in section.model_fields] if takes_settings else []
+        with _suggestions(settings):
             return super().parse_args(ctx, args)
+
+
+class LoadedWhenUsed(Mapping[str, Any]):
+    """The commands by name; a command's module is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        function = load(COMMANDS[name])
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name, cls=Command)(function)
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
 
 
 class Commands(TyperGroup):
     """All commands; an unknown option before them is answered in the same way."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = LoadedWhenUsed()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Returns the names, without a look at the commands themselves."""
+        return list(COMMANDS)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the arguments before the command."""
@@ -90,22 +134,3 @@ def options(
     ] = False,
 ) -> None:
     """Predict labels and numbers from text by letting a language model write the answer."""
-
-
-COMMANDS = (
-    demo,
-    inspect,
-    fit,
-    predict,
-    evaluate,
-    calibrate,
-    compare,
-    ablate,
-    information,
-    heatmap,
-    tasks,
-    reproduce,
-    bench,
-)
-for command in COMMANDS:
-    app.command(command.__name__, cls=Command)(command)

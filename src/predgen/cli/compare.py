@@ -1,10 +1,10 @@
 """`predgen compare`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from predgen.cli.options import with_run_options
+from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import (
     JsonPath,
     MarkdownPath,
@@ -22,11 +22,10 @@ from predgen.cli.output import (
 
 
 @fails_clearly
-@with_run_options(without=["model.method"])
+@takes_settings(without=["model.method"])
 def compare(
-    data: str | None,
-    target: str,
-    settings: dict[str, Any],
+    context: typer.Context,
+    data: Data = None,
     methods: Annotated[str, typer.Option("--methods", help="Which methods.")] = "predictor,generator,predgen",
     seeds: Seeds = 1,
     trials: Annotated[
@@ -65,17 +64,17 @@ def compare(
 
       predgen compare reviews.csv --target stars --models fitted
     """
+    config = run_config(context, data)
     import predgen
     from predgen.config import ModelSettings, split_names
     from predgen.errors import ConfigError
 
     show_notes(quiet)
     check_results(json, markdown, plot)
-    if settings.pop("model.method") != ModelSettings().method:
+    if config.model.method != ModelSettings().method:
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
-    found = predgen.compare(
-        data,
-        target,
+    comparison = predgen.compare(
+        config=config,
         methods=split_names(methods),
         seeds=seeds,
         trials=trials,
@@ -84,6 +83,5 @@ def compare(
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
-        **settings,
     )
-    show_comparison(found.to_json(), json=json, markdown=markdown, plot=plot)
+    show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)

@@ -1,20 +1,19 @@
 """`predgen fit`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from predgen.cli.options import with_run_options
+from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
 
 
 @fails_clearly
-@with_run_options()
+@takes_settings()
 def fit(
-    data: str | None,
-    target: str,
-    settings: dict[str, Any],
+    context: typer.Context,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the fitted model goes.")],
+    data: Data = None,
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
@@ -41,12 +40,13 @@ def fit(
 
       predgen fit --config run.yaml --set seed=1 --out model-1
     """
+    config = run_config(context, data)
     import predgen
 
     show_notes(quiet)
     check_results(json, plot)
     try:
-        model = predgen.fit(data, target, out=out, overwrite=overwrite, resume=resume, quiet=quiet, **settings)
+        model = predgen.fit(config=config, out=out, overwrite=overwrite, resume=resume, quiet=quiet)
     except KeyboardInterrupt:
         from predgen.training.runs import unfinished_folder
 

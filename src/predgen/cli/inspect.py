@@ -5,68 +5,52 @@ from typing import Annotated, Any
 
 import typer
 
-from predgen.cli.options import option_value
+from predgen.cli.options import RUN_OPTIONS, Option, given_to, takes
 from predgen.cli.output import JsonPath, Quiet, check_results, fails_clearly, print_table, show_notes, write_json
+from predgen.config import ModelSettings, TrainSettings
 from predgen.errors import ConfigError, TargetError, unknown_name
+from predgen.names import DTYPES, PEFT_METHODS, in_a_sentence
 
 log = logging.getLogger("predgen")
 
 TARGET, PLAN = "Target", "Memory plan"
+READ = {option.name: option.read for option in RUN_OPTIONS}
+
+
+def _with_default(choices: list[str], default: str) -> str:
+    """Returns names in a sentence, the default first and said to be it."""
+    return in_a_sentence([f"{default} (the default)", *(name for name in choices if name != default)])
+
+
+TARGET_OPTIONS = [
+    Option("labels", str, "The labels to write.", TARGET, metavar="A,B"),
+    Option("low", float, "Low end of a number.", TARGET),
+    Option("high", float, "High end of a number.", TARGET),
+    Option("decimals", int, "Its digits after the point.", TARGET),
+    Option("data", str, "A table to infer the target from.", TARGET, metavar="TABLE"),
+    Option("target", str, "Its column, or several A,B.", TARGET, metavar="COLUMN"),
+    Option("kind", str, "number, label or set; of --data.", TARGET),
+    Option("label_text", str, "Words to write: 0=negative,1=positive.", TARGET, READ["label_text"]),
+]
+LOW_RANK = in_a_sentence([name for name, peft in PEFT_METHODS.items() if peft.is_low_rank])
+PLAN_OPTIONS = [
+    Option("batch_size", int, f"Rows of a batch (default: {TrainSettings().batch_size}).", PLAN),
+    Option("prompt_tokens", int, "Tokens of each prompt (default: 128).", PLAN),
+    Option("dtype", str, f"{_with_default(list(DTYPES), ModelSettings().dtype)}.", PLAN),
+    Option("peft", str, f"{_with_default(list(PEFT_METHODS), ModelSettings().peft)}.", PLAN),
+    Option("lora_rank", int, f"Rank of {LOW_RANK} (default: {ModelSettings().lora_rank}).", PLAN),
+    Option("rocoft_rank", int, f"Rows or columns of rocoft (default: {ModelSettings().rocoft_rank}).", PLAN),
+]
 
 
 @fails_clearly
+@takes([*TARGET_OPTIONS, *PLAN_OPTIONS])
 def inspect(
+    context: typer.Context,
     backbone: Annotated[
         str,
         typer.Argument(metavar="BACKBONE", help="Local folder, hub id, or builtin:nano.", show_default=False),
     ],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", metavar="A,B", help="The labels to write.", rich_help_panel=TARGET),
-    ] = None,
-    low: Annotated[float | None, typer.Option("--low", help="Low end of a number.", rich_help_panel=TARGET)] = None,
-    high: Annotated[float | None, typer.Option("--high", help="High end of a number.", rich_help_panel=TARGET)] = None,
-    decimals: Annotated[
-        int | None, typer.Option("--decimals", help="Its digits after the point.", rich_help_panel=TARGET)
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="TABLE", help="A table to infer the target from.", rich_help_panel=TARGET),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="COLUMN", help="Its column, or several A,B.", rich_help_panel=TARGET),
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="number, label or set; of --data.", rich_help_panel=TARGET)
-    ] = None,
-    label_text: Annotated[
-        str | None,
-        typer.Option("--label-text", help="Words to write: 0=negative,1=positive.", rich_help_panel=TARGET),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Rows of a batch (default: 16).", rich_help_panel=PLAN)
-    ] = None,
-    prompt_tokens: Annotated[
-        int | None,
-        typer.Option("--prompt-tokens", help="Tokens of each prompt (default: 128).", rich_help_panel=PLAN),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="float32 (the default), bfloat16 or float16.", rich_help_panel=PLAN),
-    ] = None,
-    peft: Annotated[
-        str | None,
-        typer.Option("--peft", help="lora (the default), dora, adalora, rocoft or none.", rich_help_panel=PLAN),
-    ] = None,
-    lora_rank: Annotated[
-        int | None,
-        typer.Option("--lora-rank", help="Rank of lora, dora or adalora (default: 16).", rich_help_panel=PLAN),
-    ] = None,
-    rocoft_rank: Annotated[
-        int | None,
-        typer.Option("--rocoft-rank", help="Rows or columns of rocoft (default: 3).", rich_help_panel=PLAN),
-    ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="The hub's revision.")] = None,
     shape_only: Annotated[bool, typer.Option("--shape-only", help="Do not read the weights.")] = False,
     json: JsonPath = None,
@@ -92,34 +76,39 @@ def inspect(
 
     show_notes(quiet)
     check_results(json)
-    range_ = {"low": low, "high": high, "decimals": decimals}
-    words = option_value("label_text", label_text)
-    if data is not None or target is not None:
-        if labels is not None:
-            raise ConfigError("Expected --labels or --data, found both. Leave one of them out.")
-        asked = _inferred(data, target, {**range_, "kind": kind, "label_text": words})
-    else:
-        if kind is not None:
-            raise ConfigError("Expected --kind together with --data and --target, found it alone. Leave it out.")
-        asked = _declared(labels, words, range_)
-    plan = {
-        "batch_size": batch_size,
-        "dtype": dtype,
-        "peft": peft,
-        "lora_rank": lora_rank,
-        "rocoft_rank": rocoft_rank,
-    }
-    found = predgen.inspect_backbone(
-        backbone, asked, revision=revision, load=not shape_only, prompt_tokens=prompt_tokens, **plan
+    given = given_to(context)
+    inspection = predgen.inspect_backbone(
+        backbone,
+        _target({option.name: given[option.name] for option in TARGET_OPTIONS}),
+        revision=revision,
+        load=not shape_only,
+        **{option.name: given[option.name] for option in PLAN_OPTIONS},
     )
-    result = found.to_json()
+    result = inspection.to_json()
     write_json(json, result)
-    for part in inspection_parts(result):
-        print_table(part)
-    for note in found.notes:
+    for table in inspection_parts(result):
+        print_table(table)
+    for note in inspection.notes:
         log.info(note)
-    if found.problems:
-        raise TargetError(" ".join(found.problems))
+    if inspection.problems:
+        raise TargetError(" ".join(inspection.problems))
+
+
+def _target(given: dict[str, Any]) -> Any:
+    """Returns the target that the options declare or that is inferred from a table; None if they say nothing of it.
+
+    Raises:
+        ConfigError: the options do not go together.
+    """
+    range_ = {name: given[name] for name in ("low", "high", "decimals")}
+    if given["data"] is not None or given["target"] is not None:
+        if given["labels"] is not None:
+            raise ConfigError("Expected --labels or --data, found both. Leave one of them out.")
+        declared = {name: given[name] for name in ("kind", "label_text")}
+        return _inferred(given["data"], given["target"], {**range_, **declared})
+    if given["kind"] is not None:
+        raise ConfigError("Expected --kind together with --data and --target, found it alone. Leave it out.")
+    return _declared(given["labels"], given["label_text"], range_)
 
 
 def _declared(labels: str | None, words: dict[str, str] | None, range_: dict[str, Any]) -> Any:
@@ -161,4 +150,4 @@ def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) ->
         raise ConfigError("Expected --data TABLE and --target COLUMN together, found one of them. Add the other.")
     config = build_config({"data.data": data, "data.target": target}, settings)
     table = read_table(data)
-    return prepare_target(config.data, table, target_columns(target, table))[0]
+    return prepare_target(config.data, table, target_columns(config.data.target, table))[0]

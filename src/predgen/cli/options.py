@@ -1,21 +1,19 @@
-"""The options that name settings, shared by every command that fits.
+"""The options that commands have as lists, those that name settings above all.
 
 An option is one entry here: its name, the setting it stands for, how its text is read, and its help. Settings
 without an option of their own are reached by `--set`.
 """
 
 import functools
-import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from predgen.config import (
     SECTIONS,
-    TASK_ROWS,
     RunConfig,
     build_config,
     merged_layers,
@@ -24,6 +22,11 @@ from predgen.config import (
     split_names,
 )
 from predgen.errors import ConfigError
+
+CommandT = TypeVar("CommandT", bound=Callable[..., None])
+PANELS = {"data": "Data", "model": "Model", "train": "Training"}
+# The options of each command that has a list of them, by the command's name.
+OPTIONS_OF: dict[str, Sequence["Option"]] = {}
 
 
 def _label_text(text: str) -> dict[str, str]:
@@ -49,85 +52,96 @@ def _split(text: str) -> list[float]:
 
 
 @dataclass(frozen=True)
-class RunOption:
+class Option:
     """One option.
 
     Attributes:
-        setting: the setting's name with its section; the option's is the same with dashes.
+        name: the parameter's name; the option's is the same with dashes.
         kind: the type that the command line reads.
-        read: from the text to the setting's value.
+        help: what it is for.
+        panel: the heading under which help shows it.
+        read: from what was given to the option's value.
+        metavar: how help shows what it takes; the type's name if not given.
+        setting: the setting that it stands for, with its section; empty where it stands for none.
     """
 
-    setting: str
-    kind: type
+    name: str
+    kind: Any
+    help: str
+    panel: str
     read: Callable[[Any], Any] = lambda value: value
+    metavar: str | None = None
+    setting: str = ""
 
-    @property
-    def name(self) -> str:
-        """The parameter's name."""
-        return self.setting.rpartition(".")[2]
+    @functools.cached_property
+    def parameter(self) -> Any:
+        """What the command line parses: typer makes it of a function that has this parameter alone."""
+        kind = self.kind
+        shown = typer.Option(
+            f"--{self.name.replace('_', '-')}", metavar=self.metavar, help=self.help, rich_help_panel=self.panel
+        )
 
-    @property
-    def panel(self) -> str:
-        """The heading under which help shows it."""
-        return {"data": "Data", "model": "Model", "train": "Training"}[self.setting.partition(".")[0]]
+        def command(value: Annotated[kind | None, shown] = None) -> None:  # type: ignore[valid-type]
+            """Has the parameter."""
 
-    @property
-    def help(self) -> str:
-        """The setting's own description and default."""
-        field = SECTIONS[self.setting.partition(".")[0]].model_fields[self.name]
-        shown = isinstance(field.default, str | int | float)
-        default = f" (default: {field.default})" if shown else ""
-        return f"{field.description}{default}"
+        alone = typer.Typer(add_completion=False)
+        alone.command()(command)
+        (parameter,) = typer.main.get_command(alone).params
+        parameter.name = self.name
+        return parameter
 
-    @property
-    def shown(self) -> Any:
-        """How the command line shows it."""
-        return typer.Option(f"--{self.name.replace('_', '-')}", help=self.help, rich_help_panel=self.panel)
+    def value(self, given: Any) -> Any:
+        """Returns the option's value, or None if it was not given."""
+        return None if given is None else self.read(given)
 
-    def value(self, text: Any) -> Any:
-        """Returns the setting's value, or None if the option was not given."""
-        return None if text is None else self.read(text)
+
+def run_option(setting: str, kind: type, read: Callable[[Any], Any] = lambda value: value) -> Option:
+    """Returns the option of a setting, with the setting's own words and default as its help.
+
+    Args:
+        setting: the setting's name with its section.
+        kind: as in `Option`.
+        read: as in `Option`.
+    """
+    section, _, name = setting.partition(".")
+    field = SECTIONS[section].model_fields[name]
+    default = f" (default: {field.default})" if isinstance(field.default, str | int | float) else ""
+    return Option(name, kind, f"{field.description}{default}", PANELS[section], read, setting=setting)
 
 
 RUN_OPTIONS = [
-    RunOption("data.task", str),
-    RunOption("data.target", str),
-    RunOption("data.inputs", str, split_names),
-    RunOption("data.template", str),
-    RunOption("data.kind", str),
-    RunOption("data.label_text", str, _label_text),
-    RunOption("data.low", float),
-    RunOption("data.high", float),
-    RunOption("data.decimals", int),
-    RunOption("data.validation", str),
-    RunOption("data.test", str),
-    RunOption("data.calibration", str),
-    RunOption("data.split", str, _split),
-    RunOption("data.group", str),
-    RunOption("data.max_train_rows", int),
-    RunOption("data.max_eval_rows", int),
-    RunOption("model.backbone", str),
-    RunOption("model.method", str),
-    RunOption("model.peft", str),
-    RunOption("model.pooling", str),
-    RunOption("model.director", str),
-    RunOption("model.decoding", str),
-    RunOption("model.predict_from", str),
-    RunOption("train.loss", str),
-    RunOption("train.schedule", str),
-    RunOption("train.epochs", float),
-    RunOption("train.batch_size", int),
-    RunOption("train.learning_rate", float),
-    RunOption("train.metric", str),
-    RunOption("train.device", str),
-    RunOption("train.seed", int),
+    run_option("data.task", str),
+    run_option("data.target", str),
+    run_option("data.inputs", str, split_names),
+    run_option("data.template", str),
+    run_option("data.kind", str),
+    run_option("data.label_text", str, _label_text),
+    run_option("data.low", float),
+    run_option("data.high", float),
+    run_option("data.decimals", int),
+    run_option("data.validation", str),
+    run_option("data.test", str),
+    run_option("data.calibration", str),
+    run_option("data.split", str, _split),
+    run_option("data.group", str),
+    run_option("data.max_train_rows", int),
+    run_option("data.max_eval_rows", int),
+    run_option("model.backbone", str),
+    run_option("model.method", str),
+    run_option("model.peft", str),
+    run_option("model.pooling", str),
+    run_option("model.director", str),
+    run_option("model.decoding", str),
+    run_option("model.predict_from", str),
+    run_option("train.loss", str),
+    run_option("train.schedule", str),
+    run_option("train.epochs", float),
+    run_option("train.batch_size", int),
+    run_option("train.learning_rate", float),
+    run_option("train.metric", str),
+    run_option("train.device", str),
+    run_option("train.seed", int),
 ]
-
-
-def option_value(name: str, text: Any) -> Any:
-    """Returns the value that the text of an option of `RUN_OPTIONS` stands for, or None if it was not given."""
-    return next(option for option in RUN_OPTIONS if option.name == name).value(text)
 
 
 def rows_of_texts(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, str]]:
@@ -153,83 +167,83 @@ def rows_of_texts(texts: list[str], inputs: tuple[str, ...]) -> list[dict[str, s
     return [row]
 
 
-CONFIG = typer.Option("--config", metavar="FILE", help="Settings from a YAML file.", rich_help_panel="Settings")
-SET = typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name.", rich_help_panel="Settings")
-DATA = typer.Argument(
-    metavar="DATA",
-    help="CSV, TSV, JSONL or Parquet file, folder of splits, saved dataset, or hub id; "
-    "with --task the folder of its rows.",
-    show_default=False,
-)
+# Where other settings come from; they follow the options that stand for one.
+SETTINGS = [
+    Option("config", str, "Settings from a YAML file.", "Settings", metavar="FILE"),
+    Option("set", list[str], "Any setting by name.", "Settings", metavar="KEY=VALUE"),
+]
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="CSV, TSV, JSONL or Parquet file, folder of splits, saved dataset, or hub id; "
+        "with --task the folder of its rows.",
+        show_default=False,
+    ),
+]
 
 
-def with_run_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Returns a decorator that gives a command the run options and hands it the settings they make, as `settings`.
+def takes(options: Sequence[Option]) -> Callable[[CommandT], CommandT]:
+    """Returns a decorator that gives a command some options besides its own; `given_to` reads them."""
 
-    Layers, later ones winning: the file of `--config`, the options, `--set`. All are checked before the command runs.
-
-    Args:
-        without: settings whose options the command does not have.
-    """
-    options = [option for option in RUN_OPTIONS if option.setting not in without]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def wrapper(data: str | None = None, **values: Any) -> None:
-            given = {option.setting: option.value(values.pop(option.name)) for option in options}
-            file, assignments = values.pop("config"), values.pop("set_")
-            settings = _resolve(
-                {} if file is None else read_config_file(file),
-                {"data.data": data, **given},
-                parse_assignments(assignments or []),
-            )
-            data = settings.pop("data.data")
-            data = None if data == TASK_ROWS else data
-            command(data=data, target=settings.pop("data.target"), settings=settings, **values)
-
-        own = inspect.signature(command, eval_str=True)
-        parameters = [
-            _parameter("data", str, DATA, inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-                for name, one in own.parameters.items()
-                if name not in ("data", "target", "settings")
-            ),
-            *(_parameter(option.name, option.kind, option.shown) for option in options),
-            _parameter("config", str, CONFIG),
-            _parameter("set_", list[str], SET),
-        ]
-        wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return wrapper
+    def decorate(command: CommandT) -> CommandT:
+        OPTIONS_OF[command.__name__] = options
+        return command
 
     return decorate
 
 
-def _parameter(name: str, kind: Any, shown: Any, place: Any = inspect.Parameter.KEYWORD_ONLY) -> inspect.Parameter:
-    return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, shown])
+def takes_settings(*, without: Collection[str] = ()) -> Callable[[CommandT], CommandT]:
+    """Returns a decorator that gives a command the options of settings; `run_config` reads them.
+
+    Args:
+        without: settings whose options the command does not have.
+    """
+    return takes([*(option for option in RUN_OPTIONS if option.setting not in without), *SETTINGS])
 
 
-def _config(*layers: Mapping[str, Any]) -> RunConfig:
-    """Returns the checked settings of the layers; those of a task stand below them."""
-    if merged_layers(*layers).get("data.task") is None:
-        return build_config({"data.data": "", "data.target": ""}, *layers)
-    from predgen.catalogue import build_task_config  # it reads tables, and help must not wait for that
+def given_to(context: typer.Context) -> dict[str, Any]:
+    """Returns the values of the options that `takes` gave a command, by their names; None for those not given.
 
-    return build_task_config(*layers)
+    Raises:
+        ConfigError: a text cannot be read.
+    """
+    return {option.name: option.value(context.obj[option.name]) for option in OPTIONS_OF[str(context.command.name)]}
 
 
-def _resolve(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the checked settings of the layers, each under its section's and its own name."""
-    config = _config(*layers)
+def run_config(context: typer.Context, data: str | None) -> RunConfig:
+    """Returns the checked settings of a command of `takes_settings`.
+
+    Layers, later ones winning: the file of `--config`, the options, `--set`; those of a task stand below them.
+
+    Args:
+        context: the command's.
+        data: the table, its argument.
+
+    Raises:
+        ConfigError: values that are not allowed, or no table or no target.
+        UnknownNameError: a name that is no setting or no task.
+    """
+    values = given_to(context)
+    options = {option.setting: values[option.name] for option in RUN_OPTIONS if option.name in values}
+    config = _built(
+        {} if values["config"] is None else read_config_file(values["config"]),
+        {"data.data": data, **options},
+        parse_assignments(values["set"] or []),
+    )
     if not config.data.data:
         raise ConfigError("Expected DATA, the table to read, found none. Name a file, a folder or a hub id.")
     if not config.data.target:
         raise ConfigError(
             "Expected --target COLUMN, the column to predict, found none. Name one of the table's columns."
         )
-    return {
-        f"{section}.{name}": value
-        for section, settings in config.model_dump().items()
-        for name, value in settings.items()
-    }
+    return config
+
+
+def _built(*layers: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked settings of the layers, which may lack a table and a target."""
+    if merged_layers(*layers).get("data.task") is None:
+        return build_config({"data.data": "", "data.target": ""}, *layers)
+    from predgen.catalogue import build_task_config  # it reads tables, and help must not wait for that
+
+    return build_task_config(*layers)

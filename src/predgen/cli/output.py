@@ -16,6 +16,7 @@ import typer
 
 from predgen.cli import INTERRUPTED
 from predgen.errors import EXIT_CODE, ConfigError, PredGenError
+from predgen.names import ANSWER_SOURCES, DEVICES
 
 # Characters of a line where no terminal sets them.
 WIDE = 200
@@ -39,7 +40,7 @@ Interval = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code of the base model's repository, if it was fitted so.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option("--device", help=f"{DEVICES.listed}.")]
 HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
 FittedOn = Annotated[
     str | None,
@@ -49,7 +50,9 @@ FittedOn = Annotated[
 ]
 PredictFrom = Annotated[
     str | None,
-    typer.Option("--predict-from", metavar="SOURCE", help="director, writer, mean, or stack if fitted; of predgen."),
+    typer.Option(
+        "--predict-from", metavar="SOURCE", help=f"{ANSWER_SOURCES.listed}, which must be fitted; of predgen."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --runs holds.")]
 MarkdownPath = Annotated[str | None, typer.Option("--markdown", metavar="PATH", help="Also write Markdown.")]

@@ -1,11 +1,13 @@
 """`predgen reproduce`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+from predgen.errors import ConfigError, TrainingError, UnknownNameError
 
 GRID = "Grid"
 
@@ -16,6 +18,7 @@ def _names(name: str, what: str) -> Any:
 
 @fails_clearly
 def reproduce(
+    context: typer.Context,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Keep each finished cell and the tables there.")
     ] = None,
@@ -60,14 +63,10 @@ def reproduce(
 
       predgen reproduce --preset paper --plan --gpu H100
     """
-    from predgen.config import parse_assignments, split_names
-    from predgen.errors import ConfigError, TrainingError
-    from predgen.report.reproduction import plan_markdown, reproduction_markdown, write_tables
+    from predgen.config import split_names
 
     show_notes(quiet)
     check_results(json)
-    import predgen
-
     grid: dict[str, Any] = {
         "backbones": split_names(backbones or ""),
         "methods": split_names(methods or ""),
@@ -75,29 +74,72 @@ def reproduce(
         "tasks": split_names(tasks or ""),
         "seeds": seeds,
         "data": data,
-        **parse_assignments(set_ or []),
     }
+    settings = _settings_in(set_ or [], [parameter.name for parameter in context.command.params])
     if plan:
-        found = predgen.plan_reproduction(preset, gpu=gpu, out=out, **grid)
-        write_json(json, found)
-        typer.echo(plan_markdown(found))
+        _plan(preset, gpu, out, grid, settings, json)
         return
     if out is None:
         raise ConfigError("Expected --out DIR, the folder that keeps what is finished, found none. Name one.")
-    found = predgen.reproduce(
-        preset,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        report=lambda figures: write_tables(figures, Path(out)),
-        **grid,
+    _run(preset, Path(out), {"resume": resume, "overwrite": overwrite, "quiet": quiet, **grid}, settings, json)
+
+
+def _settings_in(assignments: list[str], options: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings that `--set` gives, by their whole names, none of which is an argument of `reproduce`.
+
+    Args:
+        assignments: the texts.
+        options: the names of the command's own options.
+
+    Raises:
+        ConfigError: an option of the command is named.
+        UnknownNameError: a name is neither.
+    """
+    from predgen.config import merged_layers, parse_assignments
+
+    settings: dict[str, Any] = {}
+    for name, value in parse_assignments(assignments).items():
+        try:
+            settings |= merged_layers({name: value})
+        except UnknownNameError as error:
+            if name not in options:
+                raise
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"Expected settings of a run with --set, found '{name}', which is an option of reproduce. Use {option}."
+            ) from error
+    return settings
+
+
+def _plan(
+    preset: str, gpu: str, out: str | None, grid: dict[str, Any], settings: dict[str, Any], json: str | None
+) -> None:
+    """Says what the grid would take."""
+    import predgen
+    from predgen.report.reproduction import plan_markdown
+
+    planned = predgen.plan_reproduction(preset, gpu=gpu, out=out, **grid, **settings)
+    write_json(json, planned)
+    typer.echo(plan_markdown(planned))
+
+
+def _run(preset: str, out: Path, arguments: dict[str, Any], settings: dict[str, Any], json: str | None) -> None:
+    """Runs the grid, and writes its tables.
+
+    Raises:
+        TrainingError: a cell could not be fitted.
+    """
+    import predgen
+    from predgen.report.reproduction import reproduction_markdown, write_tables
+
+    figures = predgen.reproduce(
+        preset, out=str(out), report=lambda figures: write_tables(figures, out), **arguments, **settings
     )
-    write_json(json, found)
-    typer.echo(reproduction_markdown(found))
-    typer.echo(f"The tables are in '{Path(out) / 'tables.md'}' and '{Path(out) / 'tables.html'}'.")
-    if found["failed"]:
+    write_json(json, figures)
+    typer.echo(reproduction_markdown(figures))
+    typer.echo(f"The tables are in '{out / 'tables.md'}' and '{out / 'tables.html'}'.")
+    if figures["failed"]:
         raise TrainingError(
-            f"Expected all cells to be fitted, found {len(found['failed'])} that failed (see the notes of the tables). "
-            "Change what they need, and go on with --resume."
+            f"Expected all cells to be fitted, found {len(figures['failed'])} that failed (see the notes of the "
+            "tables). Change what they need, and go on with --resume."
         )

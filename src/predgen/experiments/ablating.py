@@ -1,32 +1,35 @@
 """One part of the method switched at a time, on the same rows and seeds, each against the whole."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from predgen.config import RunConfig, build_config
+from predgen.config import ModelSettings, RunConfig, TrainSettings
 from predgen.errors import ConfigError, unknown_name
 from predgen.experiments.comparing import Bench
 from predgen.experiments.results import Comparison
 from predgen.models.building import check_method
+from predgen.names import JOINS, METHODS, READINGS, SAMPLING_CHOICES, SAMPLING_UNITS, SCHEDULES, WRITER_LOSSES
 from predgen.tables.reading import TableLike
-from predgen.training.preparing import settings_of
+from predgen.training.preparing import run_of
 
 log = logging.getLogger("predgen")
 
 BASE = "base"
+
+
+def _others(choices: Iterable[str], default: str) -> list[str]:
+    """Returns the names of a table but the default's, which the base has unless it is set otherwise."""
+    return [name for name in choices if name != default]
+
+
 # Each part, and what it can be switched to; what equals the base's own setting is left out.
 PARTS: dict[str, dict[str, dict[str, Any]]] = {
-    "loss": {
-        f"loss={name}": {"train.loss": name} for name in ("wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty")
-    },
+    "loss": {f"loss={name}": {"train.loss": name} for name in JOINS},
     "schedule": {
         "no sampling": {"train.schedule": "constant", "train.sampling_end": 0.0},
-        **{
-            f"schedule={name}": {"train.schedule": name}
-            for name in ("linear", "cosine", "exponential", "inverse_sigmoid", "constant", "adaptive")
-        },
+        **{f"schedule={name}": {"train.schedule": name} for name in SCHEDULES},
         "linear to 0.5": {"train.schedule": "linear", "train.sampling_end": 0.5},
         "linear over the run": {
             "train.schedule": "linear",
@@ -39,17 +42,22 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         **{f"passes={number}": {"train.sampling": "parallel", "train.passes": number} for number in (1, 2, 4)},
         "sequential": {"train.sampling": "sequential"},
     },
-    "director": {f"director={name}": {"model.director": name} for name in ("mean", "last", "attention")},
+    "director": {f"director={name}": {"model.director": name} for name in READINGS},
     "standardization": {"not standardized": {"train.standardize": False}},
-    "method": {name: {"model.method": name} for name in ("predictor", "generator")},
+    "method": {name: {"model.method": name} for name in _others(METHODS, ModelSettings().method)},
     "sampling": {
-        "choice=softmax": {"train.sampling_choice": "softmax"},
-        "unit=row": {"train.sampling_unit": "row"},
-        "unit=batch": {"train.sampling_unit": "batch"},
+        **{
+            f"choice={name}": {"train.sampling_choice": name}
+            for name in _others(SAMPLING_CHOICES, TrainSettings().sampling_choice)
+        },
+        **{
+            f"unit={name}": {"train.sampling_unit": name}
+            for name in _others(SAMPLING_UNITS, TrainSettings().sampling_unit)
+        },
     },
     "writer_loss": {
         f"writer_loss={name}": {"train.writer_loss": name}
-        for name in ("number_token", "smoothed_digits", "expected_value")
+        for name in _others(WRITER_LOSSES, TrainSettings().writer_loss)
     },
 }
 FOR_NUMBERS = ("writer_loss", "standardization")
@@ -59,6 +67,7 @@ def ablate(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,
     *,
+    config: RunConfig | None = None,
     parts: Sequence[str] | None = None,
     seeds: int = 1,
     runs: str | Path | None = None,
@@ -74,6 +83,7 @@ def ablate(
     Args:
         data: as `fit` takes it.
         target: likewise.
+        config: as `fit` takes it.
         parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
         seeds: how many training seeds, counted from the setting `seed`.
         runs: a folder that keeps what is finished, so that an interrupted ablation can go on.
@@ -91,7 +101,7 @@ def ablate(
             raise unknown_name("part", part, PARTS)
     if seeds < 1:
         raise ConfigError(f"Expected at least one seed, found {seeds}.")
-    config = settings_of(data, target, settings)
+    config, data = run_of(data, target, settings, config)
     if config.model.method != "predgen":
         raise ConfigError(
             f"Expected the method predgen, whose parts are switched, found {config.model.method}. Leave method out."
@@ -103,7 +113,7 @@ def ablate(
     variants: dict[str, RunConfig] = {}
     for part in wanted:
         for name, changes in PARTS[part].items():
-            variant = build_config(config.model_dump(mode="json"), changes)
+            variant = config.changed(**changes)
             if variant == config:
                 continue
             try:

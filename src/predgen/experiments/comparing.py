@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from predgen.config import METHODS, RunConfig, build_config
-from predgen.errors import ConfigError, unknown_name
+from predgen.config import ModelSettings, RunConfig
+from predgen.errors import ConfigError
 from predgen.experiments.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.experiments.tuning import tune
@@ -19,12 +19,13 @@ from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
+from predgen.names import METHODS
 from predgen.tables.reading import TableLike
 from predgen.tables.values import log_unseen, values_of
 from predgen.targets.number import Number, learned, unlearned
 from predgen.targets.record import Record, field_values, fields_of, kinds_of
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
-from predgen.training.preparing import Prepared, settings_of
+from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
 
 log = logging.getLogger("predgen")
@@ -34,7 +35,8 @@ def compare(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,
     *,
-    methods: Sequence[str] = METHODS,
+    config: RunConfig | None = None,
+    methods: Sequence[str] = tuple(METHODS),
     seeds: int = 1,
     trials: int = 0,
     runs: str | Path | None = None,
@@ -51,6 +53,7 @@ def compare(
     Args:
         data: as `fit` takes it.
         target: likewise.
+        config: as `fit` takes it; its method is left at the default.
         methods: some of predictor, generator, predgen.
         seeds: how many training seeds, counted from the setting `seed`.
         trials: how many settings each method is tried with on the validation part, the defaults being the first.
@@ -67,9 +70,10 @@ def compare(
         PredGenError: as `fit`.
     """
     _check(methods, seeds, trials)
-    if {"method", "model.method"} & set(settings):
+    named = config is not None and config.model.method != ModelSettings().method
+    if named or {"method", "model.method"} & set(settings):
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
-    config = settings_of(data, target, settings)
+    config, data = run_of(data, target, settings, config)
     # What was fitted without trials, or with another number of them, is not what is asked for.
     names = {name: f"{name}-of{trials}" if trials else name for name in methods}
     if models is not None:
@@ -78,15 +82,15 @@ def compare(
         _check_models(Path(models), every, finished, replaces=overwrite or resume)
     bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
     for name in methods:  # before anything is trained
-        check_method(build_config(config.model_dump(mode="json"), {"model.method": name}), bench.prepared.target)
+        check_method(config.changed(**{"model.method": name}), bench.prepared.target)
     results = bench.baselines()
     tuned: dict[str, dict[str, Any]] = {}
     for name in methods:
-        own = build_config(config.model_dump(mode="json"), {"model.method": name})
+        chosen = config.changed(**{"model.method": name})
         if trials:
-            tuned[name] = tune(own, bench.prepared, name, trials, bench.finished, quiet=quiet)
-            own = build_config(own.model_dump(mode="json"), tuned[name])
-        results[name] = bench.result(names[name], own, seeds)
+            tuned[name] = tune(chosen, bench.prepared, name, trials, bench.finished, quiet=quiet)
+            chosen = chosen.changed(**tuned[name])
+        results[name] = bench.result(names[name], chosen, seeds)
     return Comparison(results, bench.part, config, tuned=tuned)
 
 
@@ -187,8 +191,8 @@ class Bench:
         """
         found = []
         for seed in range(self.seed, self.seed + seeds):
-            own = build_config(config.model_dump(mode="json"), {"train.seed": seed})
-            found.append(self.finished.figures(run_name(name, seed), self.fit(name, own)))
+            seeded = config.changed(**{"train.seed": seed})
+            found.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
         return MethodResult(
             [scored_from_json(self.prepared.target, self.truth, one) for one in found],
             float(np.mean([one["train_seconds"] for one in found])),
@@ -301,8 +305,7 @@ def _short(logged: Mapping[str, Any]) -> dict[str, Any]:
 def _check(methods: Sequence[str], seeds: int, trials: int) -> None:
     """Refuses unknown methods, methods that are named twice, and none at all."""
     for name in methods:
-        if name not in METHODS:
-            raise unknown_name("method", name, METHODS)
+        METHODS.check(name)
     if seeds < 1 or not methods or len(set(methods)) < len(methods):
         raise ConfigError(
             f"Expected at least one seed, and each method once, found {seeds} and {', '.join(methods) or 'none'}."

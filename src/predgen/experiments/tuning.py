@@ -7,9 +7,10 @@ from typing import Any
 
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
 from predgen.backbones import width_of
-from predgen.config import RunConfig, build_config
+from predgen.config import RunConfig
 from predgen.errors import DivergenceError, TrainingError
 from predgen.measures.metrics import higher_is_better
+from predgen.names import METHODS
 from predgen.training.fitting import fit_prepared, source_of
 from predgen.training.preparing import Prepared
 from predgen.training.runs import Finished
@@ -55,12 +56,12 @@ def tune(
     for number in range(trials):
         study.sampler = optuna.samplers.TPESampler(seed=_seed(config.train.seed, name, number), n_startup_trials=5)
         trial = study.ask(space)
-        own = build_config(config.model_dump(mode="json"), trial.params)
+        tried = config.changed(**trial.params)
 
-        def figures(folder: Path | None, own: RunConfig = own, trial: Any = trial) -> dict[str, Any]:
+        def figures(folder: Path | None, tried: RunConfig = tried, trial: Any = trial) -> dict[str, Any]:
             log.info("Trial %d of %d of %s: %s", trial.number + 1, trials, name, _shown(trial.params))
             try:
-                model = fit_prepared(own, prepared, folder, resume=folder is not None, quiet=quiet)
+                model = fit_prepared(tried, prepared, folder, resume=folder is not None, quiet=quiet)
             except DivergenceError as error:  # a full disk is no trial's fault
                 log.warning("The trial failed: %s", error)
                 return {"settings": trial.params, metric: None}
@@ -84,10 +85,10 @@ def _defaults(config: RunConfig) -> dict[str, float]:
     """Returns the searched settings with their defaults; the generator has no heads."""
     width = width_of(source_of(config))
     rate = config.train.learning_rate or default_learning_rate(config.model.peft, width)
-    found = {"train.learning_rate": rate}
-    if config.model.method != "generator":
-        found["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
-    return found
+    defaults = {"train.learning_rate": rate}
+    if METHODS[config.model.method].has_heads:
+        defaults["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
+    return defaults
 
 
 def _seed(*parts: Any) -> int:

@@ -215,7 +215,7 @@ def measure_information(
     return {
         "version": __version__,
         "unit": "nats",
-        "target": config.data.target,
+        "target": ",".join(config.data.target),
         "kind": prepared.target.kind,
         "rows": {"learn": len(parts.learn), "estimate": len(parts.held_out), "dropped": parts.dropped},
         "learned_from": parts.learned_from,

@@ -7,7 +7,7 @@ from typing import Any
 from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
 from predgen.backbones.hugging_face import UNLIMITED_POSITIONS
 from predgen.codec.codec import Codec
-from predgen.config import build_config
+from predgen.config import RunConfig, build_config
 from predgen.errors import BackboneError
 from predgen.inspecting.activations import Shape
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
@@ -58,6 +58,7 @@ def inspect_backbone(
     backbone: str,
     target: Target | None = None,
     *,
+    config: RunConfig | None = None,
     revision: str | None = None,
     load: bool = True,
     prompt_tokens: int | None = None,
@@ -70,16 +71,19 @@ def inspect_backbone(
     Args:
         backbone: a local folder, a hub id in the local cache, a model of the package, or one of known shape.
         target: what is to be predicted: a `Number`, a `Label`, a `LabelSet` or a `Record`.
+        config: the settings of a run that the plan is for; None for the defaults.
         revision: the hub revision.
         load: read the weights if they are there, which shows the road that the backbone takes.
         prompt_tokens: tokens of each prompt, for the plan; 128 if not given, or as many as the model reads.
         settings: settings of `predgen.config` that the plan depends on: `batch_size`, `dtype`, `peft`, `lora_rank`,
-            `rocoft_rank`.
+            `rocoft_rank`. They stand above those of `config`.
 
     Raises:
         PredGenError: there is no such backbone, it cannot be used, or a setting is wrong.
     """
-    config = build_config({"data.data": "", "data.target": "", "model.backbone": backbone}, settings)
+    config = config or build_config({"data.data": "", "data.target": ""})
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = config.changed(**given, **{"model.backbone": backbone})
     source = find_local(backbone, revision)
     notes = []
     if source is not None:

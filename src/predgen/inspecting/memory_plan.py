@@ -22,6 +22,7 @@ from predgen.errors import ConfigError
 from predgen.inspecting.activations import Shape, Training
 from predgen.methods import Scale
 from predgen.models.building import build_method
+from predgen.names import PEFT_METHODS
 from predgen.targets.record import fields_of
 
 MOMENTS = 2
@@ -106,15 +107,13 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
 def _update(config: RunConfig) -> dict[str, Any]:
     """Returns the rank of the update in training, the mean one that AdaLoRA ends with, and what RoCoFT trains."""
     model = config.model
-    low_rank = model.peft not in ("none", "rocoft")
-    ranks = {
-        "none": None,
-        "adalora": initial_rank_of(model.lora_rank, model.adalora_initial_rank),
-        "rocoft": model.rocoft_rank,
-    }
+    peft = PEFT_METHODS[model.peft]
+    rank = getattr(model, peft.rank_setting) if peft.rank_setting else None
+    if model.peft == "adalora":
+        rank = initial_rank_of(model.lora_rank, model.adalora_initial_rank)
     return {
-        "rank": ranks.get(model.peft, model.lora_rank),
-        "lora_rank": model.lora_rank if low_rank else None,
+        "rank": rank,
+        "lora_rank": model.lora_rank if peft.is_low_rank else None,
         "rocoft_axis": model.rocoft_axis if model.peft == "rocoft" else None,
     }
 

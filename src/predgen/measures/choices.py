@@ -1,14 +1,13 @@
 """One answer from two: how much of it is the Director's, and how much the Writer's distribution's."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-AnswerSource = Literal["director", "writer", "mean", "stack"]
 Part = TypeVar("Part", Tensor, np.ndarray)
 # Below this a probability counts as this, so that its logarithm is finite.
 SMALLEST = 1e-12
@@ -35,8 +34,8 @@ class Mix:
 
 # Three weights of a number are not fitted to fewer rows: the stack is the mean then.
 MIN_STACK_ROWS = 20
-# `stack` is the mean until it is fitted.
-MIXES: dict[AnswerSource, Mix] = {
+# Of each of `predgen.names.ANSWER_SOURCES`; `stack` is the mean until it is fitted.
+MIXES: dict[str, Mix] = {
     "director": Mix(1.0, 0.0),
     "writer": Mix(0.0, 1.0),
     "mean": Mix(0.5, 0.5),

@@ -6,15 +6,15 @@ their number of examples.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-WriterLossName = Literal["cross_entropy", "number_token", "smoothed_digits", "expected_value"]
-LossName = Literal["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"]
+from predgen.names import JOINS, WRITER_LOSSES
+
 # Joins two losses into the one to minimize.
 Join = Callable[[Float[Tensor, ""], Float[Tensor, ""]], Float[Tensor, ""]]
 
@@ -141,13 +141,12 @@ class TokenLoss:
     """L_W by name: plain cross-entropy, or one that knows that digits are numbers.
 
     Attributes:
-        name: `cross_entropy`; `number_token` adds the number token loss to it; `smoothed_digits` is the cross-entropy
-            against smoothed digits. `expected_value` is no loss of tokens: see `expected_value_loss`.
+        name: one of `predgen.names.WRITER_LOSSES` that is a loss of tokens (not of `scores_all`).
         weight: of the number token loss (0.3 in arXiv 2411.02083).
         deviation: σ of the smoothing, in digits.
     """
 
-    name: WriterLossName = "cross_entropy"
+    name: str = "cross_entropy"
     weight: float = 0.3
     deviation: float = 0.5
 
@@ -159,14 +158,57 @@ class TokenLoss:
         allowed: Bool[Tensor, "batch target symbol"],
         digits: Float[Tensor, " symbol"],
     ) -> Float[Tensor, ""]:
-        """Returns L_W; the arguments are those of the functions above."""
-        if self.name == "smoothed_digits":
-            smoothed = smoothed_digits(allowed, symbols, digits, deviation=self.deviation)
-            return writer_loss(log_probabilities, symbols, counted, smoothed=smoothed)
-        loss = writer_loss(log_probabilities, symbols, counted)
-        if self.name == "number_token":
-            loss = loss + self.weight * number_token_loss(log_probabilities, symbols, counted, digits)
+        """Returns L_W.
+
+        Args:
+            log_probabilities: of every symbol at every position.
+            symbols: the gold symbols.
+            counted: positions that count, as in `writer_loss`.
+            allowed: the symbols that may stand at each position.
+            digits: the value of each symbol, NaN for those that are no digit.
+        """
+        options = {name: getattr(self, name) for name in WRITER_LOSSES[self.name].takes}
+        loss: Tensor = WRITER_LOSSES.load(self.name)(log_probabilities, symbols, counted, allowed, digits, **options)
         return loss
+
+
+def cross_entropy(
+    log_probabilities: Float[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    counted: Bool[Tensor, "batch target"],
+    allowed: Bool[Tensor, "batch target symbol"],
+    digits: Float[Tensor, " symbol"],
+) -> Float[Tensor, ""]:
+    """Returns the cross-entropy against the gold symbols; the arguments are those of `TokenLoss`."""
+    return writer_loss(log_probabilities, symbols, counted)
+
+
+def cross_entropy_and_distance(
+    log_probabilities: Float[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    counted: Bool[Tensor, "batch target"],
+    allowed: Bool[Tensor, "batch target symbol"],
+    digits: Float[Tensor, " symbol"],
+    *,
+    weight: float,
+) -> Float[Tensor, ""]:
+    """Returns the cross-entropy and the number token loss times its weight; the arguments are those of `TokenLoss`."""
+    loss = writer_loss(log_probabilities, symbols, counted)
+    return loss + weight * number_token_loss(log_probabilities, symbols, counted, digits)
+
+
+def cross_entropy_of_smoothed_digits(
+    log_probabilities: Float[Tensor, "batch target symbol"],
+    symbols: Int[Tensor, "batch target"],
+    counted: Bool[Tensor, "batch target"],
+    allowed: Bool[Tensor, "batch target symbol"],
+    digits: Float[Tensor, " symbol"],
+    *,
+    deviation: float,
+) -> Float[Tensor, ""]:
+    """Returns the cross-entropy against smoothed digits; the arguments are those of `TokenLoss`."""
+    smoothed = smoothed_digits(allowed, symbols, digits, deviation=deviation)
+    return writer_loss(log_probabilities, symbols, counted, smoothed=smoothed)
 
 
 def number_loss(predicted: Float[Tensor, " batch"], truth: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
@@ -248,23 +290,21 @@ class UncertaintyWeights(nn.Module):
         return joined
 
 
-# Those that are sums of the two losses with weights that do not depend on them: they commute with averaging.
-LINEAR: tuple[LossName, ...] = ("sum", "uncertainty")
-
-
-def join_of(name: LossName, *, squared_error: bool, sharpness: float = 1.0) -> Join:
+def join_of(name: str, *, squared_error: bool, sharpness: float = 1.0) -> Join:
     """Returns how a name joins the two losses; `uncertainty` is a module with parameters of its own.
 
     Args:
-        name: the loss.
+        name: one of `predgen.names.JOINS`.
         squared_error: whether L_D is a squared error.
         sharpness: τ of `wdal_smooth`.
     """
-    if name == "uncertainty":
-        return UncertaintyWeights(squared_error=squared_error)
-    if name == "wdal_smooth":
-        return lambda writer, director: wdal_smooth(writer, director, sharpness=sharpness)
-    return {"wdal_stable": wdal_stable, "wdal": wdal, "sum": add}[name]
+    given = {"squared_error": squared_error, "sharpness": sharpness}
+    join = JOINS.load(name)
+    options = {argument: given[argument] for argument in JOINS[name].takes}
+    if isinstance(join, type):  # a module: its arguments are those of its constructor
+        made: Join = join(**options)
+        return made
+    return partial(join, **options)
 
 
 def join_at_means(

@@ -13,8 +13,9 @@ from predgen.measures.choices import MIXES, Mix
 from predgen.methods.answers import Answers
 from predgen.methods.directors import Director, Reading
 from predgen.methods.heads import Scale
-from predgen.methods.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
+from predgen.methods.losses import TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.methods.writer import Decoding, Writer
+from predgen.names import JOINS
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
@@ -63,7 +64,7 @@ class PredGen(Writer):
         estimates: Sequence[str] | None = None,
         trie_mass: float = 1.0,
         director: Reading = "attention",
-        loss: LossName = "wdal_stable",
+        loss: str = "wdal_stable",
         sharpness: float = 1.0,
         passes: int | None = 1,
         reports_accuracy: bool = False,
@@ -201,7 +202,7 @@ class PredGen(Writer):
             loss_director: L_D of them.
             count: how many they are.
         """
-        if self.loss in LINEAR or num_processes() == 1:
+        if JOINS[self.loss].is_linear or num_processes() == 1:
             return self.join(loss_writer, loss_director)
         means = mean_over_processes(torch.stack([loss_writer, loss_director]), count)
         return join_at_means(self.join, loss_writer, loss_director, (means[0], means[1]))

@@ -15,6 +15,7 @@ from predgen.measures.choices import MIXES
 from predgen.measures.distributions import ESTIMATE_OF_METRIC
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.losses import TokenLoss
+from predgen.names import METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
@@ -28,10 +29,11 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
         ConfigError: it cannot be loaded so on this machine, or its weights are to be trained and cannot be.
     """
     model = config.model
-    if model.quantization is not None and model.peft == "none":
+    updates = [name for name, peft in PEFT_METHODS.items() if peft.rank_setting]
+    if model.quantization is not None and model.peft not in updates:
         raise ConfigError(
-            f"Expected --peft lora, dora, adalora or rocoft with quantization '{model.quantization}', whose weights "
-            "cannot be trained, found 'none'. Leave quantization or peft out."
+            f"Expected --peft {in_a_sentence(updates)} with quantization '{model.quantization}', whose weights "
+            f"cannot be trained, found '{model.peft}'. Leave quantization or peft out."
         )
     return load_backbone(
         source,
@@ -64,8 +66,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     apply_peft(
         backbone,
         model.peft,
-        rank=model.rocoft_rank if model.peft == "rocoft" else model.lora_rank,
-        writes=model.method != "predictor",
+        rank=getattr(model, PEFT_METHODS[model.peft].rank_setting or "lora_rank"),
+        writes=METHODS[model.method].writes,
         initial_rank=model.adalora_initial_rank,
         orthogonality=model.adalora_orthogonality,
         axis=model.rocoft_axis,
@@ -74,7 +76,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         seed=train.seed,
     )
     if model.method == "predictor":
-        return Predictor(backbone, codec, scales, pooling=model.pooling)
+        head: dict[str, Any] = {"pooling": model.pooling}
+        return Predictor(backbone, codec, scales, **head)
     writer: dict[str, Any] = {
         "full_vocabulary": full,
         "token_loss": TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation),
@@ -85,17 +88,18 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     }
     if model.method == "generator":
         return Generator(backbone, codec, scales, **writer)
+    reading: dict[str, Any] = {"director": model.director}
     return PredGen(
         backbone,
         codec,
         scales,
         **writer,
+        **reading,
         mixes=[MIXES[model.predict_from]] * len(scales),
-        director=model.director,
         loss=train.loss,
         sharpness=train.loss_sharpness,
         passes=None if train.sampling == "sequential" else train.passes,
-        reports_accuracy=train.schedule == "adaptive",
+        reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
     )
 
 
@@ -121,7 +125,7 @@ def check_method(config: RunConfig, target: Target) -> None:
             "Expected trie_mass 1 with the softmax over the whole vocabulary, where forced symbols have a share too, "
             f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
         )
-    if not isinstance(target, Number) and train.writer_loss != "cross_entropy":
+    if not isinstance(target, Number) and WRITER_LOSSES[train.writer_loss].for_numbers:
         found = {"label": "labels", "set": "sets of labels", "record": "a record"}[target.kind]
         raise ConfigError(
             f"Expected a number to predict with writer_loss '{train.writer_loss}', found {found}. Leave writer_loss "
@@ -142,7 +146,7 @@ def check_method(config: RunConfig, target: Target) -> None:
                     "Use the mean, or declare a range above 0."
                 )
     needs_all = {
-        "writer_loss": (train.writer_loss, train.writer_loss == "expected_value"),
+        "writer_loss": (train.writer_loss, WRITER_LOSSES[train.writer_loss].scores_all),
         "decoding": (model.decoding, model.decoding == "trie"),
         "estimate": (model.estimate, model.estimate not in ("auto", "text", "mean")),
     }

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from predgen.backbones.devices import choose_device
-from predgen.errors import ConfigError, unknown_name
+from predgen.errors import ConfigError
 from predgen.measures.choices import MIXES
 from predgen.methods import PredGen
 from predgen.models.artifact import load_artifact
 from predgen.models.model import Model
+from predgen.names import ANSWER_SOURCES
 
 log = logging.getLogger("predgen")
 
@@ -32,8 +33,8 @@ def load(
         UnknownNameError: there is no such device or source.
     """
     where = choose_device(device)
-    if predict_from is not None and predict_from not in MIXES:
-        raise unknown_name("source of answers", predict_from, MIXES)
+    if predict_from is not None:
+        ANSWER_SOURCES.check(predict_from)
     method, contents = load_artifact(Path(path), device=device, trust_remote_code=trust_remote_code)
     if method.backbone.is_placed:  # the rest goes where its first layer is
         where = next(method.backbone.model.parameters()).device

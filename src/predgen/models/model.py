@@ -27,7 +27,7 @@ from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredRecord, fields_scored, intervals, score
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
-from predgen.tables.values import unseen_labels, values_of
+from predgen.tables.values import target_columns, unseen_labels, values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number, learned
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
@@ -275,8 +275,7 @@ class Model:
             names = tuple(self.target.fields)
             require_columns(table, names)
             return names
-        require_columns(table, [self.config.data.target])
-        return (self.config.data.target,)
+        return target_columns(self.config.data.target, table)
 
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from predgen.config import PEFT_TITLES
+from predgen.names import PEFT_METHODS
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 HOW = {
@@ -54,7 +54,7 @@ def update_line(plan: Mapping[str, Any]) -> str:
     """
     if plan["peft"] == "none":
         return "all weights trained"
-    title = PEFT_TITLES[plan["peft"]]
+    title = PEFT_METHODS[plan["peft"]].title
     if plan["peft"] == "rocoft":
         axis = plan["rocoft_axis"] if plan["rank"] > 1 else plan["rocoft_axis"].removesuffix("s")
         return f"{title} of {plan['rank']} {axis}"

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from predgen.errors import ConfigError, DataError, explain
 from predgen.tables.formats import SUFFIXES
 from predgen.tables.reading import TableLike, close_file, read_table, require_columns, stream_table
+from predgen.tables.values import columns_named
 from predgen.targets.cells import is_missing, label_key
 
 log = logging.getLogger("predgen")
@@ -46,7 +47,7 @@ class Splits:
 def load_splits(
     source: TableLike,
     *,
-    target: str,
+    target: Sequence[str],
     stratify: Callable[[pd.DataFrame], str | None],
     validation: TableLike | None,
     test: TableLike | None,
@@ -64,7 +65,7 @@ def load_splits(
     Args:
         source: a file, a folder with train, validation and test files, a saved `datasets` folder, a hub id, or a
             table in memory.
-        target: the target's column, or several with commas between them.
+        target: the names of the target's columns.
         stratify: the column of labels whose shares a table's parts keep; None for none.
         validation: a table to take as validation part.
         test: a table to take as test part.
@@ -84,7 +85,7 @@ def load_splits(
         if given is not None and not isinstance(given, float):
             parts[name] = read_table(given)
     for name, table in parts.items():
-        columns = [target] if target in table.columns else [name.strip() for name in target.split(",")]
+        columns = columns_named(target, table)
         require_columns(table, columns if group is None else [*columns, group], f"{name} rows")
     train, left = _with_row_numbers(parts["train"]), float(sum(split))
     notes = []

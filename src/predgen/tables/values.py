@@ -53,18 +53,29 @@ def refuse_missing(kind: str, cell: object, row: int, column: str) -> None:
 log = logging.getLogger("predgen")
 
 
-def target_columns(name: str, table: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the columns that a target's name stands for: one, or several with commas between them.
+def columns_named(names: Sequence[str], table: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the columns that a target's names stand for: a column whose own name has the commas, or one for each.
+
+    Args:
+        names: as `predgen.config.target_names` gives them.
+        table: the table, whether it has the columns or not.
+    """
+    whole = ",".join(names)
+    return (whole,) if whole in table.columns else tuple(name.strip() for name in names if name.strip())
+
+
+def target_columns(names: Sequence[str], table: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the columns that a target's names stand for.
 
     Raises:
         ConfigError: a column is named twice.
         UnknownNameError: a column is not in the table.
     """
-    names = (name,) if name in table.columns else tuple(one.strip() for one in name.split(",") if one.strip())
-    require_columns(table, names or (name,))
-    if len(set(names)) < len(names):
-        raise ConfigError(f"Expected every column of the target once, found {name}. Leave the double one out.")
-    return names
+    columns, whole = columns_named(names, table), ",".join(names)
+    require_columns(table, columns or (whole,))
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"Expected every column of the target once, found {whole}. Leave the double one out.")
+    return columns
 
 
 def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> list[Any]:

@@ -33,7 +33,7 @@ from predgen.training.arguments import runs_on_cpu, training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole, newest_whole
 from predgen.training.memory import BATCH_SETTINGS, after_lack_of_memory, batches_in
-from predgen.training.preparing import Prepared, prepare, settings_of
+from predgen.training.preparing import Prepared, prepare, run_of
 from predgen.training.progress import TrainingProgress
 from predgen.training.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.training.trainer import PredGenTrainer
@@ -50,6 +50,7 @@ def fit(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,
     *,
+    config: RunConfig | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -64,6 +65,7 @@ def fit(
         data: a table, a path, a folder of splits, or a hub id. With the setting `task`: the folder of the task's rows,
             or such rows; None to look below PREDGEN_DATA_DIR, then on the hub.
         target: the column to predict, or several as one record; the task's if None.
+        config: all settings, in the place of `target` and `settings`; its table is read if `data` is None.
         out: the artifact's directory; None keeps the model in memory.
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
@@ -74,7 +76,7 @@ def fit(
         PredGenError: the table, the settings, the backbone or the output is not right.
         TrainingError: the loss is not finite; the last checkpoint is kept.
     """
-    config = settings_of(data, target, settings)
+    config, data = run_of(data, target, settings, config)
     if not quiet:
         warn_if_for_trying(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
-from predgen.config import DataSettings, RunConfig, merged_layers
+from predgen.config import TASK_ROWS, DataSettings, RunConfig, merged_layers
 from predgen.errors import ConfigError
 from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 from predgen.tables.reading import TableLike, read_table, require_columns
@@ -181,8 +181,44 @@ def settings_of(data: TableLike | None, target: str | Sequence[str] | None, sett
         if merged_layers(settings).get("data.task") is None:
             raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
         return build_task_config(settings, {"data.target": target})
-    name = str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
-    return build_task_config(settings, {"data.data": name, "data.target": target})
+    return build_task_config(settings, {"data.data": _name_of(data), "data.target": target})
+
+
+def run_of(
+    data: TableLike | None,
+    target: str | Sequence[str] | None,
+    settings: Mapping[str, Any],
+    config: RunConfig | None,
+) -> tuple[RunConfig, TableLike | None]:
+    """Returns the checked settings of a run, and its table; None where its task finds the rows.
+
+    Args:
+        data: as `settings_of` takes it; with `config` None stands for the table that it names.
+        target: as `settings_of` takes it; None with `config`.
+        settings: as `settings_of` takes them; none with `config`.
+        config: all settings; None to make them of the other arguments.
+
+    Raises:
+        ConfigError: there are both `config` and other settings, or neither data nor a task; or as `settings_of`.
+    """
+    if config is None:
+        return settings_of(data, target, settings), data
+    if target is not None or settings:
+        given = ", ".join([*(["target"] if target is not None else []), *settings])
+        raise ConfigError(
+            f"Expected either config or single settings, found both (config and {given}). Set them with "
+            "config.changed(…)."
+        )
+    if data is not None:
+        return config.changed(**{"data.data": _name_of(data)}), data
+    if config.data.data in ("", TABLE_IN_MEMORY):
+        raise ConfigError("Expected data, found none. Give a table, a path, or a task.")
+    return config, None if config.data.data == TASK_ROWS else config.data.data
+
+
+def _name_of(data: TableLike) -> str:
+    """Returns how settings name a table."""
+    return str(data) if isinstance(data, str | Path) else TABLE_IN_MEMORY
 
 
 def _strata(settings: DataSettings, table: pd.DataFrame) -> str | None:

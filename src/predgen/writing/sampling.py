@@ -5,7 +5,6 @@ aligned with their positions, so the fed tokens need not be a path.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +14,6 @@ from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.processes import num_processes
-
-Unit = Literal["token", "row", "batch"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def draw(
     *,
     probability: float,
     generator: torch.Generator,
-    unit: Unit = "token",
+    unit: str = "token",
     num_symbols: int | None = None,
     director_share: float | None = None,
 ) -> Draws:

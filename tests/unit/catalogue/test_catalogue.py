@@ -517,7 +517,7 @@ def test_a_task_makes_settings_and_options_stand_above_them() -> None:
     assert config.data.model_dump(exclude_defaults=True) == {
         "data": "<rows of the task>",
         "task": "stsb@2",
-        "target": "label",
+        "target": ("label",),
         "template": load_task("stsb").template,
         "kind": "number",
         "low": 0.0,

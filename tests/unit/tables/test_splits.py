@@ -34,7 +34,7 @@ def table(num_rows: int, num_labels: int = 2, **columns: Any) -> pd.DataFrame:
 
 def split(source: Any, *, labels: bool = True, **changes: Any) -> Splits:
     settings: dict[str, Any] = {"validation": None, "test": None, "split": (0.8, 0.1, 0.1), "group": None, "seed": 0}
-    return load_splits(source, target="y", stratify=lambda _: "y" if labels else None, **(settings | changes))
+    return load_splits(source, target=("y",), stratify=lambda _: "y" if labels else None, **(settings | changes))
 
 
 def sizes(splits: Splits) -> tuple[int, int, int | None]:

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from predgen.config import DataSettings
+from predgen.config import TASK_ROWS, DataSettings, build_config
 from predgen.errors import ConfigError, DataError, TemplateError, UnknownNameError
 from predgen.tables.reading import row_numbers
-from predgen.tables.values import unseen_labels, values_of
+from predgen.tables.values import target_columns, unseen_labels, values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
-from predgen.training.preparing import Prepared, prepare
+from predgen.training.preparing import Prepared, prepare, run_of
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
 Parts = dict[str, pd.DataFrame]
@@ -372,3 +372,49 @@ def test_numbers_declared_of_text() -> None:
         ready(parts(moods), kind="number")
     with pytest.raises(DataError, match="a column of labels, found 30 different values in 30 rows"):
         ready({name: table([f"text {row}" for row in range(len(part))]) for name, part in parts(moods).items()})
+
+
+# ── Settings and their table ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("y",), ("y",)),
+        (("y", " id"), ("y", "id")),
+        (("y", "id", ""), ("y", "id")),
+        (("first", " last"), ("first, last",)),  # a column whose own name has a comma
+        (("first, last", "y"), ("first, last", "y")),
+    ],
+)
+def test_the_names_of_a_target_are_columns(names: tuple[str, ...], columns: tuple[str, ...]) -> None:
+    assert target_columns(names, numbers(3).assign(**{"first, last": "a"})) == columns
+
+
+def test_columns_of_a_target_that_are_not_there_or_named_twice() -> None:
+    with pytest.raises(UnknownNameError, match="mod"):
+        target_columns(("y", "mod"), numbers(3))
+    with pytest.raises(ConfigError, match="every column of the target once, found y,y"):
+        target_columns(("y", "y"), numbers(3))
+
+
+def test_a_run_is_of_settings_or_of_a_config() -> None:
+    config = build_config({"data": "a.csv", "target": "y", "seed": 3})
+    source = numbers(3)
+    assert run_of("a.csv", "y", {"seed": 3}, None) == (config, "a.csv")
+    assert run_of(None, None, {}, config) == (config, "a.csv")
+    assert run_of("b.csv", None, {}, config) == (config.changed(data="b.csv"), "b.csv")
+    made, table = run_of(source, None, {}, config)
+    assert table is source
+    assert made == config.changed(data="<table in memory>")
+    assert made == run_of(source, ["y"], {"train": {"seed": 3}}, None)[0]
+    assert run_of(None, None, {}, config.changed(data=TASK_ROWS))[1] is None
+
+
+def test_settings_beside_a_config_and_no_data_are_refused() -> None:
+    config = build_config({"data": "<table in memory>", "target": "y"})
+    with pytest.raises(ConfigError, match=r"found both \(config and target, seed\)\. Set them with config\.changed"):
+        run_of("a.csv", "y", {"seed": 3}, config)
+    for given in (config, config.changed(data="")):
+        with pytest.raises(ConfigError, match="Expected data, found none"):
+            run_of(None, None, {}, given)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from predgen.catalogue import tasks as task_names
-from predgen.config import METHODS, merged_layers
+from predgen.config import merged_layers
 from predgen.errors import ConfigError, unknown_name
+from predgen.names import METHODS, PEFT_METHODS
 
-PEFTS = ("lora", "dora", "adalora", "rocoft")
+# The updates; training all weights is no choice of the paper.
+PEFTS = tuple(name for name, peft in PEFT_METHODS.items() if peft.rank_setting)
 # Settings that are axes of the grid, and how they are named there.
 GRID_SETTINGS = {
     "model.backbone": "--backbones",
@@ -66,7 +68,7 @@ class Preset:
     """
 
     backbones: tuple[str, ...]
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = tuple(METHODS)
     pefts: tuple[str, ...] = PEFTS
     peft_tasks: tuple[str, ...] = ()
     tasks: tuple[str, ...] = field(default_factory=lambda: tuple(task_names()))
@@ -114,7 +116,7 @@ class Preset:
         """
         for what, names, known in (
             ("method", methods, METHODS),
-            ("PEFT method", pefts, ("none", *PEFTS)),
+            ("PEFT method", pefts, PEFT_METHODS),
             ("task", tasks, task_names()),
             ("backbone", backbones, None),
         ):

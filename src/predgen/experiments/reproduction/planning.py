@@ -13,6 +13,7 @@ from predgen.experiments.reproduction.gpus import USED, Work, gpu_named
 from predgen.experiments.reproduction.grid import Cell, Preset
 from predgen.experiments.reproduction.running import CELLS_FOLDER, config_of, grid_named
 from predgen.inspecting.inspection import inspect_backbone
+from predgen.names import METHODS
 from predgen.training.preparing import Prepared, prepare
 
 # Where a backbone's tokenizer is not there: how many characters a token has, a common rule for English.
@@ -178,15 +179,8 @@ def _prompt_tokens(tokenizer: Any | None, rows: _Rows | None) -> float | None:
 
 def _memory_plan(grid: Preset, cell: Cell, prompt_tokens: float) -> dict[str, Any]:
     """Returns the plan of `inspect_backbone` for a cell's settings."""
-    config = config_of(grid, cell)
-    settings = {
-        f"{section}.{name}": value
-        for section, values in config.model_dump(mode="json", exclude={"data"}).items()
-        for name, value in values.items()
-        if name != "backbone"
-    }
     plan: dict[str, Any] = inspect_backbone(
-        cell.backbone, load=False, prompt_tokens=max(8, round(prompt_tokens)), **settings
+        cell.backbone, config=config_of(grid, cell), load=False, prompt_tokens=max(8, round(prompt_tokens))
     ).plan
     return plan
 
@@ -200,7 +194,7 @@ def _work(
     config = config_of(grid, cell)
     splits = rows.prepared.splits
     test = splits.validation if splits.test is None else splits.test
-    writes = cell.method != "predictor"
+    writes = METHODS[cell.method].writes
     epochs = config.train.epochs
     if config.train.max_steps is not None:
         epochs = config.train.max_steps * config.train.batch_size * config.train.accumulation / len(splits.train)

@@ -1,0 +1,354 @@
+"""The names that settings choose between: a table for each thing, a line for each name.
+
+A line says what the name means, as the help, the reference of settings and the ablation show it, and where its
+implementation is. That is imported when it is used, so that this module needs no framework. A new loss, for example, is
+one function and one line in `JOINS`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from predgen.errors import unknown_name
+
+
+@runtime_checkable
+class Entry(Protocol):
+    """A line of a table."""
+
+    @property
+    def description(self) -> str:
+        """What the name means, in a few words; empty where the name says it."""
+
+    @property
+    def path(self) -> str:
+        """The implementation as `module:object`; empty where there is none of its own."""
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class Choices(Mapping[str, EntryT]):
+    """A table of names.
+
+    Args:
+        kind: what is named, for messages, such as `method`.
+        entries: what belongs to each name.
+
+    Example:
+        >>> METHODS.listed
+        'predictor, generator or predgen'
+        >>> print(METHODS.check("generator"))
+        generator
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, EntryT]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> EntryT:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, name: str) -> str:
+        """Returns a name of the table as it is.
+
+        Raises:
+            UnknownNameError: it is not in the table; the closest name is suggested.
+        """
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, self._entries)
+        return name
+
+    def load(self, name: str) -> Any:
+        """Returns what implements a name.
+
+        Raises:
+            UnknownNameError: the name is not in the table.
+        """
+        return load(self[self.check(name)].path)
+
+    @property
+    def listed(self) -> str:
+        """The names in a sentence."""
+        return in_a_sentence(list(self))
+
+    @property
+    def explained(self) -> str:
+        """The names in a sentence, each with its description."""
+        return in_a_sentence(
+            [f"{name} ({entry.description})" if entry.description else name for name, entry in self.items()]
+        )
+
+
+def load(path: str) -> Any:
+    """Returns the object that a path names, such as `predgen.methods.losses:wdal`; its module is imported now."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def in_a_sentence(names: Sequence[str]) -> str:
+    """Returns some names with commas, and with `or` before the last one."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A name with nothing but its description and its implementation; the attributes are those of `Entry`."""
+
+    description: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of its class.
+        writes: whether it writes the target.
+        has_heads: whether it has heads, with a learning rate of their own.
+    """
+
+    description: str
+    path: str
+    writes: bool = True
+    has_heads: bool = True
+
+
+@dataclass(frozen=True)
+class PeftMethod:
+    """What is trained of the backbone.
+
+    The learning rates of `none` and `lora` are tuned on builtin:nano (docs/log.md). DoRA and AdaLoRA have LoRA's;
+    RoCoFT's is of the size that its paper uses.
+
+    Attributes:
+        title: what people call it.
+        description: as in `Entry`.
+        path: of a function that marks, in place, what is trained; its arguments are a backbone and an
+            `predgen.adapters.applying.Update`.
+        learning_rate: the default for a backbone of width 256.
+        rank_setting: the setting of `model` that says how large the update is; empty where there is no update.
+        is_tuned: whether the learning rate was tuned for it.
+    """
+
+    title: str
+    description: str
+    path: str
+    learning_rate: float
+    rank_setting: str = "lora_rank"
+    is_tuned: bool = False
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether the update is a product of two thin matrices."""
+        return self.rank_setting == "lora_rank"
+
+
+@dataclass(frozen=True)
+class Join:
+    """How the Writer's loss L_W and the Director's loss L_D become one.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of a function of L_W and L_D, or of a module with weights of its own.
+        is_linear: whether it is a sum of the two with weights that do not depend on them: it commutes with averaging.
+        takes: which arguments of `predgen.methods.losses.join_of` it takes, by name.
+    """
+
+    description: str
+    path: str
+    is_linear: bool = False
+    takes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WriterLoss:
+    """What the Writer's loss L_W is.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of a function with the arguments of `predgen.methods.losses.TokenLoss.__call__`.
+        takes: which attributes of a `TokenLoss` it takes, by name.
+        for_numbers: whether it knows only numbers.
+        scores_all: whether it is no loss of tokens, and reads the score of every number that can be written.
+    """
+
+    description: str
+    path: str
+    takes: tuple[str, ...] = ()
+    for_numbers: bool = True
+    scores_all: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The probability of feeding the model its own token, over training.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of a function of a `predgen.training.schedules.Moment`.
+        follows_accuracy: whether it reads the Writer's accuracy, which is measured then.
+    """
+
+    description: str
+    path: str
+    follows_accuracy: bool = False
+
+
+METHODS = Choices(
+    "method",
+    {
+        "predictor": MethodChoice("a head on the prompt's states", "predgen.methods.predictor:Predictor", writes=False),
+        "generator": MethodChoice("writes the answer as text", "predgen.methods.generator:Generator", has_heads=False),
+        "predgen": MethodChoice("writes the answer, and a head reads its states", "predgen.methods.predgen:PredGen"),
+    },
+)
+PEFT_METHODS = Choices(
+    "PEFT method",
+    {
+        "none": PeftMethod(
+            "all weights", "all of it", "predgen.adapters.applying:train_all_weights", 2.5e-4, "", is_tuned=True
+        ),
+        "lora": PeftMethod("LoRA", "low rank", "predgen.adapters.applying:add_lora", 1e-3, is_tuned=True),
+        "dora": PeftMethod("DoRA", "low rank, direction and size apart", "predgen.adapters.applying:add_dora", 1e-3),
+        "adalora": PeftMethod(
+            "AdaLoRA", "low rank, moved to where it helps", "predgen.adapters.applying:add_adalora", 1e-3
+        ),
+        "rocoft": PeftMethod(
+            "RoCoFT", "rows or columns", "predgen.adapters.applying:add_rows_or_columns", 2e-3, "rocoft_rank"
+        ),
+    },
+)
+ROCOFT_AXES = Choices("axis", {"rows": Choice("output features"), "columns": Choice("input features")})
+ROCOFT_SELECTIONS = Choices(
+    "selection",
+    {
+        "first": Choice(),
+        "random": Choice(),
+        "magnitude": Choice("those with the largest weights times activations on some training prompts"),
+    },
+)
+POOLINGS = Choices(
+    "pooling",
+    {
+        "auto": Choice("mean for encoders, last for others"),
+        "last": Choice(),
+        "mean": Choice(),
+        "first": Choice(),
+    },
+)
+READINGS = Choices("reading", {"mean": Choice(), "last": Choice(), "attention": Choice("a learned mean")})
+ANSWER_SOURCES = Choices(
+    "source of answers",
+    {
+        "director": Choice(),
+        "writer": Choice(),
+        "mean": Choice("of both"),
+        "stack": Choice("of both, fitted on validation rows"),
+    },
+)
+DECODINGS = Choices(
+    "decoding",
+    {
+        "auto": Choice("greedy for predgen; trie or greedy by cost for generator"),
+        "greedy": Choice("token by token", "predgen.writing.decoding:greedy"),
+        "trie": Choice("the likeliest of all", "predgen.writing.scoring:score_likeliest"),
+        "beam": Choice("the likeliest that beam search finds", "predgen.writing.decoding:beam"),
+        "free": Choice("any text, as in the paper; generator alone", "predgen.writing.decoding:greedy_free"),
+    },
+)
+ESTIMATES = Choices(
+    "estimate",
+    {
+        "auto": Choice("the best one for the metric"),
+        "text": Choice("as written"),
+        "mode": Choice(),
+        "mean": Choice(),
+        "geometric_mean": Choice(),
+        "median": Choice(),
+    },
+)
+WRITER_VOCABULARIES = Choices(
+    "vocabulary", {"target": Choice("those that the target is written with"), "full": Choice("all, as in the paper")}
+)
+JOINS = Choices(
+    "loss",
+    {
+        "wdal_stable": Join("what the paper's program optimizes", "predgen.methods.losses:wdal_stable"),
+        "wdal": Join("the paper's formula", "predgen.methods.losses:wdal"),
+        "wdal_smooth": Join("wdal with a smooth maximum", "predgen.methods.losses:wdal_smooth", takes=("sharpness",)),
+        "sum": Join("L_W + L_D", "predgen.methods.losses:add", is_linear=True),
+        "uncertainty": Join(
+            "a sum with learned weights",
+            "predgen.methods.losses:UncertaintyWeights",
+            is_linear=True,
+            takes=("squared_error",),
+        ),
+    },
+)
+WRITER_LOSSES = Choices(
+    "Writer loss",
+    {
+        "cross_entropy": WriterLoss("", "predgen.methods.losses:cross_entropy", for_numbers=False),
+        "number_token": WriterLoss(
+            "cross-entropy and the distance from the gold digit",
+            "predgen.methods.losses:cross_entropy_and_distance",
+            takes=("weight",),
+        ),
+        "smoothed_digits": WriterLoss(
+            "cross-entropy against near digits too",
+            "predgen.methods.losses:cross_entropy_of_smoothed_digits",
+            takes=("deviation",),
+        ),
+        "expected_value": WriterLoss(
+            "its squared error", "predgen.methods.losses:expected_value_loss", scores_all=True
+        ),
+    },
+)
+SCHEDULES = Choices(
+    "schedule",
+    {
+        "linear": Schedule("", "predgen.training.schedules:linear"),
+        "cosine": Schedule("slow at both ends", "predgen.training.schedules:cosine"),
+        "exponential": Schedule("fast, then slow", "predgen.training.schedules:exponential"),
+        "inverse_sigmoid": Schedule("fast in the middle", "predgen.training.schedules:inverse_sigmoid"),
+        "constant": Schedule("sampling_end throughout", "predgen.training.schedules:constant"),
+        "adaptive": Schedule(
+            "follows the Writer's accuracy", "predgen.training.schedules:adaptive", follows_accuracy=True
+        ),
+    },
+)
+SAMPLINGS = Choices(
+    "sampling",
+    {
+        "parallel": Choice("all at once, in passes", "predgen.writing.sampling:sample_parallel"),
+        "sequential": Choice("one after the other", "predgen.writing.sampling:sample_sequential"),
+    },
+)
+SAMPLING_CHOICES = Choices("choice", {"argmax": Choice("the likeliest"), "softmax": Choice("drawn from the softmax")})
+SAMPLING_UNITS = Choices(
+    "unit",
+    {
+        "token": Choice(),
+        "row": Choice("all tokens of a row"),
+        "batch": Choice("all of a batch, as in the paper"),
+    },
+)
+DTYPES = Choices(
+    "type",
+    {"auto": Choice("as they are saved"), "float32": Choice(), "bfloat16": Choice(), "float16": Choice()},
+)
+QUANTIZATIONS = Choices("quantization", {"8bit": Choice(), "4bit": Choice()})
+PRECISIONS = Choices("precision", {"float32": Choice("none"), "bf16": Choice(), "fp16": Choice()})
+DEVICES = Choices(
+    "device", {"auto": Choice("a GPU if there is one"), "cpu": Choice(), "cuda": Choice(), "mps": Choice()}
+)
