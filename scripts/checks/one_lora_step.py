@@ -20,7 +20,7 @@ from predgen.codec.codec import Codec
 from predgen.config import build_config
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.inspecting.memory_plan import plan_memory
-from predgen.methods import Scale
+from predgen.methods import Batch, Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method
 from predgen.report.inspection import format_bytes
@@ -72,12 +72,10 @@ def main() -> int:
     prompts = torch.randint(3, 90, (rows, options.prompt_tokens)).tolist()
     tokens, mask = method.backbone.collate(prompts)
     gold = method.codec.encode([2.5] * rows)
-    batch = {"prompt": tokens, "prompt_mask": mask, "symbols": gold.symbols, "symbol_mask": gold.mask}
-    batch |= {"states": gold.states, "truth": truth_of(TARGET, [2.5] * rows, [Scale()])}
-    batch = {name: tensor.to(options.device) for name, tensor in batch.items()}
+    batch = Batch(tokens, mask, gold, truth_of(TARGET, [2.5] * rows, [Scale()])).to(options.device)
     for _ in range(2):
         start = time.perf_counter()
-        loss = method(**batch)["loss"]
+        loss = method(batch)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -37,8 +37,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import predgen
 from predgen.backbones import find_source
-from predgen.methods.buckets import answer_all
+from predgen.methods.buckets import answer_all_each
 from predgen.models.answer_columns import with_answers
+from predgen.models.asked import Asked
 from predgen.models.streaming import predict_file
 from predgen.tables.saving import TableWriter
 from predgen.tables.splits import stream_rows
@@ -145,25 +146,25 @@ def run_once(artifact: Path, table: Path, *, ahead: bool) -> dict[str, Any]:
     def answer(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         try:
-            return type(model.method).answer(model.method, *args, **kwargs)
+            return type(model.method).answer_each(model.method, *args, **kwargs)
         finally:
             model_seconds[0] += time.perf_counter() - start
 
-    model.method.answer = answer if ahead else watch.around("model", answer)  # type: ignore[method-assign]
+    model.method.answer_each = answer if ahead else watch.around("model", answer)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as name:
         writer = TableWriter(Path(name) / "answers.csv")
         if ahead:
-            done = predict_file(model, str(table), writer, asked={})
+            done = predict_file(model, str(table), writer, asked=Asked())
         else:
             with (
                 patch("predgen.models.streaming.stream_rows", watch.reading),
                 patch("predgen.models.model.Model.encode", watch.around("tokenizing", predgen.Model.encode)),
-                patch("predgen.models.model.answer_all", watch.around("batching", answer_all)),
+                patch("predgen.models.model.answer_all_each", watch.around("batching", answer_all_each)),
                 patch("predgen.models.model.with_answers", watch.around("columns", with_answers)),
                 patch("predgen.tables.saving.TableWriter.write", watch.around("writing", TableWriter.write)),
                 patch("predgen.tables.saving.TableWriter.__exit__", watch.around("writing", TableWriter.__exit__)),
             ):
-                done = predict_file(model, str(table), writer, asked={}, ahead=False)
+                done = predict_file(model, str(table), writer, asked=Asked(), ahead=False)
     return {
         "rows": done.rows,
         "seconds": done.seconds,

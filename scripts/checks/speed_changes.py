@@ -33,8 +33,8 @@ from predgen.bench.workload import (
 )
 from predgen.codec.codec import Codec
 from predgen.files import write_text
-from predgen.methods.writer import Writer
 from predgen.writing import sampling
+from predgen.writing.symbols import SymbolModel
 from scripts.cells import markdown
 
 # The share of each prompt's tokens that all prompts begin with, where that is what is measured.
@@ -44,7 +44,7 @@ NEVER = 10**9
 
 def all_logits() -> Any:
     """Returns a switch that computes the logits of the whole vocabulary."""
-    return mock.patch.object(Writer, "read", lambda self, prompt, mask: self.backbone.read(prompt, mask))
+    return mock.patch.object(SymbolModel, "read", lambda self, prompt, mask: self.backbone.read(prompt, mask))
 
 
 def whole_gradients() -> Any:

@@ -11,6 +11,7 @@ averaged over the seeds for each row, then tested by paired permutations, correc
 import argparse
 import itertools
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,24 @@ import numpy as np
 import pandas as pd
 
 import predgen
-from predgen.measures.choices import MIXES
+from predgen.measures.choices import AnswerSource
 from predgen.measures.statistics import holm, paired_permutation
+from predgen.models.evaluating import timed_answers
 from scripts.cells import add_options, markdown, run_cells
 
 FORMS = ("fixed", "scientific")
 DECIMALS = (2, 4, 8)
-SOURCES = {"Director": "director", "Writer": "writer", "both": "mean"}
+SOURCES: dict[str, AnswerSource] = {"Director": "director", "Writer": "writer", "both": "mean"}
 PARTS = ("train", "validation", "test")
 
 
 def answers_of(model: predgen.Model, rows: pd.DataFrame) -> dict[str, list[float]]:
     """Returns the answers of the Director, of the written text, and of their mean."""
     found = {}
-    model.method.estimates = ["text"]
+    texts = replace(model.contents.answering, estimates=("text",))
     for name, source in SOURCES.items():
-        model.method.mixes = [MIXES[source]]
-        found[name] = [float(value) for value in model.answers(rows)[0].values]
+        model.contents = replace(model.contents, answering=texts.predicting_from(source))
+        found[name] = [float(value) for value in timed_answers(model, rows)[0].values]
     return found
 
 

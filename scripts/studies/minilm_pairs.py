@@ -23,6 +23,7 @@ from scipy.stats import pearsonr
 
 import predgen
 from predgen.measures.statistics import bootstrap_interval, holm, paired_permutation
+from predgen.models.evaluating import timed_answers
 from scripts.cells import add_options, markdown, run_cells
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -142,7 +143,9 @@ def own_method(
         **task,
         **settings,
     )
-    validation, test = (np.array(model.answers(parts[part])[0].values, dtype=float) for part in ("validation", "test"))
+    validation, test = (
+        np.array(timed_answers(model, parts[part])[0].values, dtype=float) for part in ("validation", "test")
+    )
     return validation, test
 
 

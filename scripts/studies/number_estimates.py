@@ -11,6 +11,7 @@ rows, and with the validation part as calibration rows (which also chose the che
 import argparse
 import itertools
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pandas as pd
 import predgen
 from predgen.measures.calibration import calibrate_numbers
 from predgen.measures.statistics import holm, paired_permutation
+from predgen.models.evaluating import timed_answers
+from predgen.writing.targets import DecodingName
 from scripts.cells import add_options, markdown, run_cells
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -27,7 +30,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "lcp": {"target": "complexity", "inputs": ["token", "sentence"]},
 }
 # The name of each estimate: how it is decoded, and what is answered.
-ESTIMATES = {
+ESTIMATES: dict[str, tuple[DecodingName, str]] = {
     "greedy text": ("greedy", "text"),
     "mode": ("trie", "mode"),
     "mean": ("greedy", "mean"),
@@ -42,9 +45,11 @@ SPLITS = 200
 def answers_of(model: predgen.Model, rows: pd.DataFrame) -> dict[str, list[float]]:
     """Returns each estimate's answers for some rows."""
     found = {}
+    usual = model.contents.answering
     for name, (decoding, estimate) in ESTIMATES.items():
-        model.method.decoding, model.method.estimates = decoding, [estimate]
-        found[name] = [float(value) for value in model.answers(rows)[0].values]
+        answering = replace(usual, decoding=replace(usual.decoding, name=decoding), estimates=(estimate,))
+        model.contents = replace(model.contents, answering=answering)
+        found[name] = [float(value) for value in timed_answers(model, rows)[0].values]
     return found
 
 

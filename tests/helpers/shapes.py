@@ -25,11 +25,26 @@ from transformers import (
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec
-from predgen.methods import Generator, Method, PredGen, Predictor, Scale
-from predgen.methods.heads import truth_of
+from predgen.methods import (
+    Answering,
+    Batch,
+    Generator,
+    Method,
+    PooledHead,
+    PredGen,
+    Predictor,
+    Sampling,
+    Scale,
+    Writer,
+)
+from predgen.methods.base import num_outputs_of
+from predgen.methods.heads import field_heads, truth_of
+from predgen.methods.losses import TokenLoss, join_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target, fields_of
+from predgen.writing.symbols import SymbolModel
+from predgen.writing.targets import Decoding
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 ROADS = [pytest.param(False, id="cached"), pytest.param(True, id="plain")]
@@ -230,13 +245,55 @@ def save_model(folder: Path, model: Any, tokenizer: Any | None) -> str:
     return str(folder)
 
 
-def tiny_method(name: str, backbone: Backbone, target: Target, *, seed: int = 0, **settings: Any) -> Method:
-    """Returns a method over a backbone, with heads that the seed decides."""
+def tiny_method(
+    name: str,
+    backbone: Backbone,
+    target: Target,
+    *,
+    seed: int = 0,
+    full: bool = False,
+    token_loss: TokenLoss | None = None,
+    head: str | None = None,
+    loss: str = "wdal_stable",
+    sampling: Sampling | None = None,
+    scales: Sequence[Scale] | None = None,
+) -> Method:
+    """Returns a method over a backbone, with heads that the seed decides.
+
+    Args:
+        name: the method's.
+        backbone: the language model.
+        target: what is predicted.
+        seed: of the heads.
+        full: take the softmax over the whole vocabulary.
+        token_loss: what L_W is.
+        head: the pooling of the predictor's head, or the Director's.
+        loss: how L_W and L_D are joined.
+        sampling: how predgen is fed its own tokens.
+        scales: of the fields; some numbers if not given.
+    """
     torch.manual_seed(seed)
-    made = {"predictor": Predictor, "generator": Generator, "predgen": PredGen}[name]
-    scales = [Scale(2.0, 3.0) if isinstance(field, Number) else Scale() for field in fields_of(target).values()]
-    method: Method = made(backbone, Codec(target, backbone), scales, **settings)
-    return method
+    if scales is None:
+        scales = [Scale(2.0, 3.0) if isinstance(field, Number) else Scale() for field in fields_of(target).values()]
+    codec, fields = Codec(target, backbone), field_heads(target, scales)
+    num_outputs = num_outputs_of(fields)
+    if name == "predictor":
+        pooled = PooledHead.of(head or backbone.pooling, backbone.prompt_size, num_outputs)
+        return Predictor(backbone, codec, fields, pooled)
+    writer = Writer(SymbolModel(backbone, codec, full), token_loss or TokenLoss(), fields)
+    if name == "generator":
+        return Generator(writer)
+    director = PooledHead.of(head or "attention", backbone.hidden_size, num_outputs)
+    join = join_of(loss, squared_error=isinstance(target, Number))
+    return PredGen(writer, director, join, sampling, joins_linearly=JOINS[loss].is_linear)
+
+
+def answering_for(
+    method: Method, decoding: str = "auto", estimates: Sequence[str] | None = None, *, trie_mass: float = 1.0
+) -> Answering:
+    """Returns how a method answers, with the answers of the Director where there is one."""
+    name: Any = method.cheapest_decoding() if decoding == "auto" else decoding
+    return Answering.of(Decoding(name, trie_mass=trie_mass), len(method.fields), estimates=estimates)
 
 
 # ---- batches
@@ -248,18 +305,10 @@ def ragged_prompts(vocab_size: int, lengths: Sequence[int] = PROMPT_LENGTHS, see
     return [torch.randint(vocab_size, (length,), generator=generator).tolist() for length in lengths]
 
 
-def batch_for(method: Method, prompts: Sequence[list[int]], values: Sequence[Any]) -> dict[str, Tensor]:
-    """Returns the keyword arguments of a method's `forward`."""
-    tokens, mask = method.backbone.collate(prompts)
-    gold = method.codec.encode(values)
-    return {
-        "prompt": tokens,
-        "prompt_mask": mask,
-        "symbols": gold.symbols,
-        "symbol_mask": gold.mask,
-        "states": gold.states,
-        "truth": truth_of(method.target, values, [one.scale for one in method.fields]),
-    }
+def batch_for(method: Method, prompts: Sequence[list[int]], values: Sequence[Any]) -> Batch:
+    """Returns a batch for a method's `forward`."""
+    truth = truth_of(method.target, values, [head.scale for head in method.fields])
+    return Batch(*method.backbone.collate(prompts), method.codec.encode(values), truth)
 
 
 def count_forwards(model: Any, run: Callable[[], object]) -> int:

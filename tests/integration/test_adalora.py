@@ -53,7 +53,7 @@ def train(method: Method, tuner: AdaLoraModel, steps: range) -> list[int]:
     optimizer = torch.optim.AdamW([one for one in method.parameters() if one.requires_grad], lr=1e-2)
     found = []
     for step in steps:
-        method(**batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
+        method(batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
         optimizer.step()
         allocate_ranks(tuner, step)
         optimizer.zero_grad()

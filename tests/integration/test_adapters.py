@@ -54,8 +54,8 @@ def train(method: Method, kind: str, steps: int = 4) -> None:
     rows = len(method.backbone.tokenizer)
     for step in range(steps):
         batch = batch_for(method, ragged_prompts(rows, seed=step), VALUES[kind])
-        own = torch.rand(batch["symbols"].shape, generator=torch.Generator().manual_seed(step)) < 0.5
-        method(**batch, draws=Draws(own))["loss"].backward()
+        own = torch.rand(batch.gold.symbols.shape, generator=torch.Generator().manual_seed(step)) < 0.5
+        method(batch, draws=Draws(own))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     method.eval()
@@ -149,7 +149,7 @@ def matrix(backbone: DecoderOnlyBackbone, side: str) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_of_added_tokens_train_under_lora_and_come_back(family: str, tied: bool) -> None:
     # Over the whole vocabulary: over the allowed tokens alone, an end token that never has a choice has no gradient.
-    method = adapted("predgen", "lora", "number", word_level_backbone(family, tied), full_vocabulary=True)
+    method = adapted("predgen", "lora", "number", word_level_backbone(family, tied), full=True)
     added = method.backbone.added_token_ids
     others = [token for token in range(len(method.backbone.tokenizer)) if token not in added]
     assert len(added) == 11
@@ -164,16 +164,16 @@ def test_rows_of_added_tokens_train_under_lora_and_come_back(family: str, tied: 
         )
 
     torch.manual_seed(12345)
-    again = adapted("predgen", "lora", "number", word_level_backbone(family, tied), full_vocabulary=True).eval()
+    again = adapted("predgen", "lora", "number", word_level_backbone(family, tied), full=True).eval()
     load_trainable_weights(again, trainable_weights(method))
     prompts = ragged_prompts(len(method.backbone.tokenizer), seed=9)
     batch = batch_for(method, prompts, VALUES["number"])
     logits = []
     for one in (method, again):
         with torch.no_grad():
-            memory = one.backbone.read(batch["prompt"], batch["prompt_mask"])
-            tokens = one.codec.symbols[batch["symbols"]]
-            logits.append(one.backbone.write(memory, tokens, batch["symbol_mask"]).logits)
+            memory = one.backbone.read(batch.prompt, batch.prompt_mask)
+            tokens = one.codec.symbols[batch.gold.symbols]
+            logits.append(one.backbone.write(memory, tokens, batch.gold.mask).logits)
     assert torch.equal(*logits)
     first, second = (answer_all(one, prompts, batch_size=2) for one in (method, again))
     assert (first.values, first.written) == (second.values, second.written)
@@ -184,7 +184,7 @@ def test_logits_of_added_tokens_are_the_trained_ones(tied: bool) -> None:
     backbone = word_level_backbone("llama", tied)
     backbone.choose_road()
     assert backbone.linear_head
-    method = adapted("predgen", "lora", "number", backbone, full_vocabulary=True)
+    method = adapted("predgen", "lora", "number", backbone, full=True)
     train(method, "number", steps=8)
     prompts = backbone.collate(ragged_prompts(len(backbone.tokenizer), seed=9))
     added = torch.tensor(backbone.added_token_ids)

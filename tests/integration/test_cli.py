@@ -48,7 +48,7 @@ def strict_json(path: Path) -> Any:
 def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # The intervals of 1,000 resamples take longer than the rest of a test.
-    monkeypatch.setattr("predgen.models.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    monkeypatch.setattr("predgen.models.evaluating.bootstrap_interval", partial(bootstrap_interval, resamples=20))
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
 
 
@@ -198,9 +198,9 @@ def test_predict_streams_in_the_order_of_the_rows(
     sizes = []
     original = predgen.Model.predict_encoded
 
-    def counted(self: predgen.Model, chunk: Any, **options: Any) -> pd.DataFrame:
+    def counted(self: predgen.Model, chunk: Any, asked: Any) -> pd.DataFrame:
         sizes.append(len(chunk.prompts))
-        return original(self, chunk, **options)
+        return original(self, chunk, asked)
 
     monkeypatch.setattr("predgen.models.streaming.ROWS_PER_CHUNK", 8)
     monkeypatch.setattr(predgen.Model, "predict_encoded", counted)
@@ -523,7 +523,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_trained(
     def train(*_: object, **__: object) -> None:
         raise AssertionError("a model was trained")
 
-    monkeypatch.setattr("predgen.training.fitting.train", train)
+    monkeypatch.setattr("predgen.training.training_run.Run.attempt", train)
     table = ["--target", "mood", *SHORT, "--quiet"]
     closed = str(read_only)
     assert closed in refused("fit", new, *table, "--out", read_only / "model")

@@ -436,8 +436,8 @@ def test_every_trainable_parameter_moves_and_no_frozen_one(family: str, name: st
     method.train()
     for step in range(4):
         batch = batch_for(method, prompts_of(backbone), VALUES["number"])
-        own = torch.rand(batch["symbols"].shape, generator=torch.Generator().manual_seed(step)) < 0.5
-        method(**batch, draws=Draws(own))["loss"].backward()
+        own = torch.rand(batch.gold.symbols.shape, generator=torch.Generator().manual_seed(step)) < 0.5
+        method(batch, draws=Draws(own))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     still = []

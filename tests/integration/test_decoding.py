@@ -15,12 +15,16 @@ from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie, fits
+from predgen.config import build_config
+from predgen.methods import PredGen
 from predgen.methods.generator import FREE_MARGIN_TOKENS
+from predgen.models.building import answering_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.decoding import beam, greedy, greedy_free, sample
 from predgen.writing.scoring import score_all
+from predgen.writing.symbols import SymbolModel
 from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
@@ -28,6 +32,7 @@ from tests.helpers.shapes import (
     ROADS,
     TARGETS,
     all_paths,
+    answering_for,
     byte_level_tokenizer,
     count_forwards,
     path_of,
@@ -75,7 +80,7 @@ def test_greedy_equals_one_full_forward_for_every_token(family: str, kind: str, 
         paths = all_paths(backbone, codec.target)
         prompts = ragged_prompts(backbone.model.config.vocab_size, seed=seed)
         for with_states in (False, True):
-            decoded = greedy(backbone, read(backbone, prompts), codec, with_states=with_states)
+            decoded = greedy(SymbolModel(backbone, codec), read(backbone, prompts), with_states=with_states)
             found = [codec.symbols[torch.tensor(path)].tolist() for path in decoded.paths()]
             assert found == [write_alone(backbone.model, prompt, paths) for prompt in prompts]
 
@@ -112,9 +117,9 @@ def test_every_constrained_answer_is_valid(
     backbone = backbone_of(family, False, seed)
     if how == "trie" and not fits(target):
         how = "greedy"
-    method = tiny_method("generator", backbone, target, decoding=how)
+    method = tiny_method("generator", backbone, target)
     prompts = ragged_prompts(backbone.model.config.vocab_size, lengths, seed=seed)
-    answers = method.answer(*backbone.collate(prompts))
+    answers = method.answer(*backbone.collate(prompts), answering_for(method, how))
     assert len(answers.values) == len(answers.written) == len(prompts)
     for value, text in zip(answers.values, answers.written, strict=True):
         assert text is not None
@@ -136,7 +141,7 @@ def test_the_states_of_decoding_are_those_of_training(family: str, kind: str, pl
     codec = Codec(TARGETS[kind], backbone)
     prompts = ragged_prompts(250, range(1, 17), seed=6)
     memory = read(backbone, prompts)
-    decoded = greedy(backbone, memory, codec, with_states=True)
+    decoded = greedy(SymbolModel(backbone, codec), memory, with_states=True)
     assert decoded.states is not None
     assert decoded.states.shape[:2] == decoded.symbols.shape == decoded.mask.shape
     assert len({len(path) for path in decoded.paths()}) > 1, "rows of one length could not show wrong padding"
@@ -155,10 +160,11 @@ def test_the_states_of_decoding_are_those_of_training(family: str, kind: str, pl
 def test_the_director_says_the_same_in_training_and_in_decoding(family: str) -> None:
     for kind, how in itertools.product(TARGETS, ("greedy", "trie", "beam")):
         target = TARGETS[kind]
-        method = tiny_method("predgen", backbone_of(family), target, decoding=how)
+        method = tiny_method("predgen", backbone_of(family), target)
+        assert isinstance(method, PredGen)
         prompts = ragged_prompts(250, seed=2)
         memory = read(method.backbone, prompts)
-        written = method.write_target(memory, with_states=True)
+        written = method.writer.write(memory, answering_for(method, how).decoding, with_states=True)
         decoded, values = written.decoded, written.values
         gold = method.codec.encode(values)
         written = method.backbone.write(memory, method.codec.symbols[gold.symbols], gold.mask)
@@ -190,7 +196,7 @@ def test_forced_tokens_cost_no_forward(target: Target, without_states: int) -> N
     prompts = ragged_prompts(250)
 
     def run(with_states: bool) -> None:
-        greedy(backbone, read(backbone, prompts), codec, with_states=with_states)
+        greedy(SymbolModel(backbone, codec), read(backbone, prompts), with_states=with_states)
 
     assert count_forwards(backbone.model, lambda: run(False)) == without_states
     # The Director needs the states of the last block too.
@@ -210,7 +216,7 @@ def test_a_beam_that_holds_every_prefix_finds_the_likeliest_target(family: str, 
         codec = Codec(TARGETS[kind], backbone)
         trie = Trie(codec)
         memory = read(backbone, ragged_prompts(250, seed=seed))
-        found = beam(backbone, memory, codec, width=200, with_states=True)
+        found = beam(SymbolModel(backbone, codec), memory, width=200, with_states=True)
         expected = [tuple(codec.path(trie.values[best])) for best in score_all(backbone, memory, trie).argmax(dim=1)]
         assert [tuple(path) for path in found.paths()] == expected
         assert found.states is not None
@@ -231,12 +237,12 @@ def test_a_beam_of_one_is_greedy_and_wider_ones_are_never_less_likely() -> None:
         memory = read(backbone, ragged_prompts(250, seed=5))
         scores = score_all(backbone, memory, trie)
         columns = {codec.path(value): column for column, value in enumerate(trie.values)}
-        one = beam(backbone, memory, codec, width=1, with_states=False)
-        assert one.paths() == greedy(backbone, memory, codec, with_states=False).paths()
+        one = beam(SymbolModel(backbone, codec), memory, width=1, with_states=False)
+        assert one.paths() == greedy(SymbolModel(backbone, codec), memory, with_states=False).paths()
         assert one.states is None
         before = torch.full((len(scores),), float("-inf"))
         for width in (1, 3, 1000):
-            paths = beam(backbone, memory, codec, width=width, with_states=False).paths()
+            paths = beam(SymbolModel(backbone, codec), memory, width=width, with_states=False).paths()
             now = torch.stack([scores[row, columns[tuple(path)]] for row, path in enumerate(paths)])
             if width != 3:  # a narrow beam may lose what a narrower one kept, but not to all prefixes
                 assert bool((now >= before - 1e-4).all())
@@ -277,7 +283,7 @@ def test_draws_are_those_of_rows_that_repeat_the_prompt(family: str, plain: bool
     for target in ODD_TARGETS:
         codec = Codec(target, backbone)
         memory = read(backbone, ragged_prompts(250, seed=3))
-        assert sample(backbone, memory, codec, number=12) == drawn_alone(backbone, memory, codec, 12)
+        assert sample(SymbolModel(backbone, codec), memory, number=12) == drawn_alone(backbone, memory, codec, 12)
 
 
 @torch.no_grad()
@@ -290,7 +296,7 @@ def test_what_draws_and_beams_share_is_written_once() -> None:
         lambda _, __, given: written.append(given["input_ids"].numel()), with_kwargs=True
     )
     try:
-        paths = sample(backbone, memory, codec, number=200)
+        paths = sample(SymbolModel(backbone, codec), memory, number=200)
         prefixes = [
             {path[:length] for path in row for length in range(1, len(path))} for row in paths
         ]  # the last symbol of a target is never written
@@ -299,7 +305,7 @@ def test_what_draws_and_beams_share_is_written_once() -> None:
         ]
         assert written == [len(memory.state) * most for most in widest]
         written.clear()
-        beam(backbone, memory, codec, width=3, with_states=False)
+        beam(SymbolModel(backbone, codec), memory, width=3, with_states=False)
         assert set(written) <= {len(memory.state) * places for places in (1, 2, 3)}
     finally:
         handle.remove()
@@ -340,12 +346,12 @@ def test_a_freely_written_target_is_read_back(tokenizer: Callable[[], Any], targ
     """A model that writes exactly the gold tokens is right, whatever the tokenizer makes of them as text."""
     made = tokenizer()
     backbone = DecoderOnlyBackbone(tiny_model("llama", len(made)), made)
-    method = tiny_method("generator", backbone, target, decoding="free", full_vocabulary=True)
+    method = tiny_method("generator", backbone, target, full=True)
     path = path_of(all_paths(backbone, target), value)
     assert len(set(path)) == len(path), "the chain below needs different tokens"
     taught(backbone, dict(itertools.pairwise(path)), start=path[0])
     prompt = next(token for token in range(len(made)) if token not in path)
-    answers = method.answer(*backbone.collate([[prompt, prompt], [prompt]]))
+    answers = method.answer(*backbone.collate([[prompt, prompt], [prompt]]), answering_for(method, "free"))
     assert answers.values == [value, value]
     assert answers.written == [target.to_text(value)] * 2
 
@@ -354,8 +360,8 @@ def test_a_freely_written_target_is_read_back(tokenizer: Callable[[], Any], targ
 @torch.no_grad()
 def test_free_answers_of_an_untrained_model_are_counted_as_invalid(kind: str) -> None:
     backbone = backbone_of("llama")
-    method = tiny_method("generator", backbone, TARGETS[kind], decoding="free", full_vocabulary=True)
-    answers = method.answer(*backbone.collate(ragged_prompts(250, range(1, 9))))
+    method = tiny_method("generator", backbone, TARGETS[kind], full=True)
+    answers = method.answer(*backbone.collate(ragged_prompts(250, range(1, 9))), answering_for(method, "free"))
     assert len(answers.values) == len(answers.written) == 8
     assert all(text is not None for text in answers.written)
     assert answers.values.count(None) >= 7
@@ -368,13 +374,13 @@ def test_free_answers_of_an_untrained_model_are_counted_as_invalid(kind: str) ->
 )
 def test_what_free_text_is_a_number(text: str, value: float | None) -> None:
     backbone = tiny_backbone()
-    method = tiny_method("generator", backbone, NUMBER, decoding="free", full_vocabulary=True)
+    method = tiny_method("generator", backbone, NUMBER, full=True)
     tokens = [backbone.end_id]
     rows = [backbone.tokenizer(text, add_special_tokens=False)["input_ids"] + tokens]
     patched: Callable[..., list[list[int]]] = lambda *_: rows  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("predgen.methods.generator.greedy_free", patched)
-        answers = method.answer(*backbone.collate([[1, 2, 3]]))
+        answers = method.answer(*backbone.collate([[1, 2, 3]]), answering_for(method, "free"))
     assert answers.values == [value]
     assert answers.written == [text]
 
@@ -398,21 +404,24 @@ def test_free_decoding_equals_one_full_forward_for_every_token(family: str) -> N
 @torch.no_grad()
 def test_free_decoding_stops() -> None:
     backbone = tiny_backbone()
-    method = tiny_method("generator", backbone, NUMBER, decoding="free", full_vocabulary=True)
+    method = tiny_method("generator", backbone, NUMBER, full=True)
     taught(backbone, {}, start=40)
     lengths: list[Tensor] = []
     run = lambda: lengths.append(torch.tensor(greedy_free(backbone, read(backbone, [[1]]), backbone.end_id, 6)))  # noqa: E731
     assert count_forwards(backbone.model, run) == 6
     assert lengths[0].shape == (1, 6)
     limit = method.codec.max_length + FREE_MARGIN_TOKENS
-    assert count_forwards(backbone.model, lambda: method.answer(*backbone.collate([[1]]))) == limit
+    assert (
+        count_forwards(backbone.model, lambda: method.answer(*backbone.collate([[1]]), answering_for(method, "free")))
+        == limit
+    )
 
 
 def test_auto_is_greedy_for_the_director_and_by_cost_for_the_generator() -> None:
     backbone = backbone_of("llama")
     ratings, prices = Number(0.0, 5.0, decimals=1), Number(0.0, 99.99, decimals=2)
     chosen = {
-        (name, target.high): tiny_method(name, backbone, target).decoding  # type: ignore[union-attr]
+        (name, target.high): tiny_method(name, backbone, target).cheapest_decoding()  # type: ignore[union-attr]
         for name in ("generator", "predgen")
         for target in (ratings, prices)
     }
@@ -422,4 +431,5 @@ def test_auto_is_greedy_for_the_director_and_by_cost_for_the_generator() -> None
         ("predgen", 5.0): "greedy",
         ("predgen", 99.99): "greedy",
     }
-    assert tiny_method("predgen", backbone, ratings, decoding="trie").decoding == "trie"
+    config = build_config({"data.data": "x.csv", "data.target": "y"}, {"model.decoding": "trie"})
+    assert answering_of(config, tiny_method("predgen", backbone, ratings)).decoding.name == "trie"

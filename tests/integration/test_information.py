@@ -17,7 +17,7 @@ from predgen.information import estimators
 from predgen.information.measuring import Parts, rows_of
 from predgen.information.states import prompts_of, sources_of, states_of, written_freely
 from predgen.information.tokens import words_of
-from predgen.methods import Writer
+from predgen.methods import Generator, PredGen
 from predgen.models.artifact import read_run
 from predgen.report.information import heat_map_page, information_markdown, information_page, save_heat_map
 from tests.helpers.commands import refused, run
@@ -93,7 +93,7 @@ def test_written_states_are_those_of_what_the_model_answers(
     runs: dict[str, Path], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = predgen.load(runs[f"stars {method}"], device="cpu")
-    assert isinstance(model.method, Writer)
+    assert isinstance(model.method, Generator | PredGen)
     rows = reviews(6)
     fed: list[Tensor] = []
     write = model.method.backbone.write
@@ -119,7 +119,7 @@ def test_written_states_are_those_of_what_the_model_answers(
         for row, (one, path, own) in enumerate(zip(once, written, kept, strict=True)):
             assert one[own[: len(one)]].tolist() == path[own][: int(own[: len(one)].sum())].tolist(), row
         assert once.shape[1] >= written.shape[1] - 1
-        again = model.method.backbone.write(model.method.read(tokens, mask), written, kept).states[:, 1:]
+        again = model.method.backbone.write(model.method.writer.symbols.read(tokens, mask), written, kept).states[:, 1:]
     torch.testing.assert_close(states[kept], again[kept], atol=1e-4, rtol=1e-4)
     gathered = states_of(model, prompts_of(model, rows), ["written", "written_mean"])
     for row, (one, mean) in enumerate(zip(gathered.last["written"], gathered.last["written_mean"], strict=True)):

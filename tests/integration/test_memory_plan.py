@@ -16,7 +16,7 @@ from predgen.config import RunConfig, build_config
 from predgen.errors import ConfigError
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.inspecting.memory_plan import plan_memory
-from predgen.methods import Method, Scale
+from predgen.methods import Batch, Method, Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method
 from predgen.targets.label import Label
@@ -78,20 +78,13 @@ def real_method(shape: str, peft: str, dtype: str = "float32", target: Any = NUM
     return build_method(config_for(peft, dtype), backbone, Codec(target, backbone), [Scale()]).train()
 
 
-def batch_of(method: Method, value: Any = 12.5) -> dict[str, Any]:
+def batch_of(method: Method, value: Any = 12.5) -> Batch:
     # One row is shorter, as in any real batch, so that there is padding to mask.
     lengths = [PROMPT_TOKENS] * (ROWS - 1) + [PROMPT_TOKENS - 5]
     prompts = [torch.randint(3, 90, (length,)).tolist() for length in lengths]
     tokens, mask = method.backbone.collate(prompts)
     gold = method.codec.encode([value] * ROWS)
-    return {
-        "prompt": tokens,
-        "prompt_mask": mask,
-        "symbols": gold.symbols,
-        "symbol_mask": gold.mask,
-        "states": gold.states,
-        "truth": truth_of(method.target, [value] * ROWS, [Scale()]),
-    }
+    return Batch(tokens, mask, gold, truth_of(method.target, [value] * ROWS, [Scale()]))
 
 
 def trained(method: Method) -> list[torch.nn.Parameter]:
@@ -110,7 +103,7 @@ def test_weights_gradients_and_moments_are_exact(shape: str, peft: str, dtype: s
     method = real_method(shape, peft, dtype)
     parameters = trained(method)
     optimizer = torch.optim.AdamW(parameters)
-    method(**batch_of(method))["loss"].backward()
+    method(batch_of(method))["loss"].backward()
     optimizer.step()
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert part(plan, "frozen weights", "trained weights") == num_bytes(method.parameters())
@@ -121,9 +114,16 @@ def test_weights_gradients_and_moments_are_exact(shape: str, peft: str, dtype: s
     assert plan["parameters"] == sum(one.numel() for one in method.parameters())
 
 
-def saved_bytes(method: Method, batch: dict[str, Any]) -> int:
+def saved_bytes(method: Method, batch: Batch) -> int:
     """Returns the bytes of all different tensors that a forward keeps for its gradients, but parameters and inputs."""
-    known = [*method.parameters(), *method.buffers(), *batch.values()]
+    known = [
+        *method.parameters(),
+        *method.buffers(),
+        batch.prompt,
+        batch.prompt_mask,
+        *vars(batch.gold).values(),
+        batch.truth,
+    ]
     skipped = {tensor.untyped_storage().data_ptr() for tensor in known}
     kept: dict[int, Any] = {}
 
@@ -134,7 +134,7 @@ def saved_bytes(method: Method, batch: dict[str, Any]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = method(**batch)["loss"]
+        loss = method(batch)["loss"]
     assert loss.requires_grad
     return sum(storage.nbytes() for storage in kept.values())
 
@@ -199,12 +199,12 @@ def test_the_whole_plan_is_near_the_peak_of_a_step_and_of_an_answer(shape: str, 
 
     def steps() -> None:
         for _ in range(2):  # the first one has no moments yet
-            method(**batch)["loss"].backward()
+            method(batch)["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
 
     assert 1 / 1.25 < plan["fit_bytes"] / peak_of(method, steps) < 1.25
-    found = peak_of(method.eval(), lambda: method.answer(batch["prompt"], batch["prompt_mask"]))
+    found = peak_of(method.eval(), lambda: method.answer(batch.prompt, batch.prompt_mask))
     assert 1 / 1.5 < plan["predict_bytes"] / found < 1.5
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from predgen.methods import Method, PredGen
+from predgen.methods import Method, PredGen, Sampling
 from predgen.methods.buckets import answer_all
 from predgen.methods.losses import TokenLoss
 from predgen.writing.sampling import Draws
@@ -87,10 +87,10 @@ def test_losses_and_gradients_equal_the_plain_road_and_unpadded_rows(family: str
     cached, plain = (tiny_method(name, tiny_backbone(family, plain=plain), TARGETS[kind]) for plain in (False, True))
     prompts = prompts_for(cached)
     batch = batch_for(cached, prompts, values)
-    expected = reference_losses(cached, prompts, values, batch["truth"])
+    expected = reference_losses(cached, prompts, values, batch.truth)
     expected_gradients = gradients(cached, expected["loss"])
     for method in (cached, plain):
-        losses = method(**batch)
+        losses = method(batch)
         assert losses.keys() == expected.keys()
         for key, loss in losses.items():
             assert float(loss.detach()) == pytest.approx(float(expected[key].detach()), rel=TOLERANCE), key
@@ -101,12 +101,12 @@ def test_losses_and_gradients_equal_the_plain_road_and_unpadded_rows(family: str
 @pytest.mark.parametrize("loss", ["wdal_stable", "wdal", "wdal_smooth", "sum", "uncertainty"])
 @pytest.mark.parametrize("director", ["mean", "last", "attention"])
 def test_every_director_and_loss_equals_unpadded_rows(director: str, loss: str) -> None:
-    method = tiny_method("predgen", tiny_backbone(), NUMBER, director=director, loss=loss)
+    method = tiny_method("predgen", tiny_backbone(), NUMBER, head=director, loss=loss)
     prompts = prompts_for(method)
     batch = batch_for(method, prompts, VALUES["number"])
-    expected = reference_losses(method, prompts, VALUES["number"], batch["truth"])
+    expected = reference_losses(method, prompts, VALUES["number"], batch.truth)
     expected_gradients = gradients(method, expected["loss"])
-    losses = method(**batch)
+    losses = method(batch)
     assert float(losses["loss"].detach()) == pytest.approx(float(expected["loss"].detach()), rel=TOLERANCE)
     assert_same_gradients(gradients(method, losses["loss"]), expected_gradients)
 
@@ -119,7 +119,7 @@ def test_the_expected_value_loss_equals_every_number_written_alone(name: str) ->
     batch = batch_for(method, prompts, VALUES["number"])
     paths = all_paths(method.backbone, NUMBER)
     errors = []
-    for prompt, truth in zip(prompts, batch["truth"], strict=True):
+    for prompt, truth in zip(prompts, batch.truth, strict=True):
         scores = []
         for path in paths:
             logits = run_alone(method.backbone.model, prompt, path)[1]
@@ -132,7 +132,7 @@ def test_the_expected_value_loss_equals_every_number_written_alone(name: str) ->
         mean = (torch.stack(scores).exp() * numbers).sum()
         errors.append(((mean - method.fields[0].scale.mean) / method.fields[0].scale.deviation - truth) ** 2)
     expected = torch.stack(errors).mean()
-    losses = method(**batch)
+    losses = method(batch)
     assert float(losses["writer_loss"].detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
     if name == "generator":
         assert_same_gradients(gradients(method, losses["loss"]), gradients(method, expected))
@@ -141,7 +141,7 @@ def test_the_expected_value_loss_equals_every_number_written_alone(name: str) ->
 @pytest.mark.parametrize("kind", ["number", "label"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_full_vocabulary_writer_has_the_loss_of_hugging_face(family: str, kind: str) -> None:
-    method = tiny_method("generator", tiny_backbone(family), TARGETS[kind], full_vocabulary=True)
+    method = tiny_method("generator", tiny_backbone(family), TARGETS[kind], full=True)
     prompts = prompts_for(method)
     paths = all_paths(method.backbone, method.target)
     losses = []
@@ -151,7 +151,7 @@ def test_the_full_vocabulary_writer_has_the_loss_of_hugging_face(family: str, ki
         losses.append(method.backbone.model(input_ids=torch.tensor([prompt + gold]), labels=labels).loss)
     expected = torch.stack(losses).mean()
     expected_gradients = gradients(method, expected)
-    found = method(**batch_for(method, prompts, VALUES[kind]))["loss"]
+    found = method(batch_for(method, prompts, VALUES[kind]))["loss"]
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
     assert_same_gradients(gradients(method, found), expected_gradients)
 
@@ -159,16 +159,16 @@ def test_the_full_vocabulary_writer_has_the_loss_of_hugging_face(family: str, ki
 @pytest.mark.parametrize("pooling", ["last", "mean", "first"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_predictor_pools_unpadded_states(family: str, pooling: str) -> None:
-    method = tiny_method("predictor", tiny_backbone(family), NUMBER, pooling=pooling)
+    method = tiny_method("predictor", tiny_backbone(family), NUMBER, head=pooling)
     prompts = prompts_for(method)
     batch = batch_for(method, prompts, VALUES["number"])
     pooled = []
     for prompt in prompts:
         states = method.backbone.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states[-1][0]
         pooled.append({"last": states[-1], "mean": states.mean(dim=0), "first": states[0]}[pooling])
-    expected = (method.head(torch.stack(pooled)).squeeze(-1) - batch["truth"]).square().mean()
+    expected = (method.head.mlp(torch.stack(pooled)).squeeze(-1) - batch.truth).square().mean()
     expected_gradients = gradients(method, expected)
-    found = method(**batch)["loss"]
+    found = method(batch)["loss"]
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
     assert_same_gradients(gradients(method, found), expected_gradients)
 
@@ -179,11 +179,11 @@ def test_the_predictor_pools_unpadded_states(family: str, pooling: str) -> None:
 def test_both_roads_are_one_with_own_tokens_too(family: str, kind: str, passes: int | None) -> None:
     found = []
     for plain in (False, True):
-        method = tiny_method("predgen", tiny_backbone(family, plain=plain), TARGETS[kind], passes=passes)
+        method = tiny_method("predgen", tiny_backbone(family, plain=plain), TARGETS[kind], sampling=Sampling(passes))
         batch = batch_for(method, prompts_for(method), VALUES[kind])
-        own = torch.rand(batch["symbols"].shape, generator=torch.Generator().manual_seed(3)) < 0.6
-        losses = method(**batch, draws=Draws(own))
-        gold = method(**batch)
+        own = torch.rand(batch.gold.symbols.shape, generator=torch.Generator().manual_seed(3)) < 0.6
+        losses = method(batch, draws=Draws(own))
+        gold = method(batch)
         assert float(losses["director_loss"].detach()) != pytest.approx(float(gold["director_loss"].detach()))
         found.append((float(losses["loss"].detach()), gradients(method, losses["loss"])))
     (cached, cached_gradients), (plain_loss, plain_gradients) = found
@@ -195,12 +195,12 @@ def test_both_roads_are_one_with_own_tokens_too(family: str, kind: str, passes: 
 def test_gradient_checkpointing_gives_the_same_loss_and_gradients(name: str) -> None:
     usual = tiny_method(name, tiny_backbone(), NUMBER).train()
     batch = batch_for(usual, prompts_for(usual), VALUES["number"])
-    expected = usual(**batch)["loss"]
+    expected = usual(batch)["loss"]
     expected_gradients = gradients(usual, expected)
     thrifty = tiny_method(name, tiny_backbone(), NUMBER).train()
     checkpoint_activations(thrifty.backbone.model)
-    own = torch.zeros_like(batch["symbol_mask"])  # a sampling pass that keeps gold everywhere
-    found = thrifty(**batch, draws=Draws(own))["loss"]
+    own = torch.zeros_like(batch.gold.mask)  # a sampling pass that keeps gold everywhere
+    found = thrifty(batch, draws=Draws(own))["loss"]
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)
     assert_same_gradients(gradients(thrifty, found), expected_gradients)
 
@@ -208,8 +208,8 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradients(name: str) -> 
 def test_the_mean_over_parts_of_a_batch_is_the_loss_of_the_whole() -> None:
     method = tiny_method("predgen", tiny_backbone(), NUMBER, loss="sum")
     prompts, values = prompts_for(method), VALUES["number"]
-    whole = method(**batch_for(method, prompts, values))["loss"]
-    parts = [method(**batch_for(method, prompts[rows], values[rows]))["loss"] for rows in (slice(0, 2), slice(2, 5))]
+    whole = method(batch_for(method, prompts, values))["loss"]
+    parts = [method(batch_for(method, prompts[rows], values[rows]))["loss"] for rows in (slice(0, 2), slice(2, 5))]
     expected = (2 * float(parts[0].detach()) + 3 * float(parts[1].detach())) / 5
     assert float(whole.detach()) == pytest.approx(expected, rel=1e-5)
 
@@ -269,11 +269,11 @@ def test_answers_use_no_dropout_and_leave_training_as_it_was(name: str) -> None:
 def test_a_number_is_scaled_back_and_kept_in_its_range() -> None:
     method = tiny_method("predictor", tiny_backbone(), NUMBER)
     with torch.no_grad():
-        method.head.output.weight.zero_()
-        method.head.output.bias.fill_(0.5)
+        method.head.mlp.output.weight.zero_()
+        method.head.mlp.output.bias.fill_(0.5)
     assert answer_all(method, [[1, 2]], batch_size=1).values == [pytest.approx(0.5 * 3.0 + 2.0)]
     with torch.no_grad():
-        method.head.output.bias.fill_(1e6)
+        method.head.mlp.output.bias.fill_(1e6)
     assert answer_all(method, [[1, 2]], batch_size=1).values == [NUMBER.high]
 
 

@@ -112,7 +112,7 @@ def test_the_roads_stay_equal(family: str, peft: str) -> None:
         method = with_update(peft, tiny_backbone(family, plain=plain)).train()
         if checkpoint:
             checkpoint_activations(method.backbone.bare_model)  # type: ignore[attr-defined]
-        loss = method(**batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"]
+        loss = method(batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"]
         loss.backward()
         gradients = {key: one.grad for key, one in method.named_parameters() if one.requires_grad}
         assert all(gradient is not None and float(gradient.norm()) > 0 for gradient in gradients.values())
@@ -131,7 +131,7 @@ def test_a_merged_update_answers_the_same(shape: str, peft: str) -> None:
 
     def states() -> torch.Tensor:
         with torch.no_grad():
-            return method.backbone.prompt_states(batch["prompt"], batch["prompt_mask"])
+            return method.backbone.prompt_states(batch.prompt, batch.prompt_mask)
 
     frozen = {key: one.detach().clone() for key, one in method.named_parameters() if not one.requires_grad}
     before = states()
@@ -153,13 +153,13 @@ def test_a_merged_update_answers_the_same(shape: str, peft: str) -> None:
 @pytest.mark.parametrize("peft", ["dora", "adalora"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_rows_of_added_tokens_train(tied: bool, peft: str) -> None:
-    method = tiny_method("predgen", word_level_backbone("llama", tied), NUMBER, full_vocabulary=True)
+    method = tiny_method("predgen", word_level_backbone("llama", tied), NUMBER, full=True)
     apply_peft(method.backbone, peft, rank=2, writes=True)  # type: ignore[arg-type]
     before = {side: matrix(method.backbone, side) for side in ("input", "output")}  # type: ignore[arg-type]
     method.train()
     optimizer = torch.optim.AdamW([one for one in method.parameters() if one.requires_grad], lr=1e-2, weight_decay=0.0)
     for _ in range(6):
-        method(**batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
+        method(batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     for side, old in before.items():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import predgen
-from predgen.methods import Generator, Method, PredGen
+from predgen.methods import Generator, Method, PredGen, Writer
 from predgen.methods.heads import truth_of
 from predgen.models.answer_columns import output_names
 from predgen.targets.label import Label
@@ -21,7 +21,7 @@ from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import Record
 from tests.helpers.commands import refused, run
-from tests.helpers.shapes import LABEL, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method
+from tests.helpers.shapes import LABEL, answering_for, batch_for, ragged_prompts, run_alone, tiny_backbone, tiny_method
 from tests.helpers.tables import reviews
 
 TAGS = LabelSet(("p", "q"), ("good", "film"))
@@ -39,18 +39,17 @@ SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, 
 
 
 @cache
-def method_of(name: str, decoding: str = "greedy", loss: str = "sum") -> Method:
-    settings = {} if name == "predictor" else {"decoding": decoding, "estimates": ["text", "mean", "thresholds"]}
-    settings |= {"loss": loss} if name == "predgen" else {}
-    return tiny_method(name, tiny_backbone(), RECORD, **settings).eval()
+def method_of(name: str) -> Method:
+    return tiny_method(name, tiny_backbone(), RECORD, loss="sum").eval()
 
 
 def prompts_of(method: Method) -> list[list[int]]:
     return ragged_prompts(method.backbone.model.config.vocab_size)
 
 
-def answer(method: Method, **asked: bool) -> Any:
-    return method.answer(*method.backbone.collate(prompts_of(method)), **asked)
+def answer(method: Method, decoding: str = "greedy", **asked: bool) -> Any:
+    answering = answering_for(method, decoding, ["text", "mean", "thresholds"])
+    return method.answer(*method.backbone.collate(prompts_of(method)), answering, **asked)
 
 
 def paths_of(method: Method) -> dict[tuple[int, ...], Any]:
@@ -118,8 +117,7 @@ def test_the_probabilities_of_all_records_sum_to_one() -> None:
 @pytest.mark.parametrize("decoding", ["greedy", "trie", "beam"])
 @torch.no_grad()
 def test_a_fields_probabilities_follow_what_was_written_before_it(decoding: str) -> None:
-    method = method_of("generator", decoding)
-    found = answer(method, probabilities=True)
+    found = answer(method_of("generator"), decoding, probabilities=True)
     mood, count, tags = found.fields
     for row, text in enumerate(found.written):
         said = RECORD.from_text(text)
@@ -156,14 +154,14 @@ def assert_marginals(found: Any, tolerance: float) -> None:
 def test_marginals_are_sums_over_all_records() -> None:
     method = method_of("generator")
     assert isinstance(method, Generator)
-    assert method.marginals_are_exact
+    assert method.writer.marginals_are_exact
     assert_marginals(answer(method, probabilities=True, marginal=True), 1e-4)
 
 
 @torch.no_grad()
 def test_drawn_marginals_lie_within_their_stated_error(monkeypatch: pytest.MonkeyPatch) -> None:
     method = method_of("generator")
-    monkeypatch.setattr(Generator, "marginals_are_exact", False)
+    monkeypatch.setattr(Writer, "marginals_are_exact", False)
     found = answer(method, probabilities=True, marginal=True)
     assert_marginals(found, 4 * 0.5 / 256**0.5)
     again = answer(method, probabilities=True, marginal=True)
@@ -172,8 +170,8 @@ def test_drawn_marginals_lie_within_their_stated_error(monkeypatch: pytest.Monke
 
 @torch.no_grad()
 def test_free_writing_of_a_record_is_read_as_it_stands_whatever_else_is_asked() -> None:
-    method = tiny_method("generator", tiny_backbone(), RECORD, decoding="free").eval()
-    plain, spread = answer(method), answer(method, probabilities=True)
+    method = method_of("generator")
+    plain, spread = answer(method, "free"), answer(method, "free", probabilities=True)
     assert plain.values == spread.values
     assert plain.written == spread.written
     for one, other in zip(plain.fields, spread.fields, strict=True):
@@ -211,7 +209,7 @@ def test_the_director_reads_each_fields_own_tokens() -> None:
     spans = [spans_of(method, value) for value in VALUES]
     assert [len(one) for one in spans[0]] == [len(method.backbone.word_ids(LABEL.words)[1]) + 1, 2, 2]
     outputs = torch.cat([reference_outputs(method, *pair) for pair in zip(prompts, spans, strict=True)])
-    losses = method(**batch_for(method, prompts, VALUES))
+    losses = method(batch_for(method, prompts, VALUES))
     truth = truth_of(RECORD, VALUES, [one.scale for one in method.fields])
     assert float(losses["director_loss"]) == pytest.approx(float(method.head_loss(outputs, truth)), rel=1e-4)
     found = answer(method, probabilities=True)
@@ -242,7 +240,7 @@ def test_a_records_loss_is_the_mean_of_its_fields_shares() -> None:
     scales = [
         type(one.scale)(one.scale.mean, one.scale.deviation, c) for one, c in zip(method.fields, constants, strict=True)
     ]
-    divided = type(method)(method.backbone, method.codec, scales)
+    divided = tiny_method("predictor", method.backbone, RECORD, scales=scales)
     shares = [loss / constant for loss, constant in zip(expected, constants, strict=True)]
     assert float(divided.head_loss(outputs, truth)) == pytest.approx(float(torch.stack(shares).mean()), rel=1e-5)
 
@@ -281,7 +279,7 @@ def test_a_record_is_fitted_saved_loaded_and_answers_to_the_bit(tmp_path: Path, 
     assert set(found["prediction_mood"]) <= {"bad", "good"}
     assert found["prediction_stars"].between(again.target.fields["stars"].low, again.target.fields["stars"].high).all()  # type: ignore[union-attr]
     np.testing.assert_allclose(found[["probability_mood_bad", "probability_mood_good"]].sum(axis=1), 1, atol=1e-5)
-    thresholds = again.method.thresholds[2]
+    thresholds = again.contents.answering.thresholds[2]
     assert thresholds is not None
     expected = [
         "|".join(
@@ -348,11 +346,11 @@ def test_answers_from_the_writer_and_the_stack_of_a_record(tmp_path: Path) -> No
         **{**SMALL, "predict_from": "stack", "fields": {"stars": {"low": 0.0, "high": 5.0, "decimals": 0}}},
     )
     assert isinstance(model.method, PredGen)
-    assert len(model.method.mixes) == 3
+    assert len(model.contents.answering.mixes) == 3
     rows = tagged(10, seed=9)
     writer = predgen.load(tmp_path / "m", device="cpu", predict_from="writer")
-    assert model.method.thresholds[2] is not None
-    assert writer.method.thresholds == [None, None, None]  # those of the stack are not the Writer's
+    assert model.contents.answering.thresholds[2] is not None
+    assert writer.contents.answering.thresholds == (None, None, None)  # those of the stack are not the Writer's
     exact = writer.predict(rows, probabilities=True, std=True, marginal=True)
     conditional = writer.predict(rows, probabilities=True, std=True)
     first = ["probability_mood_bad", "probability_mood_good"]

@@ -51,7 +51,7 @@ def train(method: Method, steps: int = 3) -> None:
     method.train()
     optimizer = torch.optim.AdamW([one for one in method.parameters() if one.requires_grad], lr=1e-2, weight_decay=0.0)
     for _ in range(steps):
-        method(**batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
+        method(batch_for(method, prompts_of(method.backbone), VALUES["number"]))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     method.eval()
@@ -62,10 +62,10 @@ def outputs_of(method: Method) -> Tensor:
     with torch.no_grad():
         batch = batch_for(method, prompts_of(method.backbone), VALUES["number"])
         if not method.writes:
-            return method.backbone.prompt_states(batch["prompt"], batch["prompt_mask"])
-        memory = method.backbone.read(batch["prompt"], batch["prompt_mask"])
-        tokens = method.codec.symbols[batch["symbols"]]
-        return method.backbone.write(memory, tokens, batch["symbol_mask"]).logits
+            return method.backbone.prompt_states(batch.prompt, batch.prompt_mask)
+        memory = method.backbone.read(batch.prompt, batch.prompt_mask)
+        tokens = method.codec.symbols[batch.gold.symbols]
+        return method.backbone.write(memory, tokens, batch.gold.mask).logits
 
 
 # ---- one layer against a plain one
@@ -229,7 +229,7 @@ def test_biases_train_where_there_are_some() -> None:
 @pytest.mark.parametrize("tied", [False, True])
 def test_rows_of_added_tokens_train_and_come_back(tied: bool) -> None:
     def made(seed: int) -> Method:
-        method = tiny_method("predgen", word_level_backbone("llama", tied), NUMBER, full_vocabulary=True)
+        method = tiny_method("predgen", word_level_backbone("llama", tied), NUMBER, full=True)
         torch.manual_seed(seed)
         apply_peft(method.backbone, "rocoft", rank=2, writes=True)
         return method

@@ -19,6 +19,7 @@ from predgen.models.building import check_method
 from predgen.targets.number import Number
 from predgen.writing import scoring
 from predgen.writing.scoring import best_first, row_groups, score_all, score_likeliest
+from predgen.writing.symbols import SymbolModel
 from tests.helpers.shapes import (
     FAMILIES,
     LABEL,
@@ -26,6 +27,7 @@ from tests.helpers.shapes import (
     ROADS,
     TARGETS,
     all_paths,
+    answering_for,
     checkpoint_activations,
     count_forwards,
     path_of,
@@ -132,7 +134,7 @@ def test_a_tree_is_masked_only_where_that_is_exact(family: str, masks: bool) -> 
 def test_the_full_vocabulary_reports_the_mass_on_labels() -> None:
     backbone = backbone_of("llama")
     prompts = backbone.collate(ragged_prompts(250))
-    method = tiny_method("generator", backbone, LABEL, full_vocabulary=True)
+    method = tiny_method("generator", backbone, LABEL, full=True)
     answers = method.answer(*prompts, probabilities=True)
     assert answers.probabilities is not None
     assert answers.valid_mass is not None
@@ -179,9 +181,9 @@ def test_what_begins_with_likely_symbols_is_exact_and_the_rest_is_spread(kind: s
 def test_a_method_says_what_its_answers_cover() -> None:
     backbone = tiny_backbone("llama", std=0.15)
     prompts = backbone.collate(ragged_prompts(250))
-    settings = {"decoding": "trie", "estimates": ["mean"]}
-    whole = tiny_method("generator", backbone, NUMBER, **settings).answer(*prompts)
-    part = tiny_method("generator", backbone, NUMBER, **settings, trie_mass=0.6).answer(*prompts)
+    method = tiny_method("generator", backbone, NUMBER)
+    whole = method.answer(*prompts, answering_for(method, "trie", ["mean"]))
+    part = method.answer(*prompts, answering_for(method, "trie", ["mean"], trie_mass=0.6))
     assert whole.covered is not None
     assert part.covered is not None
     assert bool((whole.covered == 1).all())
@@ -281,7 +283,7 @@ def test_the_likeliest_numbers_first_come_to_the_distribution_of_all(family: str
     trie = Trie(codec, full=full)
     memory = read(backbone, ragged_prompts(250))
     exact = NumberDistribution.of_all(score_all(backbone, memory, trie), trie.numbers)
-    found = best_first(backbone, memory, codec, mass=1.0, max_nodes=10_000, full=full)
+    found = best_first(SymbolModel(backbone, codec, full), memory, mass=1.0, max_nodes=10_000)
     torch.testing.assert_close(found.covered, torch.ones(5, dtype=torch.float64))
     torch.testing.assert_close(found.numbers, exact.numbers)
     torch.testing.assert_close(found.probabilities, exact.probabilities, atol=1e-5, rtol=1e-4)
@@ -294,7 +296,7 @@ def test_the_mass_that_is_asked_for_is_reached_and_told() -> None:
     trie = Trie(codec)
     memory = read(backbone, ragged_prompts(250))
     exact = score_all(backbone, memory, trie).double().exp()
-    found = best_first(backbone, memory, codec, mass=0.6, max_nodes=10_000)
+    found = best_first(SymbolModel(backbone, codec), memory, mass=0.6, max_nodes=10_000)
     assert bool((found.covered >= 0.6).all())
     for row in range(5):
         scored = {float(one): float(p) for one, p in zip(found.numbers[row], found.probabilities[row], strict=True)}
@@ -310,7 +312,7 @@ def test_a_number_with_too_many_values_stops_at_its_tokens_and_says_what_it_cove
     long, short = (Codec(Number(0.0, 1.0, decimals=decimals), backbone) for decimals in (8, 2))
     assert not fits(long.target)
     memory = read(backbone, ragged_prompts(250))
-    found = best_first(backbone, memory, long, max_nodes=600)
+    found = best_first(SymbolModel(backbone, long), memory, max_nodes=600)
     assert bool((found.covered < 1).all())
     assert bool((found.numbers.diff(dim=1) >= 0).all())
     assert bool(((found.numbers >= 0) & (found.numbers <= 1)).all())
@@ -325,9 +327,9 @@ def test_rows_that_would_need_much_memory_are_expanded_in_parts(monkeypatch: pyt
     backbone = backbone_of("llama")
     codec = Codec(Number(-100.0, 100.0, decimals=6), backbone)
     memory = read(backbone, ragged_prompts(250))
-    at_once = best_first(backbone, memory, codec, max_nodes=60)
+    at_once = best_first(SymbolModel(backbone, codec), memory, max_nodes=60)
     monkeypatch.setattr(scoring, "TREE_CELLS", 1)
-    alone = best_first(backbone, memory, codec, max_nodes=60)
+    alone = best_first(SymbolModel(backbone, codec), memory, max_nodes=60)
     torch.testing.assert_close(alone.covered, at_once.covered)
     torch.testing.assert_close(alone.mean(), at_once.mean())
     torch.testing.assert_close(alone.deviation(), at_once.deviation())

@@ -14,6 +14,7 @@ import yaml
 
 import predgen
 from predgen.methods.buckets import BatchLimits
+from predgen.models.asked import Asked
 from predgen.models.streaming import predict_chunks, predict_file
 from predgen.tables.reading import read_table, stream_table
 from predgen.tables.saving import TableWriter
@@ -56,7 +57,7 @@ def no_thread_is_left() -> bool:
 def batches_of(model: predgen.Model, monkeypatch: pytest.MonkeyPatch, most_rows: int = 1000) -> list[tuple[int, int]]:
     """Returns the list in which the shapes of the prediction batches will be; batches of more rows do not fit."""
     shapes: list[tuple[int, int]] = []
-    original = model.method.answer
+    original = model.method.answer_each
 
     def answer(prompt: torch.Tensor, *args: Any, **options: Any) -> Any:
         if len(prompt) > most_rows:
@@ -64,7 +65,7 @@ def batches_of(model: predgen.Model, monkeypatch: pytest.MonkeyPatch, most_rows:
         shapes.append((prompt.shape[0], prompt.shape[1]))
         return original(prompt, *args, **options)
 
-    monkeypatch.setattr(model.method, "answer", answer)
+    monkeypatch.setattr(model.method, "answer_each", answer)
     return shapes
 
 
@@ -75,7 +76,7 @@ def batches_of(model: predgen.Model, monkeypatch: pytest.MonkeyPatch, most_rows:
 def test_both_roads_write_the_same_to_the_bit(model: predgen.Model, name: str) -> None:
     rows = reviews(30, seed=4)
     table = table_of(rows, name)
-    asked = {"probabilities": True}
+    asked = Asked(probabilities=True)
     seen = []
     for ahead in (False, True, True):
         out = Path(f"{len(seen)}-{name}")
@@ -98,21 +99,21 @@ def test_one_chunk_is_encoded_ahead_in_a_thread_and_no_more(
     threads, answered, ahead_of = set(), 0, []
     encode, answer = predgen.Model.encode, predgen.Model.predict_encoded
 
-    def encoded(self: predgen.Model, rows: pd.DataFrame, **options: Any) -> Any:
+    def encoded(self: predgen.Model, rows: pd.DataFrame, asked: Asked) -> Any:
         threads.add(threading.current_thread().name)
         ahead_of.append(int(rows.index[0]) // 8 - answered)
-        return encode(self, rows, **options)
+        return encode(self, rows, asked)
 
-    def predicted(self: predgen.Model, one: Any, **options: Any) -> pd.DataFrame:
+    def predicted(self: predgen.Model, one: Any, asked: Asked) -> pd.DataFrame:
         nonlocal answered
         assert threading.current_thread() is threading.main_thread()
-        answers = answer(self, one, **options)
+        answers = answer(self, one, asked)
         answered += 1
         return answers
 
     monkeypatch.setattr(predgen.Model, "encode", encoded)
     monkeypatch.setattr(predgen.Model, "predict_encoded", predicted)
-    for number, answers in enumerate(predict_chunks(model, stream_table(table_of(reviews(40)), 8), asked={})):
+    for number, answers in enumerate(predict_chunks(model, stream_table(table_of(reviews(40)), 8), asked=Asked())):
         assert list(answers.index) == list(range(8 * number, 8 * number + 8))
     assert answered == 5
     assert len(threads) == 1
@@ -124,12 +125,12 @@ def test_one_chunk_is_encoded_ahead_in_a_thread_and_no_more(
 def test_a_fault_is_raised_when_its_turn_has_come(model: predgen.Model, ahead: bool) -> None:
     rows = reviews(30)
     rows.loc[19, "review"] = " "
-    chunks = predict_chunks(model, stream_table(table_of(rows), 8), asked={}, ahead=ahead)
+    chunks = predict_chunks(model, stream_table(table_of(rows), 8), asked=Asked(), ahead=ahead)
     assert [len(next(chunks)) for _ in range(2)] == [8, 8]
     with pytest.raises(predgen.DataError, match="input text in row 20, column 'review', found an empty cell"):
         next(chunks)
     with pytest.raises(predgen.DataError, match="row 20"):
-        predict_file(model, "rows.csv", TableWriter("answers.csv"), asked={}, ahead=ahead)
+        predict_file(model, "rows.csv", TableWriter("answers.csv"), asked=Asked(), ahead=ahead)
     assert [path.name for path in Path().iterdir()] == ["rows.csv"]
     assert no_thread_is_left()
 
@@ -151,7 +152,7 @@ def test_an_interruption_leaves_no_file_and_no_thread(
 
     monkeypatch.setattr(TableWriter, "write", write)
     with pytest.raises(fault):
-        predict_file(model, table, TableWriter("answers.csv"), asked={}, ahead=ahead)
+        predict_file(model, table, TableWriter("answers.csv"), asked=Asked(), ahead=ahead)
     assert written == [8, 8]
     assert [path.name for path in Path().iterdir()] == ["rows.csv"]
     assert no_thread_is_left()
@@ -165,9 +166,9 @@ def test_an_interruption_inside_of_the_model_waits_for_the_thread(
     def interrupted(*args: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.method, "answer", interrupted)
+    monkeypatch.setattr(model.method, "answer_each", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        predict_file(model, table, TableWriter("answers.csv"), asked={})
+        predict_file(model, table, TableWriter("answers.csv"), asked=Asked())
     assert [path.name for path in Path().iterdir()] == ["rows.csv"]
     assert no_thread_is_left()
 
@@ -183,13 +184,13 @@ def test_a_source_that_ends_with_a_fault_is_closed(model: predgen.Model) -> None
             closed.append(threading.current_thread().name)
 
     with pytest.raises(predgen.DataError, match="row 5 is broken"):
-        list(predict_chunks(model, chunks(), asked={}))
+        list(predict_chunks(model, chunks(), asked=Asked()))
     assert len(closed) == 1
 
 
 def test_a_spread_that_a_model_does_not_have_is_refused_before_anything_is_read(model: predgen.Model) -> None:
     with pytest.raises(predgen.ConfigError, match="Ask for probabilities instead"):
-        next(predict_chunks(model, iter([reviews(4)]), asked={"std": True}))
+        next(predict_chunks(model, iter([reviews(4)]), asked=Asked(std=True)))
 
 
 # ---- the size of batches
@@ -240,9 +241,9 @@ def test_too_little_memory_halves_the_batches_of_all_chunks_and_loses_nothing(
     model: predgen.Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = table_of(reviews(30, seed=4))
-    wanted = list(predict_chunks(model, stream_table(table, 8), asked={"probabilities": True}))
+    wanted = list(predict_chunks(model, stream_table(table, 8), asked=Asked(probabilities=True)))
     shapes = batches_of(model, monkeypatch, most_rows=3)
-    found = list(predict_chunks(model, stream_table(table, 8), asked={"probabilities": True}))
+    found = list(predict_chunks(model, stream_table(table, 8), asked=Asked(probabilities=True)))
     assert [size for size, _ in shapes] == [2] * 15
     for one, other in zip(found, wanted, strict=True):
         assert list(one["review"]) == list(other["review"])

@@ -46,7 +46,7 @@ SIZES = {
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREDGEN_DATA_DIR", raising=False)
-    monkeypatch.setattr("predgen.models.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    monkeypatch.setattr("predgen.models.evaluating.bootstrap_interval", partial(bootstrap_interval, resamples=20))
 
 
 def rows_of(name: str, count: int) -> list[dict[str, Any]]:

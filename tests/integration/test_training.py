@@ -338,7 +338,7 @@ def _memory_for(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     original = PredGenTrainer.compute_loss
 
     def limited(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(inputs["truth"]) > rows:
+        if len(inputs["batch"]) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return original(self, model, inputs, *args, **kwargs)
 

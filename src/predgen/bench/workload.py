@@ -18,12 +18,28 @@ from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
 from predgen.codec.trie import fits
-from predgen.methods import Generator, Method, PredGen, Predictor, Scale
+from predgen.methods import (
+    Answering,
+    Batch,
+    Generator,
+    Method,
+    PooledHead,
+    PredGen,
+    Predictor,
+    Sampling,
+    Scale,
+    Writer,
+)
+from predgen.methods.base import num_outputs_of
 from predgen.methods.buckets import answer_all, in_order
+from predgen.methods.heads import field_heads
+from predgen.methods.losses import TokenLoss, wdal_stable
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.sampling import Draws, draw
+from predgen.writing.symbols import SymbolModel
+from predgen.writing.targets import Decoding
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 # Large enough for the context to move the probabilities, so that the likeliest symbols differ between rows.
@@ -134,10 +150,21 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
     def ready(method: Any) -> Any:
         return method.to(device).eval()
 
-    predictor = ready(Predictor(backbone, codec, scale))
-    one_pass = ready(PredGen(backbone, codec, scale, passes=1))
+    def writer_of(target: Target) -> Writer:
+        codec = Codec(target, backbone)
+        return Writer(SymbolModel(backbone, codec), TokenLoss(), field_heads(target, scale))
+
+    def predgen(passes: int) -> Any:
+        writer = writer_of(target)
+        director = PooledHead.of("attention", backbone.hidden_size, num_outputs_of(writer.fields))
+        return ready(PredGen(writer, director, wdal_stable, Sampling(passes)))
+
+    fields = field_heads(target, scale)
+    head = PooledHead.of(backbone.pooling, backbone.prompt_size, num_outputs_of(fields))
+    predictor = ready(Predictor(backbone, codec, fields, head))
+    one_pass = predgen(1)
     # The fixed point comes within as many passes as there are tokens.
-    fixed_point = ready(PredGen(backbone, codec, scale, passes=codec.max_length))
+    fixed_point = predgen(codec.max_length)
     published = ready(Published(model, VOCABULARY))
     gold = one_pass.codec.encode(values)
     gold_tokens = one_pass.codec.symbols[gold.symbols]
@@ -154,8 +181,8 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         return step
 
     def method_step(method: Method, fed: Draws) -> Callable[[], object]:
-        arguments = (prompt, mask, gold.symbols, gold.mask, gold.states, truth, fed)
-        return trained(lambda: method(*arguments)["loss"], method)
+        batch = Batch(prompt, mask, gold, truth)
+        return trained(lambda: method(batch, fed)["loss"], method)
 
     packed = PackedWeights(backbone)
 
@@ -168,10 +195,9 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
 
     def scored(target: Target, mass: float = 1.0) -> Callable[[], object]:
         estimates = ["mean" if isinstance(target, Number) else "text"]
-        method = ready(
-            Generator(backbone, Codec(target, backbone), scale, decoding="trie", estimates=estimates, trie_mass=mass)
-        )
-        return over_packed(lambda: method.answer(prompt, mask, probabilities=not isinstance(target, Number)))
+        method = ready(Generator(writer_of(target)))
+        answering = Answering.of(Decoding("trie", trie_mass=mass), 1, estimates=estimates)
+        return over_packed(lambda: method.answer(prompt, mask, answering, probabilities=not isinstance(target, Number)))
 
     def generated() -> list[float | None]:
         with torch.no_grad():

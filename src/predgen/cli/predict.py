@@ -130,17 +130,18 @@ def _predict_table(
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     import predgen
+    from predgen.models.asked import Asked
     from predgen.models.streaming import Streamed, predict_file
     from predgen.tables.saving import TableWriter
 
     writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
     model = predgen.load(**model_of)
-    model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
+    Asked(**asked).check(model)
     with working(quiet) as say:
         say("predicting")
 
         def show(done: Streamed) -> None:
             say(f"{done.rows} rows, {done.rows_per_second:.0f} per second")
 
-        done = predict_file(model, data, writer, asked=asked, task=task, on_chunk=show)
+        done = predict_file(model, data, writer, asked=Asked(**asked), task=task, on_chunk=show)
     return {"rows": done.rows, "invalid": done.invalid, "examples_per_second": done.rows_per_second, "out": out}

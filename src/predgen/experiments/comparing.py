@@ -17,6 +17,7 @@ from predgen.experiments.tuning import tune
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
+from predgen.models.evaluating import timed_answers
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
 from predgen.names import METHODS
@@ -212,7 +213,7 @@ class Bench:
             model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)
             if self.models is not None:  # before the figures, which say that all of it is done
                 model.save(self.models / run_name(name, config.train.seed), overwrite=True)
-            answers, seconds = model.answers(self.table)
+            answers, seconds = timed_answers(model, self.table)
             scored = score(self.prepared.target, self.truth, answers)
             return {
                 **scored.to_json(),

@@ -17,7 +17,7 @@ from predgen.information.bounds import BOUNDS, DECAY, Bound, even_weights, log_m
 from predgen.information.critics import Critic
 from predgen.information.neighbours import ksg, ross
 from predgen.measures.metrics import json_number
-from predgen.methods.directors import pool_last, pool_mean
+from predgen.methods.poolings import Last, Mean
 
 ESTIMATORS = (*BOUNDS, "neighbours")
 # Fewer rows than these teach a critic nothing but themselves, and say nothing about another.
@@ -290,7 +290,7 @@ def _as_vectors(pairs: Pairs) -> Float[Tensor, "row size"]:
     """Returns the one position of each row, or the mean of its positions and the last of them."""
     if pairs.states.shape[1] == 1:
         return pairs.states[:, 0]
-    return torch.cat([pool_mean(pairs.states, pairs.mask), pool_last(pairs.states, pairs.mask)], dim=1)
+    return torch.cat([Mean()(pairs.states, pairs.mask), Last()(pairs.states, pairs.mask)], dim=1)
 
 
 def summary(name: str, estimates: Sequence[Estimate]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones.base import dropout_off
-from predgen.methods import Generator, Predictor, Writer
+from predgen.methods import Generator, PredGen, Predictor
 from predgen.methods.buckets import run_in_buckets
-from predgen.methods.directors import POOL, pool_mean
+from predgen.methods.poolings import POOLINGS, Mean
 from predgen.models.model import Model
 from predgen.writing.decoding import greedy_free
 
@@ -120,17 +120,20 @@ def written_freely(
         tokens: prompt tokens.
         mask: which of them are not padding.
     """
-    method = model.method
-    assert isinstance(method, Writer)
+    method, decoding = model.method, model.contents.answering.decoding
+    assert isinstance(method, Generator | PredGen)
     backbone = method.backbone
-    if isinstance(method, Generator) and method.decoding == "free":
+    if isinstance(method, Generator) and decoding.name == "free":
         memory = backbone.read(tokens, mask)
-        rows = [torch.tensor(row) for row in greedy_free(backbone, memory, backbone.end_id, method.max_written)]
+        rows = [
+            torch.tensor(row) for row in greedy_free(backbone, memory, backbone.end_id, method.max_written(decoding))
+        ]
         written = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(tokens.device)
         lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
         kept = torch.arange(written.shape[1], device=tokens.device) < lengths.unsqueeze(1)
         return written, kept, backbone.write(memory, written, kept).states[:, 1:]
-    decoded = method.write_target(method.read(tokens, mask), with_states=True).decoded
+    memory = method.writer.symbols.read(tokens, mask)
+    decoded = method.writer.write(memory, decoding, with_states=True).decoded
     assert decoded.states is not None  # asked for above
     return method.codec.symbols[decoded.symbols], decoded.mask, decoded.states
 
@@ -143,7 +146,7 @@ def _of_batch(
     layers: bool,
 ) -> ModelStates:
     method, backbone = model.method, model.method.backbone
-    pool = POOL[method.pooling if isinstance(method, Predictor) else backbone.pooling]
+    pool = method.head.pooling if isinstance(method, Predictor) else POOLINGS[backbone.pooling](backbone.prompt_size)
     writes = any(source.startswith("written") for source in sources)
     nothing = tokens[:, :0]
     target, target_mask, written = nothing, nothing.bool(), None
@@ -156,7 +159,7 @@ def _of_batch(
         if source == "pooled":
             return _alone(pool(prompt, mask))
         assert states is not None  # `writes`
-        return _valid(states, target_mask) if source == "written" else _alone(pool_mean(states, target_mask))
+        return _valid(states, target_mask) if source == "written" else _alone(Mean()(states, target_mask))
 
     prompt = backbone.prompt_states(tokens, mask)
     last = {source: rows_of(source, prompt, written) for source in sources}

@@ -54,7 +54,7 @@ class _Read:
     def of(cls, model: Model, table: pd.DataFrame) -> "_Read":
         """Returns a table as the model reads it."""
         prompts = prompts_of(model, table)
-        answers = answer_all(model.method, prompts, batch_size=model.limits)
+        answers = answer_all(model.method, prompts, model.contents.answering, batch_size=model.limits)
         # The text itself: the answer may be the Director's, or an estimate of a number.
         values = answers.values
         if model.method.writes:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
-from predgen.methods.answers import Answers, values_of
-from predgen.methods.heads import FieldHead, Scale, field_heads
-from predgen.targets.number import Number
-from predgen.targets.record import Target, fields_of
+from predgen.methods.answering import Answering, Sources, field_answer
+from predgen.methods.answers import Answers
+from predgen.methods.batch import Batch
+from predgen.methods.heads import FieldHead
+from predgen.targets.record import Target
 from predgen.writing.sampling import Draws
+from predgen.writing.targets import Decoding, DecodingName
 
 
 class Method(nn.Module, ABC):
@@ -22,12 +24,9 @@ class Method(nn.Module, ABC):
     Args:
         backbone: the language model.
         codec: the target automaton over its vocabulary.
-        scales: what the training values say, for each field.
+        fields: what the heads' outputs mean, for each field; a target that is no record has one.
 
     Attributes:
-        fields: what the heads' outputs mean, for each field; a target that is no record has one.
-        thresholds: the probability from which on each label is in a set, for each field; None for others, and for one
-            half.
         writes: whether it writes the target, so that logits are read and trained.
         samples: whether it is fed its own tokens in training.
         free_probabilities: whether label probabilities come with its answers at no cost.
@@ -37,15 +36,12 @@ class Method(nn.Module, ABC):
     samples: bool = False
     free_probabilities: bool = True
 
-    fields: tuple[FieldHead, ...]
-    thresholds: list[Float[Tensor, " label"] | None]
-
-    def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale]) -> None:
+    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[FieldHead]) -> None:
         super().__init__()
+        # The names of saved weights begin with `backbone.`: it is registered here, and parts only refer to it.
         self.backbone = backbone
         self.codec = codec
-        self.fields = field_heads(codec.target, scales)
-        self.thresholds = [None] * len(self.fields)
+        self.fields = tuple(fields)
 
     @property
     def target(self) -> Target:
@@ -53,57 +49,107 @@ class Method(nn.Module, ABC):
         return self.codec.target
 
     @property
-    def max_written(self) -> int:
-        """The most tokens that are written after a prompt."""
-        return self.codec.max_length
-
-    @property
     def device(self) -> torch.device:
         """Where the method is."""
         device: torch.device = self.codec.symbols.device
         return device
 
+    def max_written(self, decoding: Decoding) -> int:
+        """Returns the most tokens that are written after a prompt."""
+        return self.codec.max_length
+
     @abstractmethod
-    def forward(
-        self,
-        prompt: Int[Tensor, "batch prompt"],
-        prompt_mask: Bool[Tensor, "batch prompt"],
-        symbols: Int[Tensor, "batch target"],
-        symbol_mask: Bool[Tensor, "batch target"],
-        states: Int[Tensor, "batch target"],
-        truth: Tensor,
-        draws: Draws | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def cheapest_decoding(self) -> DecodingName:
+        """Returns the decoding that `auto` stands for."""
+
+    def usual_answering(self) -> Answering:
+        """Returns how it answers if nothing else is said: the written text, or the head over the states."""
+        return Answering.of(Decoding(self.cheapest_decoding()), len(self.fields))
+
+    @abstractmethod
+    def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns the losses of a batch: `loss` to minimize, and `writer_loss`, `director_loss` where they exist.
 
         Args:
-            prompt: prompt tokens.
-            prompt_mask: which of them are not padding.
-            symbols: the gold path of each row.
-            symbol_mask: which positions belong to it.
-            states: the automaton's states along it.
-            truth: as `predgen.methods.heads.truth_of` returns it.
+            batch: the examples.
             draws: where the model is fed its own tokens; None feeds gold everywhere.
         """
 
     @abstractmethod
-    def answer(
+    def sources(
         self,
         prompt: Int[Tensor, "batch prompt"],
         prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
+        *,
+        probabilities: bool,
+        marginal: bool,
+    ) -> Sources:
+        """Returns what the answers for prompts are made of, as far as they need it; the arguments are `answer_each`'s.
+
+        The decoding of the first answering is that of all.
+        """
+
+    @torch.no_grad()
+    def answer_each(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
         *,
         probabilities: bool = False,
         marginal: bool = False,
-    ) -> Answers:
-        """Returns the answers for a batch of prompts, without gradients and without dropout.
+    ) -> list[Answers]:
+        """Returns the answers of one reading and one writing, chosen in several ways.
 
         Args:
             prompt: prompt tokens.
             prompt_mask: which of them are not padding.
+            answerings: how the answers are chosen; with one decoding.
             probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
             marginal: let what is returned of a record's field hold whatever the fields before it say, instead of after
                 what was written for them.
         """
+        sources = self.sources(prompt, prompt_mask, answerings, probabilities=probabilities, marginal=marginal)
+
+        def answers(answering: Answering) -> Answers:
+            by_field = [
+                field_answer(head, of_field, answering.of_field(field_index), probabilities=probabilities)
+                for field_index, (head, of_field) in enumerate(zip(self.fields, sources.fields, strict=True))
+            ]
+            return Answers.of_record(self.target, by_field, list(sources.texts))
+
+        return [answers(answering) for answering in answerings]
+
+    def answer(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        answering: Answering | None = None,
+        *,
+        probabilities: bool = False,
+        marginal: bool = False,
+    ) -> Answers:
+        """Returns the answers for a batch of prompts, without gradients.
+
+        Args:
+            prompt: prompt tokens.
+            prompt_mask: which of them are not padding.
+            answering: how the answers are chosen; as `usual_answering` says if not given.
+            probabilities: as in `answer_each`.
+            marginal: as in `answer_each`.
+        """
+        answerings = [self.usual_answering() if answering is None else answering]
+        return self.answer_each(prompt, prompt_mask, answerings, probabilities=probabilities, marginal=marginal)[0]
+
+    def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
+        """Returns how the method does after gold prefixes and after its own; nothing for one that does not write.
+
+        Args:
+            batch: the examples.
+            decoding: how its own targets are written.
+        """
+        return {}
 
     def heads(self) -> Iterator[nn.Parameter]:
         """Returns the parameters that are not pretrained: those that are not the backbone's, and its new ones."""
@@ -116,8 +162,8 @@ class Method(nn.Module, ABC):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of a head: 1 for a number, the number of labels otherwise, of all fields together."""
-        return sum(1 if isinstance(one.field, Number) else len(one.field.values) for one in self.fields)
+        """Outputs of a head, of all fields together."""
+        return num_outputs_of(self.fields)
 
     def head_loss(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> Float[Tensor, ""]:
         """Returns the loss of a head's outputs; of a record, the mean over its fields of their shares.
@@ -129,32 +175,16 @@ class Method(nn.Module, ABC):
 
     def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, ""]]:
         """Returns each field's loss, divided by that of the best constant answer if there are several fields."""
-        found = [one.loss(outputs[:, one.outputs], truth) for one in self.fields]
-        if len(found) == 1:
-            return found
-        return [loss / one.scale.constant_loss for loss, one in zip(found, self.fields, strict=True)]
+        losses = [head.loss(outputs[:, head.outputs], truth) for head in self.fields]
+        if len(losses) == 1:
+            return losses
+        return [loss / head.scale.constant_loss for loss, head in zip(losses, self.fields, strict=True)]
 
     def head_predictions(self, outputs: Float[Tensor, "batch output"]) -> list[Tensor]:
         """Returns what a head's outputs stand for, field by field: numbers, or the probabilities of labels."""
-        return [one.predictions(outputs[:, one.outputs]) for one in self.fields]
+        return [head.predictions(outputs[:, head.outputs]) for head in self.fields]
 
-    def answers_of(
-        self, predictions: Sequence[Tensor], written: Sequence[list[str | None]], *, probabilities: bool
-    ) -> list[Answers]:
-        """Returns the answers of each field that numbers or probabilities stand for.
 
-        Args:
-            predictions: as `head_predictions` returns them.
-            written: the text of each row, field by field.
-            probabilities: keep those of labels.
-        """
-        found = []
-        for one, prediction, texts, threshold in zip(self.fields, predictions, written, self.thresholds, strict=True):
-            values = values_of(one.field, prediction, threshold)
-            kept = probabilities and not isinstance(one.field, Number)
-            found.append(Answers(values, texts, prediction.cpu() if kept else None))
-        return found
-
-    def written_nothing(self, num_rows: int) -> list[list[str | None]]:
-        """Returns the texts of each field for a method that does not write."""
-        return [[None] * num_rows for _ in fields_of(self.target)]
+def num_outputs_of(fields: Sequence[FieldHead]) -> int:
+    """Returns how many outputs a head has for some fields: 1 for a number, the number of labels otherwise."""
+    return sum(head.outputs.stop - head.outputs.start for head in fields)

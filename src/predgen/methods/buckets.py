@@ -1,4 +1,4 @@
-"""Tokenized examples, padded batches, an order that puts rows of like length together, and what fits into memory."""
+"""Prediction batches: rows of like length together, as many as fit into memory."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from accelerate.utils.memory import release_memory, should_reduce_batch_size
 
 from predgen.backbones.base import dropout_off
 from predgen.errors import TrainingError
+from predgen.methods.answering import Answering
 from predgen.methods.answers import Answers
 from predgen.methods.base import Method
 
@@ -153,6 +154,7 @@ def one_row_does_not_fit() -> TrainingError:
 def answer_all(
     method: Method,
     prompts: Sequence[list[int]],
+    answering: Answering | None = None,
     *,
     batch_size: int | BatchLimits,
     probabilities: bool = False,
@@ -163,6 +165,7 @@ def answer_all(
     Args:
         method: the method, on its device.
         prompts: token ids.
+        answering: how answers are chosen; as `Method.usual_answering` says if not given.
         batch_size: the most rows of a batch, or the limits of its rows and tokens, which are lowered where memory
             lacks. Float results can differ in their last bits between batch sizes.
         probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
@@ -171,13 +174,38 @@ def answer_all(
     Raises:
         TrainingError: a single row does not fit into memory.
     """
+    answerings = [method.usual_answering() if answering is None else answering]
+    asked = {"probabilities": probabilities, "marginal": marginal}
+    return answer_all_each(method, prompts, answerings, batch_size=batch_size, **asked)[0]
 
-    def answer(rows: list[int]) -> Answers:
-        tokens, mask = method.backbone.collate([prompts[row] for row in rows])
-        return method.answer(
-            tokens.to(method.device), mask.to(method.device), probabilities=probabilities, marginal=marginal
-        )
+
+def answer_all_each(
+    method: Method,
+    prompts: Sequence[list[int]],
+    answerings: Sequence[Answering],
+    *,
+    batch_size: int | BatchLimits,
+    probabilities: bool = False,
+    marginal: bool = False,
+) -> list[Answers]:
+    """Returns what `answer_all` does for several choices of answers, for which each prompt is read and written once.
+
+    Args:
+        method: the method, on its device.
+        prompts: token ids.
+        answerings: how answers are chosen; with one decoding.
+        batch_size: as in `answer_all`.
+        probabilities: as in `answer_all`.
+        marginal: as in `Method.answer`.
+
+    Raises:
+        TrainingError: a single row does not fit into memory.
+    """
+
+    def answer(rows: list[int]) -> list[Answers]:
+        tokens, mask = (tensor.to(method.device) for tensor in method.backbone.collate([prompts[row] for row in rows]))
+        return method.answer_each(tokens, mask, answerings, probabilities=probabilities, marginal=marginal)
 
     with dropout_off(method):
-        parts, order = run_in_buckets([len(prompt) for prompt in prompts], BatchLimits.of(batch_size), answer)
-    return Answers.joined(parts, order)
+        batches, order = run_in_buckets([len(prompt) for prompt in prompts], BatchLimits.of(batch_size), answer)
+    return [Answers.joined([batch[index] for batch in batches], order) for index in range(len(answerings))]

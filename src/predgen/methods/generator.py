@@ -1,117 +1,141 @@
 """Fine-tuning that writes the target as text and reads the text: the Writer alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from predgen.codec.codec import EncodedTargets
+from predgen.backbones import Memory
 from predgen.measures.distributions import Belief
-from predgen.methods.answers import Answers, values_of
-from predgen.methods.writer import Writer
+from predgen.methods.answering import Answering, FieldSources, Sources, choices_of
+from predgen.methods.base import Method
+from predgen.methods.batch import Batch
+from predgen.methods.writer import ScoredFields, Writer
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import greedy_free
 from predgen.writing.sampling import Draws
+from predgen.writing.targets import Decoding, DecodingName
 
 # How many tokens more than the longest target free writing may take before it is stopped.
 FREE_MARGIN_TOKENS = 8
 
 
-class Generator(Writer):
+class Generator(Method):
     """Writes the target and reads it.
 
     Args:
-        backbone: the language model.
-        codec: the target automaton.
-        scales: unused; the text is the value.
-        full_vocabulary: as in `Writer`.
-        token_loss: as in `Writer`.
-        decoding: as in `Writer`; along the automaton every answer is valid. `free` is the paper's form, and has the
-            text alone for a number.
-        beam_width: as in `Writer`.
-        estimates: as in `Writer`.
-        trie_mass: as in `Writer`.
+        writer: what writes. Along the automaton every answer is valid; the decoding `free` is the paper's form, and has
+            the text alone for a number.
     """
 
+    writes = True
     free_probabilities = False  # every target is scored
 
-    def forward(
-        self,
-        prompt: Int[Tensor, "batch prompt"],
-        prompt_mask: Bool[Tensor, "batch prompt"],
-        symbols: Int[Tensor, "batch target"],
-        symbol_mask: Bool[Tensor, "batch target"],
-        states: Int[Tensor, "batch target"],
-        truth: Tensor,
-        draws: Draws | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(writer.symbols.backbone, writer.symbols.codec, writer.fields)
+        self.writer = writer
+
+    def cheapest_decoding(self) -> DecodingName:
+        """Returns the Writer's."""
+        return self.writer.cheapest_decoding()
+
+    def max_written(self, decoding: Decoding) -> int:
+        """Returns the most tokens that are written after a prompt; free texts may be longer than any target."""
+        return self.codec.max_length + (FREE_MARGIN_TOKENS if decoding.name == "free" else 0)
+
+    def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns L_W as `loss` and `writer_loss`; the gold prefix is always fed."""
-        gold = EncodedTargets(symbols, symbol_mask, states)
-        memory = self.read(prompt, prompt_mask)
+        gold, symbols = batch.gold, self.writer.symbols
+        memory = symbols.read(batch.prompt, batch.prompt_mask)
         logits = memory.logits.unsqueeze(1)
-        if symbols.shape[1] > 1:
-            logits = self.backbone.write(memory, self.codec.symbols[symbols[:, :-1]], symbol_mask[:, :-1]).logits
-        loss = self.writer_loss(memory, logits, gold, truth)
+        if gold.symbols.shape[1] > 1:
+            logits = symbols.write(memory, gold.symbols[:, :-1], gold.mask[:, :-1]).logits
+        loss = self.writer.loss(memory, logits, gold, batch.truth)
         return {"loss": loss, "writer_loss": loss}
 
-    @property
-    def max_written(self) -> int:
-        """The most tokens that are written after a prompt; freely written texts may be longer than any target."""
-        return self.codec.max_length + (FREE_MARGIN_TOKENS if self.decoding == "free" else 0)
-
     @torch.no_grad()
-    def answer(
+    def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
+        """Returns the Writer's accuracy after gold prefixes and after its own."""
+        memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
+        written = self.writer.write(memory, decoding, with_states=True)
+        return self.writer.accuracies(memory, batch.gold, written.decoded)
+
+    def sources(
         self,
         prompt: Int[Tensor, "batch prompt"],
         prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
         *,
-        probabilities: bool = False,
-        marginal: bool = False,
-    ) -> Answers:
-        """Returns the values of the written texts, or the estimates; a text that is no value gives None."""
-        free = self.decoding == "free"
-        memory = self.backbone.read(prompt, prompt_mask) if free else self.read(prompt, prompt_mask)
-        places = [place for place, name in enumerate(self.estimates) if probabilities or marginal or name != "text"]
-        beliefs: dict[int, Belief] = {}
-        values: list[Any]
-        texts: list[str]
-        scores: list[Any] = [None] * len(self.fields)
-        if free:
-            rows = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written)
-            found = [self._read_freely(row) for row in rows]
-            values, texts = [value for value, _ in found], [text for _, text in found]
-            field_texts: list[list[Any]] = [[None] * len(rows) if len(self.fields) > 1 else texts] * len(self.fields)
-            marginal = marginal or len(self.fields) > 1  # what was written before a field may be no value
-            memories = [memory]
-        else:
-            written = self.write_target(memory, with_states=False, scored=() if marginal else places)
-            values, texts, field_texts = written.values, written.texts, list(written.field_texts)
-            memories, scores = written.memories, written.scores
-        if marginal and places:
-            beliefs = dict(enumerate(self.marginals(memory)))
-        else:
-            beliefs = {place: self.belief(place, memories[place], scores[place]) for place in places}
-        answers = []
-        for place, (name, one) in enumerate(zip(fields_of(self.target), self.fields, strict=True)):
-            own = field_values(self.target, values, name)
-            belief, estimate = beliefs.get(place), self.estimates[place]
-            if belief is not None and belief.distribution is not None:
-                if estimate != "text" or (marginal and not free):
-                    own = belief.distribution.estimate("mode" if estimate == "text" else estimate).tolist()
-                answer = Answers(own, field_texts[place])
-                answers.append(answer.with_distribution(belief.distribution, spread=probabilities))
-            elif belief is not None and belief.probabilities is not None:
-                if estimate == "thresholds" or (marginal and not free):
-                    own = values_of(one.field, belief.probabilities, self.thresholds[place])
-                mass = None
-                if self.full_vocabulary and scores[place] is not None:
-                    mass = scores[place].log_probabilities.double().exp().sum(dim=-1).cpu()
-                kept = belief.probabilities.cpu() if probabilities else None
-                answers.append(Answers(own, field_texts[place], kept, mass if probabilities else None))
-            else:
-                answers.append(Answers(own, field_texts[place]))
-        return Answers.of_record(self.target, answers, list(texts))
+        probabilities: bool,
+        marginal: bool,
+    ) -> Sources:
+        """Returns the written texts, and the Writer's predictive distributions where the answers need them."""
+        wanted = [
+            field_index
+            for field_index in range(len(self.fields))
+            if probabilities
+            or marginal
+            or any(choice.estimate != "text" for choice in choices_of(answerings, field_index))
+        ]
+        decoding = answerings[0].decoding
+        if decoding.name == "free":
+            return self._written_freely(prompt, prompt_mask, wanted, decoding)
+        memory = self.writer.symbols.read(prompt, prompt_mask)
+        written = self.writer.write(memory, decoding, with_states=False)
+        scored = self.writer.score(written, () if marginal else wanted, decoding.trie_mass)
+        predictive = self._predictive(memory, scored, wanted, decoding.trie_mass, marginal=marginal)
+        fields = []
+        for field_index, name in enumerate(fields_of(self.target)):
+            of_field, mass = predictive.get(field_index), None
+            scores = scored.scores[field_index]
+            if self.writer.symbols.full and scores is not None and of_field is not None:
+                has_table = of_field.probabilities is not None
+                mass = scores.log_probabilities.double().exp().sum(dim=-1).cpu() if has_table else None
+            fields.append(
+                FieldSources(
+                    field_values(self.target, written.values, name),
+                    list(written.field_texts[field_index]),
+                    predictive=of_field,
+                    valid_mass=mass,
+                    text_decides=not marginal,
+                )
+            )
+        return Sources(fields, list(written.texts))
+
+    def _written_freely(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        wanted: Sequence[int],
+        decoding: Decoding,
+    ) -> Sources:
+        """Returns the texts of free writing; the predictive distributions are those along the automaton."""
+        memory = self.backbone.read(prompt, prompt_mask)
+        rows = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written(decoding))
+        answers = [self._read_freely(row) for row in rows]
+        values, texts = [value for value, _ in answers], [text for _, text in answers]
+        several = len(self.fields) > 1
+        # What was written before a field may be no value: distributions hold whatever it is.
+        scored = ScoredFields([memory], [None])
+        predictive = self._predictive(memory, scored, wanted, decoding.trie_mass, marginal=several)
+        field_texts: list[str | None] = [None] * len(rows) if several else list(texts)
+        fields = [
+            FieldSources(
+                field_values(self.target, values, name), list(field_texts), predictive=predictive.get(field_index)
+            )
+            for field_index, name in enumerate(fields_of(self.target))
+        ]
+        return Sources(fields, list(texts))
+
+    def _predictive(
+        self, memory: Memory, scored: ScoredFields, wanted: Sequence[int], trie_mass: float, *, marginal: bool
+    ) -> dict[int, Belief]:
+        """Returns the Writer's predictive distributions of the wanted fields; of all if they are marginal."""
+        if marginal and wanted:
+            return dict(enumerate(self.writer.marginals(memory, trie_mass)))
+        return {index: self.writer.predictive(index, scored, trie_mass) for index in wanted}
 
     def _read_freely(self, tokens: list[int]) -> tuple[Any, str]:
         """Returns the value and the text of freely written tokens; None for a text that is no value.

@@ -1,127 +1,110 @@
 """The paper's method: a Writer, a Director over what was written, scheduled sampling, one aligned loss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from predgen.backbones import Backbone, Memory
+from predgen.backbones import Memory
 from predgen.backbones.base import dropout_off
-from predgen.codec.codec import Codec, EncodedTargets
-from predgen.measures.choices import MIXES, Mix
-from predgen.methods.answers import Answers
-from predgen.methods.directors import Director, Reading
-from predgen.methods.heads import Scale
-from predgen.methods.losses import TokenLoss, join_at_means, join_of, token_accuracy
-from predgen.methods.writer import Decoding, Writer
-from predgen.names import JOINS
+from predgen.codec.codec import EncodedTargets
+from predgen.methods.answering import Answering, FieldChoice, FieldSources, Sources, choices_of
+from predgen.methods.base import Method
+from predgen.methods.batch import Batch
+from predgen.methods.heads import FieldHead
+from predgen.methods.losses import Join, join_at_means, token_accuracy
+from predgen.methods.poolings import PooledHead
+from predgen.methods.writer import Writer
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
-from predgen.writing.decoding import Decoded
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
+from predgen.writing.targets import Decoding, DecodingName
+
+# What the decoding `auto` stands for, whatever it costs: the Director learns on tokens that are the likeliest one by
+# one; on the likeliest number as a whole, often a short one, it did far worse (docs/developers/log.md).
+AUTO_DECODING: DecodingName = "greedy"
 
 
-class PredGen(Writer):
+@dataclass(frozen=True)
+class Sampling:
+    """How the model is fed its own tokens in training.
+
+    Attributes:
+        passes: parallel sampling passes; None samples one token after the other.
+        reports_accuracy: also return the Writer's accuracy after gold prefixes, which the adaptive schedule follows.
+        decoding: how whole targets are written for the Director to read.
+    """
+
+    passes: int | None = 1
+    reports_accuracy: bool = False
+    decoding: Decoding = field(default_factory=Decoding)
+
+
+class PredGen(Method):
     """Writes the target; the Director maps the states of the written tokens to the prediction (arXiv 2502.17817).
 
     The prompt is read once with gradients on; sampling passes and the write share that memory.
 
     Args:
-        backbone: the language model.
-        codec: the target automaton.
-        scales: what the training values say, for each field.
-        full_vocabulary: as in `Writer`.
-        token_loss: as in `Writer`.
-        decoding: as in `Writer`.
-        beam_width: as in `Writer`.
-        estimates: as in `Writer`; read where the Writer has a share in the answer.
-        trie_mass: as in `Writer`.
-        director: how the Director reads the states.
-        loss: how L_W and L_D are joined.
-        sharpness: of `wdal_smooth`.
-        passes: parallel sampling passes; None samples one token after the other.
-        reports_accuracy: also return the Writer's accuracy after gold prefixes, which the adaptive schedule follows.
-        mixes: what shares Director and Writer have in the answer of each field; all the Director's if not given.
+        writer: what writes.
+        director: the head over the states of the written tokens.
+        join: joins L_W and L_D into the loss.
+        sampling: how the model is fed its own tokens.
+        joins_linearly: whether the join is a weighted sum, which commutes with averaging over processes.
     """
 
+    writes = True
     samples = True
-    # The Director learns on tokens that are the likeliest one by one; on the likeliest number as a whole, often a short
-    # one, it did far worse (docs/developers/log.md).
-    reads_greedily = True
 
     def __init__(
         self,
-        backbone: Backbone,
-        codec: Codec,
-        scales: Sequence[Scale],
+        writer: Writer,
+        director: PooledHead,
+        join: Join,
+        sampling: Sampling | None = None,
         *,
-        full_vocabulary: bool = False,
-        token_loss: TokenLoss | None = None,
-        decoding: Decoding = "auto",
-        beam_width: int = 4,
-        estimates: Sequence[str] | None = None,
-        trie_mass: float = 1.0,
-        director: Reading = "attention",
-        loss: str = "wdal_stable",
-        sharpness: float = 1.0,
-        passes: int | None = 1,
-        reports_accuracy: bool = False,
-        mixes: Sequence[Mix] | None = None,
+        joins_linearly: bool = False,
     ) -> None:
-        super().__init__(
-            backbone,
-            codec,
-            scales,
-            full_vocabulary=full_vocabulary,
-            token_loss=token_loss,
-            decoding=decoding,
-            beam_width=beam_width,
-            estimates=estimates,
-            trie_mass=trie_mass,
-        )
-        self.director = Director(backbone.hidden_size, self.num_outputs, director)
-        self.loss = loss
-        self.join = join_of(loss, squared_error=isinstance(codec.target, Number), sharpness=sharpness)
-        self.passes = passes
-        self.reports_accuracy = reports_accuracy
-        self.mixes = [MIXES["director"]] * len(self.fields) if mixes is None else list(mixes)
+        super().__init__(writer.symbols.backbone, writer.symbols.codec, writer.fields)
+        self.writer = writer
+        self.director = director
+        self.join = join
+        self.sampling = sampling or Sampling()
+        self.joins_linearly = joins_linearly
 
-    def forward(
-        self,
-        prompt: Int[Tensor, "batch prompt"],
-        prompt_mask: Bool[Tensor, "batch prompt"],
-        symbols: Int[Tensor, "batch target"],
-        symbol_mask: Bool[Tensor, "batch target"],
-        states: Int[Tensor, "batch target"],
-        truth: Tensor,
-        draws: Draws | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def cheapest_decoding(self) -> DecodingName:
+        """Returns the one that the Director learns best on."""
+        return AUTO_DECODING
+
+    def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D), and `writer_accuracy` if it is reported."""
-        gold = EncodedTargets(symbols, symbol_mask, states)
+        gold, symbols = batch.gold, self.writer.symbols
         draws = draws or Draws()
-        memory = self.read(prompt, prompt_mask)
+        memory = symbols.read(batch.prompt, batch.prompt_mask)
         fed, gold_scores = self._fed(memory, gold, draws)
-        written = self.backbone.write(memory, self.codec.symbols[fed], symbol_mask)
-        loss_writer = self.writer_loss(memory, written.logits[:, :-1], gold, truth)
-        read_states, read_mask, fields = written.states[:, 1:], symbol_mask, self.codec.field_of_state[states]
+        written = symbols.write(memory, fed, gold.mask)
+        loss_writer = self.writer.loss(memory, written.logits[:, :-1], gold, batch.truth)
+        read_states, read_mask, fields = written.states[:, 1:], gold.mask, self.codec.field_of_state[gold.states]
         if draws.director_own is not None:
             read_symbols, read_mask = self._director_reads(memory, gold, draws.director_own)
-            read_states = self.backbone.write(memory, self.codec.symbols[read_symbols], read_mask).states[:, 1:]
+            read_states = symbols.write(memory, read_symbols, read_mask).states[:, 1:]
             fields = self.codec.fields_along(read_symbols, read_mask)
-        loss_director = self.head_loss(self.directed(read_states, read_mask, fields), truth)
-        parts = {
-            "loss": self.joined(loss_writer, loss_director, len(truth)),
+        loss_director = self.head_loss(self.directed(read_states, read_mask, fields), batch.truth)
+        losses = {
+            "loss": self.joined(loss_writer, loss_director, len(batch)),
             "writer_loss": loss_writer,
             "director_loss": loss_director,
         }
-        if self.reports_accuracy:
+        if self.sampling.reports_accuracy:
             if gold_scores is None:  # gold was fed
                 logits = written.logits[:, :-1].detach()
-                gold_scores = self.codec.log_probabilities(logits, states, vocabulary=memory.vocabulary)
-            parts["writer_accuracy"] = token_accuracy(gold_scores.argmax(dim=-1), symbols, self.decided(gold))
-        return parts
+                gold_scores = self.codec.log_probabilities(logits, gold.states, vocabulary=memory.vocabulary)
+            chosen = gold_scores.argmax(dim=-1)
+            losses["writer_accuracy"] = token_accuracy(chosen, gold.symbols, self.writer.decided(gold))
+        return losses
 
     @torch.no_grad()
     def _fed(
@@ -130,17 +113,15 @@ class PredGen(Writer):
         """Returns the symbols that the Writer is fed, and its scores after gold prefixes where they were needed."""
         if draws.own is None:
             return gold.symbols, None
+        symbols, passes = self.writer.symbols, self.sampling.passes
         memory = self.backbone.detach(memory)
         scores = None
-        if self.reports_accuracy:
+        if self.sampling.reports_accuracy:
             with dropout_off(self.backbone):
-                scores = scores_after(self.backbone, memory, self.codec, gold, gold.symbols, full=self.full_vocabulary)
-        parts = (self.backbone, memory, self.codec, gold, draws.own)
-        if self.passes is None:
-            return sample_sequential(*parts, full=self.full_vocabulary, noise=draws.noise), scores
-        fed = sample_parallel(
-            *parts, passes=self.passes, full=self.full_vocabulary, noise=draws.noise, gold_scores=scores
-        )
+                scores = scores_after(symbols, memory, gold, gold.symbols)
+        if passes is None:
+            return sample_sequential(symbols, memory, gold, draws.own, noise=draws.noise), scores
+        fed = sample_parallel(symbols, memory, gold, draws.own, passes=passes, noise=draws.noise, gold_scores=scores)
         return fed, scores
 
     @torch.no_grad()
@@ -149,31 +130,36 @@ class PredGen(Writer):
     ) -> tuple[Int[Tensor, "batch read"], Bool[Tensor, "batch read"]]:
         """Returns what each row's Director reads: what the model writes freely, as in prediction, or gold."""
         with dropout_off(self.backbone):
-            decoded = self.write_target(self.backbone.detach(memory), with_states=False).decoded
+            memory = self.backbone.detach(memory)
+            decoded = self.writer.write(memory, self.sampling.decoding, with_states=False).decoded
         length = max(decoded.symbols.shape[1], gold.symbols.shape[1])
 
         def chosen(written: Tensor, taught: Tensor) -> Tensor:
-            written, taught = (nn.functional.pad(one, (0, length - one.shape[1])) for one in (written, taught))
+            written, taught = (nn.functional.pad(table, (0, length - table.shape[1])) for table in (written, taught))
             return torch.where(own.unsqueeze(1), written, taught)
 
         return chosen(decoded.symbols, gold.symbols), chosen(decoded.mask, gold.mask)
 
-    def director_exposure(
-        self, memory: Memory, gold: EncodedTargets, decoded: Decoded, truth: Tensor
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Returns L_D on gold tokens and on the tokens that the model wrote freely."""
-        assert decoded.states is not None  # `exposure` asks for them
-        states = self.backbone.write(memory, self.codec.symbols[gold.symbols], gold.mask).states[:, 1:]
-        own_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
+    @torch.no_grad()
+    def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
+        """Returns the Writer's accuracy and L_D, each after gold prefixes and after what the model wrote freely."""
+        gold, symbols = batch.gold, self.writer.symbols
+        memory = symbols.read(batch.prompt, batch.prompt_mask)
+        decoded = self.writer.write(memory, decoding, with_states=True).decoded
+        assert decoded.states is not None  # asked for above
+        metrics = self.writer.accuracies(memory, gold, decoded)
+        states = symbols.write(memory, gold.symbols, gold.mask).states[:, 1:]
+        written_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
         outputs = {
             "director_loss_gold": self.directed(states, gold.mask, self.codec.field_of_state[gold.states]),
-            "director_loss_own": self.directed(decoded.states, decoded.mask, own_fields),
+            "director_loss_own": self.directed(decoded.states, decoded.mask, written_fields),
         }
-        found = {name: self.head_loss(one, truth) for name, one in outputs.items()}
+        metrics |= {name: self.head_loss(predicted, batch.truth) for name, predicted in outputs.items()}
         if len(self.fields) > 1:
-            own = self.field_losses(outputs["director_loss_own"], truth)
-            found |= {f"{name}.director_loss_own": loss for name, loss in zip(fields_of(self.target), own, strict=True)}
-        return found
+            losses = self.field_losses(outputs["director_loss_own"], batch.truth)
+            names = fields_of(self.target)
+            metrics |= {f"{name}.director_loss_own": loss for name, loss in zip(names, losses, strict=True)}
+        return metrics
 
     def directed(
         self,
@@ -186,13 +172,13 @@ class PredGen(Writer):
         Args:
             states: H[1..m].
             mask: which positions were written.
-            fields: the place of the field that each belongs to.
+            fields: the index of the field that each belongs to.
         """
         if len(self.fields) == 1:
             outputs: Tensor = self.director(states, mask)
             return outputs
-        spans = [self.director(states, mask & (fields == place)) for place in range(len(self.fields))]
-        return torch.cat([read[:, one.outputs] for read, one in zip(spans, self.fields, strict=True)], dim=1)
+        by_field = [self.director(states, mask & (fields == index)) for index in range(len(self.fields))]
+        return torch.cat([read[:, head.outputs] for read, head in zip(by_field, self.fields, strict=True)], dim=1)
 
     def joined(self, loss_writer: Float[Tensor, ""], loss_director: Float[Tensor, ""], count: int) -> Float[Tensor, ""]:
         """Returns the loss to minimize; its weights are those of the whole batch over all processes.
@@ -202,58 +188,59 @@ class PredGen(Writer):
             loss_director: L_D of them.
             count: how many they are.
         """
-        if JOINS[self.loss].is_linear or num_processes() == 1:
+        if self.joins_linearly or num_processes() == 1:
             return self.join(loss_writer, loss_director)
         means = mean_over_processes(torch.stack([loss_writer, loss_director]), count)
         return join_at_means(self.join, loss_writer, loss_director, (means[0], means[1]))
 
-    @torch.no_grad()
-    def answer(
+    def sources(
         self,
         prompt: Int[Tensor, "batch prompt"],
         prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
         *,
-        probabilities: bool = False,
-        marginal: bool = False,
-    ) -> Answers:
-        """Returns the Director's answers over the states of the written tokens, mixed with the Writer's.
+        probabilities: bool,
+        marginal: bool,
+    ) -> Sources:
+        """Returns the Director's predictions over the states of the written tokens, and what is needed of the Writer's.
 
-        With `marginal` the Writer's part is its marginals; the Director's stays what it reads in the written record.
+        With `marginal` the Writer's are its marginals; the Director's stay what it reads in the written record.
         """
-        memory = self.read(prompt, prompt_mask)
-        # The fields whose Writer's distribution is asked for; its text is there already.
-        places = [place for place in range(len(self.fields)) if self._asks(place, probabilities, marginal)]
-        written = self.write_target(memory, with_states=True, scored=() if marginal else places)
+        decoding = answerings[0].decoding
+        memory = self.writer.symbols.read(prompt, prompt_mask)
+        wanted = [
+            field_index
+            for field_index, head in enumerate(self.fields)
+            if any(
+                _needs_distribution(head, choice, probabilities, marginal)
+                for choice in choices_of(answerings, field_index)
+            )
+        ]
+        written = self.writer.write(memory, decoding, with_states=True)
         decoded = written.decoded
         assert decoded.states is not None  # asked for above
-        fields = self.codec.fields_along(decoded.symbols, decoded.mask)
-        predictions = self.head_predictions(self.directed(decoded.states, decoded.mask, fields))
-        if marginal and places:
-            beliefs = dict(enumerate(self.marginals(memory)))
+        read_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
+        predictions = self.head_predictions(self.directed(decoded.states, decoded.mask, read_fields))
+        if marginal and wanted:
+            predictive = dict(enumerate(self.writer.marginals(memory, decoding.trie_mass)))
         else:
-            beliefs = {place: self.belief(place, written.memories[place], written.scores[place]) for place in places}
-        for place, name in enumerate(fields_of(self.target)):
-            if self.mixes[place].writer != 0:
-                belief, estimate = beliefs.get(place), self.estimates[place]
-                if isinstance(self.fields[place].field, Number) and estimate == "text" and not marginal:
-                    values = field_values(self.target, written.values, name)
-                    own = torch.tensor(values, dtype=torch.float64, device=self.device)
-                elif belief is not None and belief.distribution is not None:
-                    own = belief.distribution.estimate("mode" if estimate == "text" else estimate)
-                else:
-                    assert belief is not None  # asked for above
-                    assert belief.probabilities is not None
-                    own = belief.probabilities
-                predictions[place] = self.fields[place].mixed(self.mixes[place], predictions[place], own)
-        answers = self.answers_of(predictions, [list(one) for one in written.field_texts], probabilities=probabilities)
-        answers = [
-            one.with_distribution(beliefs[place].distribution, spread=probabilities) if place in beliefs else one
-            for place, one in enumerate(answers)
+            scored = self.writer.score(written, wanted, decoding.trie_mass)
+            predictive = {index: self.writer.predictive(index, scored, decoding.trie_mass) for index in wanted}
+        fields = [
+            FieldSources(
+                field_values(self.target, written.values, name),
+                list(written.field_texts[field_index]),
+                directed=predictions[field_index],
+                predictive=predictive.get(field_index),
+                text_decides=not marginal,
+            )
+            for field_index, name in enumerate(fields_of(self.target))
         ]
-        return Answers.of_record(self.target, answers, list(written.texts))
+        return Sources(fields, list(written.texts))
 
-    def _asks(self, place: int, probabilities: bool, marginal: bool) -> bool:
-        """Returns whether the Writer's distribution of a field is needed."""
-        number = isinstance(self.fields[place].field, Number)
-        shares = self.mixes[place].writer != 0
-        return (probabilities and number) or (shares and (marginal or not number or self.estimates[place] != "text"))
+
+def _needs_distribution(head: FieldHead, choice: FieldChoice, probabilities: bool, marginal: bool) -> bool:
+    """Returns whether the Writer's distribution of a field is needed; its text is there already."""
+    is_number = isinstance(head.field, Number)
+    has_share = choice.mix.writer != 0
+    return (probabilities and is_number) or (has_share and (marginal or not is_number or choice.estimate != "text"))

@@ -1,71 +1,63 @@
 """The method that everybody uses: pool the prompt's states and put a head on them."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
-from predgen.methods.answers import Answers
+from predgen.methods.answering import Answering, FieldSources, Sources
 from predgen.methods.base import Method
-from predgen.methods.directors import POOL, Mlp
-from predgen.methods.heads import Scale
+from predgen.methods.batch import Batch
+from predgen.methods.heads import FieldHead
+from predgen.methods.poolings import PooledHead
 from predgen.writing.sampling import Draws
-
-Pooling = Literal["auto", "last", "mean", "first"]
+from predgen.writing.targets import DecodingName
 
 
 class Predictor(Method):
-    """Pools the states of the prompt (last, mean or first token) and maps them to the prediction.
+    """Maps the pooled states of the prompt to the prediction.
 
     Args:
         backbone: the language model.
         codec: the target automaton; the predictor writes nothing and takes only the target from it.
-        scales: what the training values say, for each field.
-        pooling: what is pooled; `auto` is what the backbone's states are best read by.
+        fields: what the head's outputs mean, for each field.
+        head: over the states of the prompt.
     """
 
     writes = False
 
-    def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale], *, pooling: Pooling = "auto") -> None:
-        super().__init__(backbone, codec, scales)
-        self.pooling = backbone.pooling if pooling == "auto" else pooling
-        self.head = Mlp(backbone.prompt_size, self.num_outputs)
+    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[FieldHead], head: PooledHead) -> None:
+        super().__init__(backbone, codec, fields)
+        self.head = head
 
-    def forward(
-        self,
-        prompt: Int[Tensor, "batch prompt"],
-        prompt_mask: Bool[Tensor, "batch prompt"],
-        symbols: Int[Tensor, "batch target"],
-        symbol_mask: Bool[Tensor, "batch target"],
-        states: Int[Tensor, "batch target"],
-        truth: Tensor,
-        draws: Draws | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def cheapest_decoding(self) -> DecodingName:
+        """Returns a decoding that nothing is written by."""
+        return "greedy"
+
+    def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns the head's loss as `loss`."""
-        return {"loss": self.head_loss(self._outputs(prompt, prompt_mask), truth)}
+        return {"loss": self.head_loss(self._outputs(batch.prompt, batch.prompt_mask), batch.truth)}
 
-    @torch.no_grad()
-    def answer(
+    def sources(
         self,
         prompt: Int[Tensor, "batch prompt"],
         prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
         *,
-        probabilities: bool = False,
-        marginal: bool = False,
-    ) -> Answers:
-        """Returns the head's answers; those of a record's fields do not depend on each other."""
-        outputs = self._outputs(prompt, prompt_mask)
-        written = self.written_nothing(len(outputs))
-        answers = self.answers_of(self.head_predictions(outputs), written, probabilities=probabilities)
-        return Answers.of_record(self.target, answers, [None] * len(outputs))
+        probabilities: bool,
+        marginal: bool,
+    ) -> Sources:
+        """Returns the head's predictions; those of a record's fields do not depend on each other."""
+        predictions = self.head_predictions(self._outputs(prompt, prompt_mask))
+        nothing = [None] * len(prompt)
+        return Sources(
+            [FieldSources(list(nothing), list(nothing), directed=directed) for directed in predictions], list(nothing)
+        )
 
     def _outputs(
         self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]
     ) -> Float[Tensor, "batch output"]:
-        states = self.backbone.prompt_states(prompt, prompt_mask)
-        outputs: Tensor = self.head(POOL[self.pooling](states, prompt_mask))
+        outputs: Tensor = self.head(self.backbone.prompt_states(prompt, prompt_mask), prompt_mask)
         return outputs

@@ -5,6 +5,14 @@ from torch import Tensor, nn
 
 from predgen.adapters import chosen_indices
 
+# Since 0.6.0 the predictor's head and the Director are one kind of module: what a name began with, and begins with now.
+RENAMED = {
+    "director.query.": "director.pooling.query.",
+    "head.norm.": "head.mlp.norm.",
+    "head.hidden.": "head.mlp.hidden.",
+    "head.output.": "head.mlp.output.",
+}
+
 
 def trainable_weights(method: nn.Module) -> dict[str, Tensor]:
     """Returns the trainable parameters by name, each tied one once, and which rows they update, on the CPU."""
@@ -12,13 +20,14 @@ def trainable_weights(method: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copies saved weights into a method.
+    """Copies saved weights into a method; those of 0.6.0 go where their part is now.
 
     Raises:
         KeyError: names that are missing, or that the method does not have.
         ValueError: a shape that differs.
     """
     parameters = _trainable(method)
+    weights = {_present_name(name): values for name, values in weights.items()}
     if set(parameters) != set(weights):
         raise KeyError(f"names differ, such as '{min(set(parameters) ^ set(weights))}'")
     with torch.no_grad():
@@ -31,3 +40,11 @@ def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> Non
 def _trainable(method: nn.Module) -> dict[str, Tensor]:
     parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
     return {**parameters, **chosen_indices(method)}
+
+
+def _present_name(name: str) -> str:
+    """Returns what a saved weight is called now."""
+    for old, new in RENAMED.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

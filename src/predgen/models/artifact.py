@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from predgen.backbones import Source, find_source
+from predgen.backbones import Backbone, Source, find_source
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
 from predgen.files import folder_appears_whole
 from predgen.measures.calibration import Calibration
 from predgen.measures.choices import MIXES, Mix
-from predgen.methods import Method, PredGen, Scale
+from predgen.methods import Answering, Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-from predgen.models.building import build_method, load_base
+from predgen.models.building import answering_of, build_method, load_base
 from predgen.models.contents import Contents
 from predgen.tables.template import Template
 from predgen.targets.kinds import target_from_json, target_to_json
@@ -87,11 +87,11 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
             "frame": method.backbone.frame,
         },
         # One entry for each field.
-        "scales": [asdict(one.scale) for one in method.fields],
-        "thresholds": [None if one is None else one.tolist() for one in method.thresholds],
-        "mixes": [asdict(mix) for mix in method.mixes] if isinstance(method, PredGen) else None,
+        "scales": [asdict(head.scale) for head in method.fields],
+        "thresholds": [None if labels is None else labels.tolist() for labels in contents.answering.thresholds],
+        "mixes": [asdict(mix) for mix in contents.answering.mixes] if isinstance(method, PredGen) else None,
         "config": contents.config.model_dump(mode="json"),
-        "calibrations": {name: _calibration_json(one) for name, one in contents.calibrations.items()},
+        "calibrations": {name: _calibration_json(learned) for name, learned in contents.calibrations.items()},
         "record": contents.record,
     }
     with folder_appears_whole(path) as folder:
@@ -128,24 +128,39 @@ def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool =
     """
     description = _read_description(path)
     with _damage_in(path / DESCRIPTION_FILE):
-        base, template = description["base"], description["template"]
-        contents = Contents(
-            build_config(description["config"]),
-            Template.parse(template["text"], template["fields"]),
-            base["name"],
-            base["revision"],
-            base["sha256"],
-            description["record"],
-            {name: _calibration_of(one) for name, one in description["calibrations"].items()},
-        )
-        target, scales = target_from_json(description["target"]), [Scale(**one) for one in description["scales"]]
+        base, config = description["base"], build_config(description["config"])
+        identity = (base["name"], base["revision"], base["sha256"])
+        calibrations = {name: _calibration_of(learned) for name, learned in description["calibrations"].items()}
+        template = Template.parse(description["template"]["text"], description["template"]["fields"])
+        target = target_from_json(description["target"])
+        scales = [Scale(**scale) for scale in description["scales"]]
+    source = _find_base(path, base, config, trust_remote_code)
+    backbone = _load_backbone(path, base, config, source, device)
+    method = build_method(config, backbone, Codec(target, backbone), scales)
+    with _damage_in(path / DESCRIPTION_FILE):
+        answering = _answering_of(description, answering_of(config, method))
+        contents = Contents(config, template, answering, *identity, description["record"], calibrations)
+    with _damage_in(path / WEIGHTS_FILE):
+        load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
+    return method.eval(), contents
+
+
+def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: Source, device: str) -> Backbone:
+    """Returns an artifact's base model with the artifact's own tokenizer; the arguments are those of `load_artifact`.
+
+    Args:
+        path: the artifact's directory.
+        base: what its description says of the base model.
+        config: its settings.
+        source: where the base model's files are.
+        device: where it goes.
+    """
     frame = base.get("frame")  # older artifacts have none
     changes: dict[str, Any] = {} if frame is None else {"chat_template": False}  # which is in the frame
-    if device != "auto" and contents.config.model.device_map is not None:
-        changes["device_map"] = device if contents.config.model.quantization is not None else None
-    model = contents.config.model.model_copy(update=changes)
-    source = _find_base(path, contents, trust_remote_code)
-    backbone = load_base(contents.config.model_copy(update={"model": model}), source)
+    if device != "auto" and config.model.device_map is not None:
+        changes["device_map"] = device if config.model.quantization is not None else None
+    model = config.model.model_copy(update=changes)
+    backbone = load_base(config.model_copy(update={"model": model}), source)
     with _damage_in(path / TOKENIZER_FOLDER):
         if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
             raise FileNotFoundError("no such folder")
@@ -154,14 +169,16 @@ def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool =
             backbone.add_token(piece)
         if frame is not None:
             backbone.use_frame(frame)
-    method = build_method(contents.config, backbone, Codec(target, backbone), scales)
-    with _damage_in(path / DESCRIPTION_FILE):
-        method.thresholds = [None if one is None else torch.tensor(one) for one in description["thresholds"]]
-        if isinstance(method, PredGen):
-            method.mixes = [Mix(**one) for one in description["mixes"]]
-    with _damage_in(path / WEIGHTS_FILE):
-        load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
-    return method.eval(), contents
+    return backbone
+
+
+def _answering_of(description: dict[str, Any], answering: Answering) -> Answering:
+    """Returns how a model's answers are chosen: as its settings say, with what was fitted after training."""
+    thresholds = [None if labels is None else torch.tensor(labels) for labels in description["thresholds"]]
+    mixes = answering.mixes
+    if description["mixes"] is not None:
+        mixes = tuple(Mix(**mix) for mix in description["mixes"])
+    return replace(answering, thresholds=tuple(thresholds), mixes=mixes)
 
 
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:
@@ -176,17 +193,17 @@ def _calibration_of(found: dict[str, Any]) -> Calibration:
     return Calibration(float(found["temperature"]), scores)
 
 
-def _find_base(path: Path, contents: Contents, trust_remote_code: bool) -> Source:
+def _find_base(path: Path, base: dict[str, Any], config: RunConfig, trust_remote_code: bool) -> Source:
     """Returns where the base model's files are, refusing files other than those that the artifact was trained on."""
-    name, wanted_hash = contents.base_name, contents.base_hash
-    if contents.config.model.trust_remote_code and not trust_remote_code:
+    name, wanted_hash = base["name"], base["sha256"]
+    trusted = config.model.trust_remote_code
+    if trusted and not trust_remote_code:
         raise ArtifactError(
             f"Expected leave to run the code of the base model '{name}', which '{path}' was fitted with, found none. "
             "Read that code, and if you trust it, use --trust-remote-code (trust_remote_code=True)."
         )
-    trusted = contents.config.model.trust_remote_code
     try:
-        source = find_source(name, contents.base_revision, trust_remote_code=trusted)
+        source = find_source(name, base["revision"], trust_remote_code=trusted)
     except (BackboneError, UnknownNameError) as error:
         raise ArtifactError(
             f"Expected the base model '{name}' that '{path}' was trained on, and it cannot be had: {error}"

@@ -1,7 +1,6 @@
 """From settings and parts to a method: the one place where a name becomes a class."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -11,14 +10,28 @@ from predgen.codec.codec import Codec
 from predgen.codec.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
-from predgen.measures.choices import MIXES
 from predgen.measures.distributions import ESTIMATE_OF_METRIC
-from predgen.methods import Generator, Method, PredGen, Predictor, Scale
-from predgen.methods.losses import TokenLoss
-from predgen.names import METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
+from predgen.methods import (
+    Answering,
+    Generator,
+    Method,
+    PooledHead,
+    PredGen,
+    Predictor,
+    Sampling,
+    Scale,
+    Writer,
+)
+from predgen.methods.base import num_outputs_of
+from predgen.methods.heads import field_heads
+from predgen.methods.losses import TokenLoss, join_of
+from predgen.methods.predgen import AUTO_DECODING
+from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
 from predgen.targets.record import ALONE, Field, Record, Target, fields_of
+from predgen.writing.symbols import SymbolModel
+from predgen.writing.targets import Decoding, DecodingName
 
 
 def load_base(config: RunConfig, source: Source) -> Backbone:
@@ -60,7 +73,6 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     """
     check_method(config, codec.target)
     model, train = config.model, config.train
-    full = model.writer_vocabulary == "full" or model.decoding == "free"
     torch.manual_seed(train.seed)
     backbone.start_writer()
     apply_peft(
@@ -75,32 +87,45 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         biases=model.rocoft_biases,
         seed=train.seed,
     )
+    fields = field_heads(codec.target, scales)
     if model.method == "predictor":
-        head: dict[str, Any] = {"pooling": model.pooling}
-        return Predictor(backbone, codec, scales, **head)
-    writer: dict[str, Any] = {
-        "full_vocabulary": full,
-        "token_loss": TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation),
-        "decoding": model.decoding,
-        "beam_width": model.beam_width,
-        "estimates": estimates_of(config, codec.target),
-        "trie_mass": model.trie_mass,
-    }
+        pooling = backbone.pooling if model.pooling == "auto" else model.pooling
+        head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields))
+        return Predictor(backbone, codec, fields, head)
+    symbols = SymbolModel(backbone, codec, full=model.writer_vocabulary == "full" or model.decoding == "free")
+    token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
+    writer = Writer(symbols, token_loss, fields)
     if model.method == "generator":
-        return Generator(backbone, codec, scales, **writer)
-    reading: dict[str, Any] = {"director": model.director}
+        return Generator(writer)
     return PredGen(
-        backbone,
-        codec,
-        scales,
-        **writer,
-        **reading,
-        mixes=[MIXES[model.predict_from]] * len(scales),
-        loss=train.loss,
-        sharpness=train.loss_sharpness,
-        passes=None if train.sampling == "sequential" else train.passes,
-        reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
+        writer,
+        PooledHead.of(model.director, backbone.hidden_size, num_outputs_of(fields)),
+        join_of(train.loss, squared_error=isinstance(codec.target, Number), sharpness=train.loss_sharpness),
+        Sampling(
+            passes=None if train.sampling == "sequential" else train.passes,
+            reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
+            decoding=_decoding(config, auto=AUTO_DECODING),
+        ),
+        joins_linearly=JOINS[train.loss].is_linear,
     )
+
+
+def answering_of(config: RunConfig, method: Method) -> Answering:
+    """Returns how the settings let a method answer, before anything is chosen on validation rows."""
+    model = config.model
+    return Answering.of(
+        _decoding(config, auto=method.cheapest_decoding()),
+        len(method.fields),
+        estimates=estimates_of(config, method.target) if method.writes else None,
+        source=model.predict_from if model.method == "predgen" else "director",
+    )
+
+
+def _decoding(config: RunConfig, *, auto: DecodingName) -> Decoding:
+    """Returns how targets are written; `auto` as is said."""
+    model = config.model
+    name = auto if model.decoding == "auto" else model.decoding
+    return Decoding(name, model.beam_width, model.trie_mass)
 
 
 def check_method(config: RunConfig, target: Target) -> None:

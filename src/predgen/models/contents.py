@@ -5,6 +5,7 @@ from typing import Any
 
 from predgen.config import RunConfig
 from predgen.measures.calibration import Calibration
+from predgen.methods import Answering
 from predgen.tables.template import Template
 
 
@@ -15,6 +16,7 @@ class Contents:
     Attributes:
         config: the run's settings.
         template: how a row becomes a prompt.
+        answering: how answers are chosen.
         base_name: the backbone's id.
         base_revision: its hub commit, if any.
         base_hash: SHA-256 of its files.
@@ -24,6 +26,7 @@ class Contents:
 
     config: RunConfig
     template: Template
+    answering: Answering
     base_name: str
     base_revision: str | None
     base_hash: str

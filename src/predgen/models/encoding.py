@@ -56,8 +56,8 @@ def encode_rows(method: Method, contents: Contents, table: pd.DataFrame, added: 
 
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
     """Returns the prompts of a table's rows as token ids, and how many were cut."""
-    backbone = method.backbone
-    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(method.max_written))
+    backbone, written = method.backbone, method.max_written(contents.answering.decoding)
+    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(written))
     fields = list(contents.template.fields)
     rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
     return contents.template.prompts(rows, backbone.tokenize_prompts, longest)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from predgen.backbones.devices import choose_device
 from predgen.errors import ConfigError
-from predgen.measures.choices import MIXES
 from predgen.methods import PredGen
 from predgen.models.artifact import load_artifact
 from predgen.models.model import Model
@@ -50,16 +49,19 @@ def load(
                     f"Expected a model whose stack was fitted, found '{path}', fitted without one. Fit it with "
                     "--predict-from stack."
                 )
-            method.mixes = [MIXES[predict_from]] * len(method.fields)
-            if any(threshold is not None for threshold in method.thresholds):
+            if any(threshold is not None for threshold in contents.answering.thresholds):
                 log.warning(
                     "The thresholds of labels were tuned for the answers of the %s; those of the %s are one half.",
                     contents.config.model.predict_from,
                     predict_from,
                 )
-                method.thresholds = [None] * len(method.fields)
             # From here on it is a model that answers from there; what was promised was of the other answers.
             config = contents.config
             model = config.model.model_copy(update={"predict_from": predict_from})
-            contents = replace(contents, config=config.model_copy(update={"model": model}), calibrations={})
+            contents = replace(
+                contents,
+                config=config.model_copy(update={"model": model}),
+                answering=contents.answering.predicting_from(predict_from),
+                calibrations={},
+            )
     return Model(method.to(where), contents)

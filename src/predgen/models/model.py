@@ -1,46 +1,39 @@
-"""A fitted model: predict, evaluate, calibrate, save."""
+"""A model: predict, evaluate, calibrate, save."""
 
 import logging
-import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from predgen.backbones.packing import PackedWeights
-from predgen.codec.trie import fits
 from predgen.config import RunConfig
-from predgen.errors import ConfigError, DataError, explain
-from predgen.measures.calibration import calibrate_labels, calibrate_numbers
-from predgen.measures.metrics import crps, metric_of, reliability
-from predgen.measures.statistics import bootstrap_interval
-from predgen.methods import Answers, Method, PredGen, Writer
-from predgen.methods.buckets import BatchLimits, answer_all
+from predgen.errors import DataError, explain
+from predgen.methods import Answering, Answers, Generator, Method, PredGen
+from predgen.methods.buckets import BatchLimits, answer_all_each
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.models.answer_columns import interval_of, output_names, with_answers
+from predgen.models.answer_columns import with_answers
 from predgen.models.artifact import save_artifact
+from predgen.models.asked import Asked, InvalidPolicy
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
-from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredRecord, fields_scored, intervals, score
-from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
-from predgen.tables.values import target_columns, unseen_labels, values_of
-from predgen.targets.label import Label
-from predgen.targets.number import Number, learned
-from predgen.targets.record import ALONE, Field, Record, Target, fields_of
+from predgen.models.evaluating import calibrations_from, evaluation_of
+from predgen.models.scored import Evaluation
+from predgen.tables.reading import TableLike, read_table, row_numbers
+from predgen.targets.record import Target, fields_of
 
 log = logging.getLogger("predgen")
 
 # Below this share of the Writer's probability, a warning says that what was computed from it is coarse.
 COARSE_BELOW = 0.99
-InvalidPolicy = Literal["nan", "warn", "raise"]
 
 
 class Model:
-    """A fitted model.
+    """A method with its settings; made before training, and answering in training and after it by one road.
 
     Attributes:
         target: what it predicts.
@@ -106,90 +99,72 @@ class Model:
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        self.check_spread(probabilities=probabilities, std=std, interval=interval, marginal=marginal)
-        return self.predict_encoded(
-            self.encode(rows, probabilities=probabilities, std=std, interval=interval),
-            invalid=invalid,
-            probabilities=probabilities,
-            std=std,
-            interval=interval,
-            marginal=marginal,
-        )
+        asked = Asked(invalid, probabilities, std, interval, marginal)
+        asked.check(self)
+        return self.predict_encoded(self.encode(rows, asked), asked)
 
-    def encode(
-        self, rows: TableLike, *, probabilities: bool = False, std: bool = False, interval: float | None = None
-    ) -> Encoded:
+    def encode(self, rows: TableLike, asked: Asked | None = None) -> Encoded:
         """Returns rows checked and tokenized, as `predict_encoded` takes them; the model does not work here.
 
         Args:
             rows: as `predict` takes them.
-            probabilities: as there; the names of the columns that are added must be free.
-            std: likewise.
-            interval: likewise.
+            asked: what they will be asked for: the names of the columns that are added must be free.
 
         Raises:
             DataError: an input is missing, or a column has the name of an answer's.
             UnknownNameError: an input column is missing.
         """
-        added = output_names(
-            self.target, self.contents.calibrations, probabilities=probabilities, std=std, interval=interval is not None
-        )
+        added = (asked or Asked()).columns(self)
         return encode_rows(self.method, self.contents, read_table(rows), added)
 
-    def predict_encoded(
-        self,
-        encoded: Encoded,
-        *,
-        invalid: InvalidPolicy = "nan",
-        probabilities: bool = False,
-        std: bool = False,
-        interval: float | None = None,
-        marginal: bool = False,
-    ) -> pd.DataFrame:
-        """Returns what `predict` returns, of rows that `encode` made ready with the same arguments.
+    def predict_encoded(self, encoded: Encoded, asked: Asked | None = None) -> pd.DataFrame:
+        """Returns what `predict` returns, of rows that `encode` made ready for the same.
 
         Args:
             encoded: the rows.
-            invalid: as in `predict`, like all that follow.
-            probabilities: see there.
-            std: see there.
-            interval: see there.
-            marginal: see there.
+            asked: what is asked for.
 
         Raises:
             DataError: an answer is invalid and the policy is `raise`.
             TrainingError: a single row does not fit into memory.
         """
-        sets = interval is not None and any(isinstance(field, Label) for field in self._fields.values())
-        answers = self._answer(encoded, probabilities=probabilities or std or sets, marginal=marginal)
-        if marginal and isinstance(self.method, Writer) and not self.method.marginals_are_exact:
+        asked = asked or Asked()
+        answers = self.answers(encoded, asked)
+        self.warn_of(encoded, answers)
+        writer = self.method.writer if isinstance(self.method, Generator | PredGen) else None
+        if asked.marginal and writer is not None and not writer.marginals_are_exact:
             log.info(
                 "The marginal answers come from %d draws for each row: the standard error of a probability is at most "
                 "%.2f.",
                 NUM_SAMPLES,
                 0.5 / NUM_SAMPLES**0.5,
             )
-        wrong = [value is None for value in answers.values]
-        if any(wrong) and invalid != "nan":
-            first = wrong.index(True)
-            message = explain(
-                expected=f"a written {self.target.kind}",
-                found=f"{sum(wrong)} invalid of {len(wrong)}, first '{answers.written[first]}'",
-                fix="Use another decoding than free, or the policy 'nan'.",
-                row=row_numbers(encoded.table)[first],
-            )
-            if invalid == "raise":
-                raise DataError(message)
-            log.warning(message)
+        self._treat_invalid(encoded, answers, asked.invalid)
         return with_answers(
             encoded.table,
             self.target,
             answers,
             self.contents.calibrations,
-            probabilities=probabilities,
-            std=std,
-            interval=interval,
+            probabilities=asked.probabilities,
+            std=asked.std,
+            interval=asked.interval,
         )
+
+    def _treat_invalid(self, encoded: Encoded, answers: Answers, policy: InvalidPolicy) -> None:
+        """Says of answers that are no value of the target, or raises, as the policy wants it."""
+        invalid = [value is None for value in answers.values]
+        if not any(invalid) or policy == "nan":
+            return
+        first = invalid.index(True)
+        message = explain(
+            expected=f"a written {self.target.kind}",
+            found=f"{sum(invalid)} invalid of {len(invalid)}, first '{answers.written[first]}'",
+            fix="Use another decoding than free, or the policy 'nan'.",
+            row=row_numbers(encoded.table)[first],
+        )
+        if policy == "raise":
+            raise DataError(message)
+        log.warning(message)
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
@@ -199,83 +174,19 @@ class Model:
         Raises:
             DataError: an input or an answer is missing, or there are too few rows.
         """
-        table = read_table(rows)
-        truth = values_of(self.target, table, self._columns(table))
-        # Without the old temperature in them; and what was there stays if these rows cannot be taken.
-        labels = any(isinstance(field, Label) for field in self._fields.values())
-        scored = score(self.target, truth, self._untempered(self._encoded(table), probabilities=labels))
-        found = {}
-        for name, one in fields_scored(scored).items():
-            field = self._fields[name]
-            if isinstance(field, Number):
-                found[name] = calibrate_numbers(learned(field, one.predicted), learned(field, one.truth))
-            elif one.kind == "label":
-                assert one.probabilities is not None  # asked for above
-                found[name] = calibrate_labels(one.probabilities, one.truth)
-        if not found:
-            raise ConfigError(
-                "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
-                "the validation part. Leave the calibration out."
-            )
-        self.contents = replace(self.contents, calibrations=found)
+        # What was there stays if these rows cannot be taken.
+        self.contents = replace(self.contents, calibrations=calibrations_from(self, rows))
 
-    def check_spread(
-        self,
-        *,
-        probabilities: bool = False,
-        std: bool = False,
-        interval: float | None = None,
-        marginal: bool = False,
-    ) -> None:
+    def check_spread(self, **asked: Any) -> None:
         """Refuses to predict a spread that this model does not have.
 
-        Raises:
-            ConfigError: probabilities of numbers alone, or the spread of labels alone or of a method that does not
-                write, or an interval of a model that was not calibrated, or not on enough rows, or marginals of
-                something that is no record or is not the Writer's.
-        """
-        numbers = [field for field in self._fields.values() if isinstance(field, Number)]
-        if interval is not None:
-            if not self.contents.calibrations:
-                raise ConfigError(
-                    "Expected a calibrated model for an interval, found one without calibration. Run predgen calibrate "
-                    "on rows that nothing was chosen on, or fit with --calibration."
-                )
-            for calibration in self.contents.calibrations.values():
-                calibration.check(interval)
-        if probabilities and len(numbers) == len(self._fields):
-            raise ConfigError(
-                "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
-            )
-        if std and (not numbers or not self.method.writes):
-            found = "the predictor, which writes none" if numbers else "one of labels"
-            raise ConfigError(
-                f"Expected a model that writes numbers for their standard deviation, found {found}. "
-                + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
-            )
-        if marginal and len(self._fields) == 1:
-            raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
-        if marginal and isinstance(self.method, PredGen) and any(mix.director != 0 for mix in self.method.mixes):
-            raise ConfigError(
-                "Expected answers from the Writer for marginal ones, found the Director's, which reads what was "
-                "written. Add --predict-from writer."
-            )
-
-    @property
-    def _fields(self) -> dict[str, Field]:
-        return fields_of(self.target)
-
-    def _columns(self, table: pd.DataFrame) -> tuple[str, ...]:
-        """Returns the target's columns in a table.
+        Args:
+            asked: keyword arguments of `predict`.
 
         Raises:
-            UnknownNameError: one is missing.
+            ConfigError: as `predgen.models.asked.Asked.check`.
         """
-        if isinstance(self.target, Record):
-            names = tuple(self.target.fields)
-            require_columns(table, names)
-            return names
-        return target_columns(self.config.data.target, table)
+        Asked(**asked).check(self)
 
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
@@ -292,87 +203,7 @@ class Model:
             ConfigError: an interval of a model that was not calibrated, or not on enough rows.
             DataError: an input or an answer is missing, or is no value of the target.
         """
-        self.check_spread(interval=interval)
-        table = read_table(rows)
-        columns = self._columns(table)
-        truth = values_of(self.target, table, columns)
-        unseen = unseen_labels(self.target, truth, table, columns)
-        if unseen:
-            log.warning(unseen)
-        answers, seconds = self.answers(table)
-        scored = score(self.target, truth, answers)
-        metrics, ci95 = scored.metrics(), intervals(scored)
-        if answers.valid_mass is not None:
-            metrics["valid_mass"] = float(answers.valid_mass.mean())
-        by_row = self._spread_by_row(table, scored, interval)
-        if by_row:
-            metrics |= {name: float(values.mean()) for name, values in by_row.items()}
-            ci95 |= bootstrap_interval(
-                lambda part: {name: float(values[part].mean()) for name, values in by_row.items()},
-                len(truth),
-                seed=BOOTSTRAP_SEED,
-            )
-        return Evaluation(
-            metrics=metrics,
-            ci95=ci95,
-            rows=len(table),
-            invalid_fraction=scored.invalid_fraction,
-            examples_per_second=len(table) / seconds,
-            warnings=(unseen,) if unseen else (),
-            reliability=tuple(
-                {**({"field": name} if name != ALONE else {}), **line}
-                for name, one in fields_scored(scored).items()
-                if one.kind == "label" and one.probabilities is not None
-                for line in reliability(one.truth, one.probabilities)
-            ),
-        )
-
-    def _spread_by_row(
-        self, table: pd.DataFrame, scored: Scored | ScoredRecord, interval: float | None
-    ) -> dict[str, np.ndarray]:
-        """Returns what a row's interval, set or distribution is worth, by the metric's name."""
-        found: dict[str, np.ndarray] = {}
-        every = fields_scored(scored)
-        for name, one in every.items() if interval is not None else ():
-            if name in self.contents.calibrations:
-                assert interval is not None
-                found |= {metric_of(name, metric): rows for metric, rows in self._covered(name, one, interval).items()}
-        written = [
-            (place, name)
-            for place, (name, field) in enumerate(self._fields.items())
-            if isinstance(field, Number) and self.method.writes and fits(field)
-        ]
-        if written:
-            answers = self._answer(self._encoded(table), probabilities=True)
-            for place, name in written:
-                quantiles = (answers.fields or (answers,))[place].quantiles
-                assert quantiles is not None  # a method that writes numbers has their distribution
-                found[metric_of(name, "crps")] = crps(every[name].truth, quantiles.numpy())
-        return found
-
-    def _covered(self, name: str, scored: Scored, level: float) -> dict[str, np.ndarray]:
-        """Returns for each row whether its interval or set holds the truth, and how large it is."""
-        calibration, field = self.contents.calibrations[name], self._fields[name]
-        if isinstance(field, Number):
-            low, high = interval_of(field, calibration, scored.predicted, level)
-            return {"coverage": (low <= scored.truth) & (scored.truth <= high), "width": high - low}
-        assert scored.probabilities is not None  # labels are answered with them
-        chosen = calibration.sets(scored.probabilities, level)
-        held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
-        return {"coverage": held, "set_size": chosen.sum(axis=1)}
-
-    def answers(self, table: pd.DataFrame) -> tuple[Answers, float]:
-        """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
-
-        Probabilities that cost more than the answers themselves are not in the seconds.
-        """
-        labels = not all(isinstance(field, Number) for field in self._fields.values())
-        free = self.method.free_probabilities
-        start = time.perf_counter()
-        encoded = self._encoded(table)
-        answers = self._answer(encoded, probabilities=labels and free)
-        seconds = time.perf_counter() - start
-        return (answers if free or not labels else self._answer(encoded, probabilities=True)), seconds
+        return evaluation_of(self, rows, interval=interval)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes the model as one directory, whole or not at all.
@@ -382,16 +213,41 @@ class Model:
         """
         save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
 
-    def _encoded(self, table: pd.DataFrame) -> Encoded:
-        return encode_rows(self.method, self.contents, table)
+    # ---- the one road to answers
 
-    def _answer(self, encoded: Encoded, *, probabilities: bool, marginal: bool = False) -> Answers:
-        """Returns the method's answers for some rows, label probabilities tempered."""
-        answers = self._untempered(encoded, probabilities=probabilities, marginal=marginal)
-        parts = [
-            self._tempered(name, one) for name, one in zip(self._fields, answers.fields or (answers,), strict=True)
+    def answers(self, encoded: Encoded, asked: Asked | None = None) -> Answers:
+        """Returns the answers for some rows, label probabilities tempered.
+
+        Args:
+            encoded: the rows.
+            asked: what is asked for.
+        """
+        (answers,) = self.answers_each(encoded, [self.contents.answering], asked)
+        fields = [
+            self._tempered(name, of_field)
+            for name, of_field in zip(fields_of(self.target), answers.fields or (answers,), strict=True)
         ]
-        return replace(answers, fields=tuple(parts)) if answers.fields else parts[0]
+        return replace(answers, fields=tuple(fields)) if answers.fields else fields[0]
+
+    def answers_each(self, encoded: Encoded, answerings: list[Answering], asked: Asked | None = None) -> list[Answers]:
+        """Returns the answers of one reading and one writing, chosen in several ways and not tempered.
+
+        Args:
+            encoded: the rows.
+            answerings: how the answers are chosen; with one decoding.
+            asked: what is asked for.
+        """
+        asked = asked or Asked()
+        # The weights of a model in training change from one validation to the next.
+        with nullcontext() if self.method.training else self._packed:
+            return answer_all_each(
+                self.method,
+                encoded.prompts,
+                answerings,
+                batch_size=self.limits,
+                probabilities=asked.needs_spread(self.target),
+                marginal=asked.marginal,
+            )
 
     def _tempered(self, name: str, answers: Answers) -> Answers:
         calibration = self.contents.calibrations.get(name)
@@ -410,28 +266,26 @@ class Model:
         """The weights as this machine reads them fastest, kept from one prediction to the next."""
         return PackedWeights(self.method.backbone)
 
-    def _untempered(self, encoded: Encoded, *, probabilities: bool, marginal: bool = False) -> Answers:
-        prompts = encoded.prompts
+    def warn_of(self, encoded: Encoded, answers: Answers) -> None:
+        """Warns of prompts that were cut, and of distributions that are coarse.
+
+        Args:
+            encoded: the rows.
+            answers: the answers for them.
+        """
         if encoded.num_cut:
             log.warning(
-                "%d of %d prompts were cut inside their longest field to fit the model.", encoded.num_cut, len(prompts)
+                "%d of %d prompts were cut inside their longest field to fit the model.",
+                encoded.num_cut,
+                len(encoded.prompts),
             )
-        with self._packed:
-            answers = answer_all(
-                self.method,
-                prompts,
-                batch_size=self.limits,
-                probabilities=probabilities,
-                marginal=marginal,
-            )
-        for one in answers.fields or (answers,):
-            if one.covered is not None and float(one.covered.mean()) < COARSE_BELOW:
+        for of_field in answers.fields or (answers,):
+            if of_field.covered is not None and float(of_field.covered.mean()) < COARSE_BELOW:
                 log.warning(
                     "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers "
                     "alone: means and standard deviations are coarse. %s them exact.",
-                    100 * float(one.covered.mean()),
+                    100 * float(of_field.covered.mean()),
                     "trie_mass=1 makes"
                     if self.config.model.trie_mass < 1
                     else "Fewer decimals or a smaller range make",
                 )
-        return answers

@@ -1,17 +1,17 @@
 """A table through a model into a file, chunk by chunk: the next one is read and tokenized while the model works."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from predgen.catalogue import flat_table, held_out_flat, load_task
 from predgen.models.answer_columns import INVALID
+from predgen.models.asked import Asked
 from predgen.models.encoding import Encoded
 from predgen.models.model import Model
 from predgen.tables.saving import TableWriter
@@ -20,8 +20,6 @@ from predgen.tables.splits import stream_rows
 # Rows are sorted by length inside a chunk: the larger it is, the less padding, and the later the first answers
 # (docs/developers/log.md).
 ROWS_PER_CHUNK = 4096
-# The options of a prediction that add columns.
-ADDING_COLUMNS = ("probabilities", "std", "interval")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def predict_file(
     source: str,
     writer: TableWriter,
     *,
-    asked: Mapping[str, Any],
+    asked: Asked,
     task: str | None = None,
     ahead: bool = True,
     on_chunk: Callable[[Streamed], None] | None = None,
@@ -60,7 +58,7 @@ def predict_file(
         model: what answers.
         source: a file, or a source with parts.
         writer: where the rows go; the file appears when all are written.
-        asked: the options of `Model.predict`.
+        asked: what is asked for.
         task: the task whose source has such rows, where they are not flat; of a folder, its test part is answered.
         ahead: as in `predict_chunks`.
         on_chunk: called after each chunk.
@@ -95,22 +93,21 @@ def _chunks(source: str, task: str | None) -> Iterator[pd.DataFrame]:
 
 
 def predict_chunks(
-    model: Model, chunks: Iterator[pd.DataFrame], *, asked: Mapping[str, Any], ahead: bool = True
+    model: Model, chunks: Iterator[pd.DataFrame], *, asked: Asked, ahead: bool = True
 ) -> Generator[pd.DataFrame, None, None]:
     """Yields each chunk of rows with its answers.
 
     Args:
         model: what answers.
         chunks: the rows.
-        asked: the options of `Model.predict`.
+        asked: what is asked for.
         ahead: read, check and tokenize the next chunk in a thread while the model works on this one. At most one chunk
             is ahead, and a fault in it is raised when its turn has come, as without a thread.
     """
-    model.check_spread(**{name: value for name, value in asked.items() if name != "invalid"})
-    columns = {name: asked[name] for name in ADDING_COLUMNS if name in asked}
-    encoded = (model.encode(chunk, **columns) for chunk in chunks)
-    for one in _one_ahead(encoded) if ahead else encoded:
-        yield model.predict_encoded(one, **asked)
+    asked.check(model)
+    encoded = (model.encode(chunk, asked) for chunk in chunks)
+    for rows in _one_ahead(encoded) if ahead else encoded:
+        yield model.predict_encoded(rows, asked)
 
 
 def _one_ahead(items: Iterator[Encoded]) -> Iterator[Encoded]:

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
+from predgen.methods import Batch
 
 # Rows are sorted by length inside groups of this many batches: little padding, and still a random order.
 BATCHES_PER_GROUP = 32
@@ -43,24 +44,17 @@ class Examples(Dataset[int]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes the keyword arguments of a method's `forward` from positions in the examples."""
+    """Makes padded batches from positions in the examples."""
 
     examples: Examples
     backbone: Backbone
     codec: Codec
 
-    def __call__(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Returns the padded batch, on the CPU."""
+    def __call__(self, positions: Sequence[int]) -> dict[str, Batch]:
+        """Returns the batch, on the CPU, under the name `batch`: the Trainer wants its inputs by name."""
         prompt, prompt_mask = self.backbone.collate([self.examples.prompts[position] for position in positions])
         gold = self.codec.encode([self.examples.values[position] for position in positions])
-        return {
-            "prompt": prompt,
-            "prompt_mask": prompt_mask,
-            "symbols": gold.symbols.cpu(),
-            "symbol_mask": gold.mask.cpu(),
-            "states": gold.states.cpu(),
-            "truth": self.examples.truth[list(positions)],
-        }
+        return {"batch": Batch(prompt, prompt_mask, gold, self.examples.truth[list(positions)]).to("cpu")}
 
 
 class BucketSampler(Sampler[int]):

@@ -3,15 +3,44 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate.utils.memory import release_memory
 
 from predgen.config import TrainSettings
 from predgen.files import write_text
-from predgen.methods.buckets import one_row_does_not_fit
+from predgen.methods.buckets import lacks_memory, one_row_does_not_fit
 from predgen.processes import is_first, wait_for_all
 from predgen.training.checkpoints import CHECKPOINTS
+
+log = logging.getLogger("predgen")
+Result = TypeVar("Result")
+
+BATCHES_FILE = "batches.json"
+BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
+
+
+def with_smaller_batches(folder: Path, settings: TrainSettings, attempt: Callable[[TrainSettings], Result]) -> Result:
+    """Returns what an attempt does, made again with smaller batches for as long as memory lacks.
+
+    Args:
+        folder: the run's.
+        settings: the training settings to begin with.
+        attempt: trains with some settings.
+
+    Raises:
+        TrainingError: a single row does not fit into memory.
+    """
+    while True:
+        try:
+            return attempt(settings)
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
+        # Outside the handler, which keeps alive what the failed step held.
+        settings = after_lack_of_memory(folder, settings)
 
 
 def smaller_batches(settings: TrainSettings) -> TrainSettings:
@@ -33,15 +62,6 @@ def smaller_batches(settings: TrainSettings) -> TrainSettings:
             "eval_batch_size": max(settings.eval_batch_size // 2, 1),
         }
     )
-
-
-log = logging.getLogger("predgen")
-
-
-BATCHES_FILE = "batches.json"
-
-
-BATCH_SETTINGS = ("batch_size", "accumulation", "eval_batch_size")
 
 
 def after_lack_of_memory(folder: Path, settings: TrainSettings) -> TrainSettings:

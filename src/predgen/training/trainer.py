@@ -35,7 +35,7 @@ from predgen.adapters.adalora import (
 from predgen.config import TrainSettings
 from predgen.errors import DivergenceError, TrainingError
 from predgen.files import write_text
-from predgen.methods import Method
+from predgen.methods import Batch, Method
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.processes import mean_over_processes, wait_for_all
 from predgen.training.batches import BucketSampler, Collator, Examples
@@ -46,8 +46,8 @@ from predgen.writing.sampling import Draws, draw
 WEIGHTS_FILE = "model.safetensors"
 SAMPLING_FILE = "sampling.json"
 RANKS_FILE = "ranks.safetensors"
-# From the rows' answers to metrics, the one that chooses the checkpoint among them.
-Validate = Callable[[Method], dict[str, float]]
+# Returns the metrics of the validation rows, the one that chooses the checkpoint among them.
+Validate = Callable[[], dict[str, float]]
 
 
 class PredGenTrainer(Trainer):  # type: ignore[misc]
@@ -58,7 +58,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         arguments: from `training_arguments`.
         settings: the run's training settings.
         collator: makes batches of the training examples.
-        validate: free-running validation, called with the method.
+        validate: free-running validation of the method.
     """
 
     optimizer: Any
@@ -76,8 +76,8 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         self.validate = validate
         self._micro_step = (-1, 0)
         self._accuracy = 0.0
-        self._parts: dict[str, float] = {}
-        self._num_parts = 0
+        self._losses: dict[str, float] = {}
+        self._num_losses = 0
         super().__init__(
             model=method,
             args=arguments,
@@ -121,37 +121,38 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         """Returns the number of examples of the accumulated batch over all processes."""
         if not batch_samples:
             return None
-        rows = torch.tensor(sum(len(batch["truth"]) for batch in batch_samples), device=device)
+        rows = torch.tensor(sum(len(inputs["batch"]) for inputs in batch_samples), device=device)
         gathered: Tensor = self.accelerator.gather(rows.reshape(1)).sum()
         return gathered
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: dict[str, Batch], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Returns the micro-batch's share of the accumulated batch's mean loss.
 
         Raises:
             DivergenceError: the loss is not finite.
         """
-        parts = model(**inputs, draws=self._draws(inputs["symbol_mask"]))
-        loss = parts["loss"]
+        batch = inputs["batch"]
+        losses = model(batch, self._draws(batch.gold.mask))
+        loss = losses["loss"]
         tuner = tuner_of(self.accelerator.unwrap_model(model).backbone.model)
         if tuner is not None:
             # Each micro-batch has its share of it, as of the mean: the step has it once.
-            parts["orthogonality"] = orthogonality_penalty(tuner)
-            loss = loss + parts["orthogonality"]
+            losses["orthogonality"] = orthogonality_penalty(tuner)
+            loss = loss + losses["orthogonality"]
         if not bool(torch.isfinite(loss)):
             raise _diverged("loss", float(loss.detach()), self.state.global_step)
-        for name, value in parts.items():
-            self._parts[name] = self._parts.get(name, 0.0) + float(value.detach())
-        self._num_parts += 1
-        if "writer_accuracy" in parts:
-            accuracy = mean_over_processes(parts["writer_accuracy"].reshape(1), len(inputs["truth"]))
+        for name, value in losses.items():
+            self._losses[name] = self._losses.get(name, 0.0) + float(value.detach())
+        self._num_losses += 1
+        if "writer_accuracy" in losses:
+            accuracy = mean_over_processes(losses["writer_accuracy"].reshape(1), len(batch))
             self._accuracy = follow_accuracy(self._accuracy, float(accuracy))
         if num_items_in_batch is not None:
             # DDP averages gradients over the processes; the sum over them is what is meant.
-            loss = loss * (len(inputs["truth"]) * self.accelerator.num_processes / num_items_in_batch)
-        return (loss, parts) if return_outputs else loss
+            loss = loss * (len(batch) * self.accelerator.num_processes / num_items_in_batch)
+        return (loss, losses) if return_outputs else loss
 
     def _draws(self, mask: Tensor) -> Draws | None:
         """Returns draws from (seed, step, micro-step, process) alone: evaluation does not disturb them."""
@@ -186,13 +187,13 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds L_W, L_D (means since the last log) and p to what the Trainer logs."""
-        if "loss" in logs and self._num_parts:
+        if "loss" in logs and self._num_losses:
             for name in ("writer_loss", "director_loss", "writer_accuracy", "orthogonality"):
-                if name in self._parts:
-                    logs[name] = self._parts[name] / self._num_parts
+                if name in self._losses:
+                    logs[name] = self._losses[name] / self._num_losses
             if self.accelerator.unwrap_model(self.model).samples:
                 logs["sampling_probability"] = self.sampling_probability
-            self._parts, self._num_parts = {}, 0
+            self._losses, self._num_losses = {}, 0
         super().log(logs, start_time)
 
     # ---- optimizer
@@ -232,7 +233,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Returns the task's metrics over what the method writes by itself, not over teacher-forced losses."""
-        metrics = self.validate(self.accelerator.unwrap_model(self.model))
+        metrics = self.validate()
         return EvalLoopOutput(
             predictions=None,
             label_ids=None,

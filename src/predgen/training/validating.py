@@ -1,40 +1,126 @@
 """Answers on validation rows, and what is chosen by them."""
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from predgen.backbones.base import dropout_off
 from predgen.config import TrainSettings
-from predgen.measures.choices import MIXES, Mix, fitted_thresholds, stack_labels, stack_numbers
+from predgen.measures.choices import Mix, fitted_thresholds, stack_labels, stack_numbers
 from predgen.measures.metrics import higher_is_better, needs_probabilities
-from predgen.methods import Generator, Method, PredGen, Writer
-from predgen.methods.buckets import BatchLimits, answer_all, run_in_buckets
+from predgen.methods import Answering, Answers, Batch, Method, PredGen
+from predgen.methods.buckets import BatchLimits, run_in_buckets
 from predgen.methods.heads import truth_of
-from predgen.models.contents import Contents
-from predgen.models.encoding import encode_prompts
-from predgen.models.scored import Scored, score
+from predgen.models.asked import Asked
+from predgen.models.encoding import Encoded, encode_prompts
+from predgen.models.model import Model
+from predgen.models.scored import Scored, fields_scored, score
 from predgen.targets.label_set import LabelSet
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
+from predgen.writing.targets import Decoding
 
 log = logging.getLogger("predgen")
-
 
 # Validation rows on which the exposure gap is measured.
 EXPOSURE_ROWS = 256
 
 
-def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, limits: BatchLimits) -> list[Mix]:
-    """Returns the shares of Director and Writer that answer the validation rows best, for each field."""
-    director, writer = (
-        _validation_fields(method, contents, prepared, limits, [MIXES[source]] * len(method.fields))
-        for source in ("director", "writer")
-    )
-    return [_stack(one, other) for one, other in zip(director, writer, strict=True)]
+class Validation:
+    """The validation rows of a model, tokenized once: they choose the checkpoint, the mixes and the thresholds.
+
+    Args:
+        model: the model, before or in training.
+        prepared: the table.
+        metric: the metric that chooses the checkpoint.
+        settings: the run's settings, with the batches that it has come down to.
+    """
+
+    def __init__(self, model: Model, prepared: Prepared, metric: str, settings: TrainSettings) -> None:
+        self.model = model
+        self.prepared = prepared
+        self.metric = metric
+        self.settings = settings
+        table = prepared.splits.validation
+        prompts, num_cut = encode_prompts(model.method, model.contents, table)
+        if num_cut:
+            log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
+        self.rows = Encoded(table, prompts, num_cut)
+        self.exposure_rows = _exposure_rows(model.method, prompts, prepared.validation_values)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the metrics of what the model writes by itself, with label probabilities if the metric needs them."""
+        model, metric = self.model, self.metric
+        if "limits" not in model.__dict__:  # the device is known now; what did not fit once is not tried again
+            model.limits = limits_of(self.settings, model.method)
+        answers = model.answers(self.rows, Asked(probabilities=needs_probabilities(metric)))
+        scored = score(self.prepared.target, self.prepared.validation_values, answers)
+        metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
+        if not np.isfinite(metrics[metric]):
+            # Every answer was invalid, or all were equal: the worst value there is.
+            metrics[metric] = float("-inf") if higher_is_better(metric) else float("inf")
+        if self.exposure_rows is not None:
+            decoding = model.contents.answering.decoding
+            metrics |= exposure(model.method, self.exposure_rows, decoding, batch_size=model.limits)
+        return metrics
+
+    def chosen_answering(self) -> Answering:
+        """Returns how the trained model answers these rows best: its mixes, if they are to be fitted, and thresholds.
+
+        The rows are read and written once; everything is computed from the answers that are kept.
+        """
+        model, answering = self.model, self.model.contents.answering
+        tuned = tuned_fields(model.method, answering)
+        if not isinstance(model.method, PredGen) or model.config.model.predict_from != "stack":
+            if not any(tuned):
+                return answering
+            (answers,) = self._answers(answering)
+            probabilities = [of_field.probabilities for of_field in _by_field(answers)]
+        else:
+            sources = self._answers(answering.predicting_from("director"), answering.predicting_from("writer"))
+            director, writer = (list(self._scored(answers).values()) for answers in sources)
+            mixes = [_stack(*pair) for pair in zip(director, writer, strict=True)]
+            answering = replace(answering, mixes=tuple(mixes))
+            pairs = zip(*(_by_field(answers) for answers in sources), strict=True)
+            probabilities = [
+                head.mixed(mix, one.probabilities, other.probabilities) if is_tuned else None
+                for head, mix, (one, other), is_tuned in zip(model.method.fields, mixes, pairs, tuned, strict=True)
+            ]
+            answers = sources[0]
+        truths = [scored.truth for scored in self._scored(answers).values()]
+        thresholds = [
+            _thresholds(table, truth) if is_tuned else None
+            for table, truth, is_tuned in zip(probabilities, truths, tuned, strict=True)
+        ]
+        return replace(answering, thresholds=tuple(thresholds))
+
+    def _answers(self, *answerings: Answering) -> list[Answers]:
+        return self.model.answers_each(self.rows, list(answerings), Asked(probabilities=True))
+
+    def _scored(self, answers: Answers) -> dict[str, Scored]:
+        return fields_scored(score(self.prepared.target, self.prepared.validation_values, answers))
+
+
+def tuned_fields(method: Method, answering: Answering) -> list[bool]:
+    """Returns which fields' thresholds are tuned: sets, but not those of a method that reads them from its text."""
+    return [
+        isinstance(head.field, LabelSet)
+        and (not method.writes or isinstance(method, PredGen) or answering.estimates[field_index] != "text")
+        for field_index, head in enumerate(method.fields)
+    ]
+
+
+def _by_field(answers: Answers) -> tuple[Answers, ...]:
+    return answers.fields or (answers,)
+
+
+def _thresholds(probabilities: torch.Tensor | None, truth: np.ndarray) -> Float[torch.Tensor, " label"]:
+    """Returns the probability from which on each label is in a set: the one with the best F1."""
+    assert probabilities is not None  # asked for with the answers
+    return torch.from_numpy(fitted_thresholds(probabilities.double().numpy(), truth[:, :-1]))
 
 
 def _stack(director: Scored, writer: Scored) -> Mix:
@@ -42,105 +128,50 @@ def _stack(director: Scored, writer: Scored) -> Mix:
     if director.kind == "number":
         return stack_numbers(director.predicted, writer.predicted, director.truth)
     if director.kind == "logarithmic":
-        return stack_numbers(*(np.log10(one) for one in (director.predicted, writer.predicted, director.truth)))
+        return stack_numbers(*(np.log10(column) for column in (director.predicted, writer.predicted, director.truth)))
     assert director.probabilities is not None
     assert writer.probabilities is not None
     if director.kind == "label":
         return stack_labels(director.probabilities, writer.probabilities, director.truth)
     # Each label of a set is a label of its own: it is there, or it is not.
     held = director.truth[:, :-1].ravel().astype(int)
-    one, other = (
-        np.column_stack([1 - part.ravel(), part.ravel()]) for part in (director.probabilities, writer.probabilities)
+    tables = (
+        np.column_stack([1 - table.ravel(), table.ravel()]) for table in (director.probabilities, writer.probabilities)
     )
-    return stack_labels(one, other, held)
+    return stack_labels(*tables, held)
 
 
-def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits) -> None:
-    """Sets the probability from which on each label is in a set: the one with the best F1 on the validation part.
-
-    A generator whose sets are what it wrote needs none.
-    """
-    tuned = [
-        isinstance(one.field, LabelSet) and not (isinstance(method, Generator) and method.estimates[place] == "text")
-        for place, one in enumerate(method.fields)
-    ]
-    if not any(tuned):
-        return
-    for place, scored in enumerate(_validation_fields(method, contents, prepared, limits)):
-        if tuned[place]:
-            assert scored.probabilities is not None
-            method.thresholds[place] = torch.from_numpy(fitted_thresholds(scored.probabilities, scored.truth[:, :-1]))
-
-
-def _validation_fields(
-    method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits, mixes: list[Mix] | None = None
-) -> list[Scored]:
-    """Returns the method's answers for the validation part, field by field, with the probabilities of labels."""
-    prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
-    if isinstance(method, PredGen) and mixes is not None:
-        method.mixes = mixes
-    answers = answer_all(method, prompts, batch_size=limits, probabilities=True)
-    found = score(prepared.target, prepared.validation_values, answers)
-    return [found] if isinstance(found, Scored) else list(found.fields.values())
-
-
-def validator_of(
-    method: Method, contents: Contents, prepared: Prepared, metric: str, settings: TrainSettings
-) -> Callable[[Method], dict[str, float]]:
-    """Returns the free-running validation; it asks for label probabilities only if the metric needs them."""
-    prompts, num_cut = encode_prompts(method, contents, prepared.splits.validation)
-    if num_cut:
-        log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
-    looked_at = _exposure_rows(method, prompts, prepared.validation_values)
-
-    limits: BatchLimits | None = None
-
-    def validate(trained: Method) -> dict[str, float]:
-        nonlocal limits  # what did not fit once is not tried again; the device is known now
-        limits = limits or limits_of(settings, trained)
-        answers = answer_all(trained, prompts, batch_size=limits, probabilities=needs_probabilities(metric))
-        scored = score(prepared.target, prepared.validation_values, answers)
-        metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
-        if not np.isfinite(metrics[metric]):
-            # Every answer was invalid, or all were equal: the worst value there is.
-            metrics[metric] = float("-inf") if higher_is_better(metric) else float("inf")
-        if looked_at is not None and isinstance(trained, Writer):
-            metrics |= exposure(trained, looked_at, batch_size=limits)
-        return metrics
-
-    return validate
-
-
-def _exposure_rows(method: Method, prompts: list[list[int]], values: list[Any]) -> Collator | None:
+def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:
     """Returns some validation rows, spread evenly, to measure the exposure on; None for a method that does not write.
 
     Rows whose label was never seen have no gold tokens.
     """
     known = [row for row, value in enumerate(values) if _is_known(value)]
-    if not isinstance(method, Writer) or not known:
+    if not method.writes or not known:
         return None
     rows = [known[position] for position in np.linspace(0, len(known) - 1, min(len(known), EXPOSURE_ROWS), dtype=int)]
     chosen = [values[row] for row in rows]
-    truth = truth_of(method.target, chosen, [one.scale for one in method.fields])
+    truth = truth_of(method.target, chosen, [head.scale for head in method.fields])
     return Collator(Examples([prompts[row] for row in rows], chosen, truth), method.backbone, method.codec)
 
 
-def exposure(method: Writer, rows: Collator, *, batch_size: int | BatchLimits) -> dict[str, float]:
+def exposure(method: Method, rows: Collator, decoding: Decoding, *, batch_size: int | BatchLimits) -> dict[str, float]:
     """Returns the Writer's accuracy on both, their difference `exposure_gap`, and L_D on both if there is a Director.
 
     Args:
-        method: the method, on its device.
+        method: a method that writes, on its device.
         rows: the examples to look at.
+        decoding: how the method writes its own targets.
         batch_size: the most rows of a batch, or the limits of its rows and tokens.
     """
 
     def measured(positions: list[int]) -> dict[str, float]:
-        batch = {name: part.to(method.device) for name, part in rows(positions).items()}
-        return {name: float(value) * len(positions) for name, value in method.exposure(**batch).items()}
+        batch: Batch = rows(positions)["batch"].to(method.device)
+        return {name: float(value) * len(positions) for name, value in method.exposure(batch, decoding).items()}
 
     with dropout_off(method):
-        parts, _ = run_in_buckets(rows.examples.lengths, BatchLimits.of(batch_size), measured)
-    means = {name: sum(part[name] for part in parts) / len(rows.examples) for name in parts[0]}
+        sums, _ = run_in_buckets(rows.examples.lengths, BatchLimits.of(batch_size), measured)
+    means = {name: sum(batch[name] for batch in sums) / len(rows.examples) for name in sums[0]}
     return {**means, "exposure_gap": means["writer_accuracy_gold"] - means["writer_accuracy_own"]}
 
 
@@ -149,7 +180,7 @@ def limits_of(settings: TrainSettings, method: Method) -> BatchLimits:
     return BatchLimits.on(method.device, settings.eval_batch_size, settings.eval_batch_tokens)
 
 
-def _is_known(value: Any) -> bool:
+def _is_known(value: object) -> bool:
     """Returns whether a value of a target has a path: no label of it is one that training never saw."""
     if isinstance(value, dict):
         return all(map(_is_known, value.values()))

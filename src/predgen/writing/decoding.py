@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import Tree
 from predgen.codec.codec import Codec
+from predgen.writing.symbols import SymbolModel
 
 # Rows that are drawn in one write.
 SAMPLED_ROWS = 1024
@@ -33,24 +34,22 @@ class Decoded:
         return [row[kept].tolist() for row, kept in zip(self.symbols.cpu(), self.mask.cpu(), strict=True)]
 
 
-def greedy(backbone: Backbone, memory: Memory, codec: Codec, *, with_states: bool, full: bool = False) -> Decoded:
+def greedy(symbols: SymbolModel, memory: Memory, *, with_states: bool) -> Decoded:
     """Returns the targets that are written when each token is the likeliest one that the automaton allows.
 
     Tokens without a choice (a fixed point, a label's tail, the end token) are not decided: they are written together
     with their neighbor where every row of the batch is forced.
 
     Args:
-        backbone: the model.
+        symbols: the model of symbols; whether its softmax is over the whole vocabulary does not change the choice.
         memory: what it has read.
-        codec: the target automaton.
         with_states: also return H[1..m], which costs one more write.
-        full: as in `Codec.log_probabilities`; it does not change the choice.
     """
-    state = torch.zeros(len(memory.state), dtype=torch.long, device=memory.state.device)
+    codec, state = symbols.codec, symbols.start(memory)
     all_symbols, all_masks, all_states = [], [], []
     active = state != codec.accepting_state
     while bool(active.any()):
-        choice = codec.log_probabilities(memory.logits, state, full=full, vocabulary=memory.vocabulary)
+        choice = symbols.scores(memory, memory.logits, state)
         block, masks = [], []
         while True:
             symbol = choice.argmax(dim=-1).masked_fill(~active, 0)
@@ -61,11 +60,10 @@ def greedy(backbone: Backbone, memory: Memory, codec: Codec, *, with_states: boo
             if not bool(active.any()) or not bool((codec.forced(state) | ~active).all()):
                 break
             choice = codec.allowed(state).long()
-        symbols, mask = torch.stack(block, dim=1), torch.stack(masks, dim=1)
-        all_symbols.append(symbols)
-        all_masks.append(mask)
+        all_symbols.append(torch.stack(block, dim=1))
+        all_masks.append(torch.stack(masks, dim=1))
         if with_states or bool(active.any()):
-            written = backbone.write(memory, codec.symbols[symbols], mask)
+            written = symbols.write(memory, all_symbols[-1], all_masks[-1])
             memory = written.memory
             all_states.append(written.states[:, 1:])
     return Decoded(
@@ -160,28 +158,24 @@ class Forest:
 
 
 @torch.no_grad()
-def beam(
-    backbone: Backbone, memory: Memory, codec: Codec, *, width: int, with_states: bool, full: bool = False
-) -> Decoded:
+def beam(symbols: SymbolModel, memory: Memory, *, width: int, with_states: bool) -> Decoded:
     """Returns the likeliest targets that beam search finds along the automaton.
 
     Args:
-        backbone: the model.
+        symbols: the model of symbols.
         memory: what it has read.
-        codec: the target automaton.
         width: the prefixes that are kept at each step; a target is missed only where one of its prefixes is not.
         with_states: also return H[1..m].
-        full: as in `Codec.log_probabilities`.
     """
-    rows, device = len(memory.state), memory.state.device
+    codec, rows, device = symbols.codec, len(memory.state), memory.state.device
     state = torch.zeros(rows, 1, dtype=torch.long, device=device)
     scores = torch.zeros(rows, 1, device=device)
-    symbols = torch.zeros(rows, 1, 0, dtype=torch.long, device=device)
+    paths = torch.zeros(rows, 1, 0, dtype=torch.long, device=device)
     masks = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
-    forest = Forest(backbone, memory)
+    forest = Forest(symbols.backbone, memory)
     while True:
         active = state != codec.accepting_state
-        steps = codec.log_probabilities(forest.logits, state, full=full, vocabulary=memory.vocabulary)
+        steps = symbols.scores(memory, forest.logits, state)
         # A target that is ended stays as it is, at no cost.
         stay = torch.full_like(steps, float("-inf"))
         stay[..., 0] = 0.0
@@ -194,57 +188,51 @@ def beam(
         possible = scores > float("-inf")
         state = torch.where(was_active & possible, codec.transitions[before, chosen], before)
         state = torch.where(possible, state, torch.full_like(state, codec.accepting_state))
-        symbols, masks = (
-            torch.cat([part.gather(1, parents.unsqueeze(-1).expand(-1, -1, part.shape[2])), new.unsqueeze(-1)], dim=2)
-            for part, new in ((symbols, chosen.masked_fill(~was_active, 0)), (masks, was_active))
+        paths, masks = (
+            torch.cat([kept.gather(1, parents.unsqueeze(-1).expand(-1, -1, kept.shape[2])), new.unsqueeze(-1)], dim=2)
+            for kept, new in ((paths, chosen.masked_fill(~was_active, 0)), (masks, was_active))
         )
         if not bool((state != codec.accepting_state).any()):
             break
-        forest.write(codec.symbols[symbols[..., -1]], parents)
-    return write_paths(backbone, memory, codec, symbols[:, 0], masks[:, 0], with_states=with_states)
+        forest.write(codec.symbols[paths[..., -1]], parents)
+    return write_paths(symbols, memory, paths[:, 0], masks[:, 0], with_states=with_states)
 
 
 def write_paths(
-    backbone: Backbone,
+    symbols: SymbolModel,
     memory: Memory,
-    codec: Codec,
-    symbols: Int[Tensor, "batch target"],
+    paths: Int[Tensor, "batch target"],
     mask: Bool[Tensor, "batch target"],
     *,
     with_states: bool,
 ) -> Decoded:
     """Returns paths that were chosen as written targets, with their states if asked for."""
-    states = backbone.write(memory, codec.symbols[symbols], mask).states[:, 1:] if with_states else None
-    return Decoded(symbols, mask, states)
+    return Decoded(paths, mask, symbols.write(memory, paths, mask).states[:, 1:] if with_states else None)
 
 
 @torch.no_grad()
-def sample(
-    backbone: Backbone, memory: Memory, codec: Codec, *, number: int, full: bool = False, seed: int = 0
-) -> list[list[tuple[int, ...]]]:
+def sample(symbols: SymbolModel, memory: Memory, *, number: int, seed: int = 0) -> list[list[tuple[int, ...]]]:
     """Returns targets that are drawn from the Writer's distribution along the automaton, some for each row.
 
     Args:
-        backbone: the model.
+        symbols: the model of symbols; tokens that are not allowed are never drawn.
         memory: what it has read.
-        codec: the target automaton.
         number: how many for each row.
-        full: as in `Codec.log_probabilities`; tokens that are not allowed are never drawn.
         seed: of the draws; equal calls draw alike.
     """
-    device = memory.state.device
+    backbone, codec, device = symbols.backbone, symbols.codec, memory.state.device
     generator = torch.Generator().manual_seed(seed)
     rows: list[list[tuple[int, ...]]] = []
     # As many rows at a time as fit into one write, if all of their draws differ.
-    for part in torch.split(torch.arange(len(memory.state), device=device), max(1, SAMPLED_ROWS // number)):
-        forest = Forest(backbone, memory if len(part) == len(memory.state) else backbone.take(memory, part))
-        state = torch.zeros(len(part), number, dtype=torch.long, device=device)
-        place = torch.zeros_like(state)  # of each draw's beginning among those of the forest
+    for group in torch.split(torch.arange(len(memory.state), device=device), max(1, SAMPLED_ROWS // number)):
+        forest = Forest(backbone, memory if len(group) == len(memory.state) else backbone.take(memory, group))
+        state = torch.zeros(len(group), number, dtype=torch.long, device=device)
+        beginning = torch.zeros_like(state)  # of each draw, among those of the forest
         columns: list[Tensor] = []
         active = state != codec.accepting_state
         while bool(active.any()):
-            logits = forest.logits.gather(1, place.unsqueeze(2).expand(-1, -1, forest.logits.shape[2]))
-            scores = codec.log_probabilities(logits, state, full=full, vocabulary=memory.vocabulary)
+            logits = forest.logits.gather(1, beginning.unsqueeze(2).expand(-1, -1, forest.logits.shape[2]))
+            scores = symbols.scores(memory, logits, state)
             uniform = torch.rand(scores.flatten(0, 1).shape, generator=generator).clamp(min=torch.finfo().tiny)
             # The largest of log-probability plus Gumbel noise is a draw from the softmax.
             noise = -(-uniform.log()).log().to(device).view_as(scores)
@@ -253,7 +241,7 @@ def sample(
             state = torch.where(active, codec.transitions[state, symbol], state)
             active = state != codec.accepting_state
             if bool(active.any()):
-                place = forest.write_distinct(codec, place, symbol, active)
+                beginning = forest.write_distinct(codec, beginning, symbol, active)
         drawn = torch.stack(columns, dim=2).tolist()
         rows += [[tuple(symbol for symbol in path if symbol >= 0) for path in paths] for paths in drawn]
     return rows

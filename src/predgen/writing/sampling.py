@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from predgen.backbones import Backbone, Memory
+from predgen.backbones import Memory
 from predgen.backbones.base import dropout_off
-from predgen.codec.codec import Codec, EncodedTargets
+from predgen.codec.codec import EncodedTargets
 from predgen.processes import num_processes
+from predgen.writing.symbols import SymbolModel
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,12 @@ def draw(
 
 @torch.no_grad()
 def sample_parallel(
-    backbone: Backbone,
+    symbols: SymbolModel,
     memory: Memory,
-    codec: Codec,
     gold: EncodedTargets,
     own: Bool[Tensor, "batch target"],
     *,
     passes: int,
-    full: bool = False,
     noise: Float[Tensor, "batch target symbol"] | None = None,
     gold_scores: Float[Tensor, "batch target symbol"] | None = None,
 ) -> Int[Tensor, "batch target"]:
@@ -84,23 +83,22 @@ def sample_parallel(
     the first k symbols equal to `sample_sequential`; within m passes nothing changes any more.
 
     Args:
-        backbone: the model; its dropout is off meanwhile, or there would be no fixed point.
+        symbols: the model of symbols, which chooses among allowed ones alone; its dropout is off meanwhile, or there
+            would be no fixed point.
         memory: what it has read, detached.
-        codec: the target automaton.
         gold: the gold targets.
         own: where the model is fed its own symbol.
         passes: how many passes; those after which nothing would change any more are left out.
-        full: choose by the softmax over the whole vocabulary; the choice among allowed symbols is the same.
         noise: as in `Draws`.
         gold_scores: what the first pass would find, where it is known.
     """
     own = own & gold.mask
     fed = gold.symbols
-    with dropout_off(backbone):
+    with dropout_off(symbols.backbone):
         for step in range(passes):
             scores = gold_scores if step == 0 else None
             if scores is None:
-                scores = scores_after(backbone, memory, codec, gold, fed, full=full)
+                scores = scores_after(symbols, memory, gold, fed)
             before, fed = fed, torch.where(own, _choice(scores, noise), gold.symbols)
             # As many passes in every process, as its partners may wait for them.
             if num_processes() == 1 and torch.equal(fed, before):
@@ -110,44 +108,38 @@ def sample_parallel(
 
 @torch.no_grad()
 def sample_sequential(
-    backbone: Backbone,
+    symbols: SymbolModel,
     memory: Memory,
-    codec: Codec,
     gold: EncodedTargets,
     own: Bool[Tensor, "batch target"],
     *,
-    full: bool = False,
     noise: Float[Tensor, "batch target symbol"] | None = None,
 ) -> Int[Tensor, "batch target"]:
     """Returns the fed symbols when they are sampled one after the other (arXiv 1506.03099): the reference."""
     own = own & gold.mask
     columns = []
-    with dropout_off(backbone):
+    with dropout_off(symbols.backbone):
         for step in range(gold.symbols.shape[1]):
-            states = gold.states[:, step]
-            scores = codec.log_probabilities(memory.logits, states, full=full, vocabulary=memory.vocabulary)
+            scores = symbols.scores(memory, memory.logits, gold.states[:, step])
             choice = _choice(scores, None if noise is None else noise[:, step])
             fed = torch.where(own[:, step], choice, gold.symbols[:, step])
             columns.append(fed)
             if step + 1 < gold.symbols.shape[1]:
-                memory = backbone.write(memory, codec.symbols[fed].unsqueeze(1), gold.mask[:, step : step + 1]).memory
+                memory = symbols.write(memory, fed.unsqueeze(1), gold.mask[:, step : step + 1]).memory
     return torch.stack(columns, dim=1)
 
 
 def scores_after(
-    backbone: Backbone,
+    symbols: SymbolModel,
     memory: Memory,
-    codec: Codec,
     gold: EncodedTargets,
     fed: Int[Tensor, "batch target"],
-    *,
-    full: bool,
 ) -> Float[Tensor, "batch target symbol"]:
     """Returns the Writer's log-probabilities at every gold position when the symbols before it are the fed ones."""
     logits = memory.logits.unsqueeze(1)
     if fed.shape[1] > 1:
-        logits = backbone.write(memory, codec.symbols[fed[:, :-1]], gold.mask[:, :-1]).logits
-    return codec.log_probabilities(logits, gold.states, full=full, vocabulary=memory.vocabulary)
+        logits = symbols.write(memory, fed[:, :-1], gold.mask[:, :-1]).logits
+    return symbols.scores(memory, logits, gold.states)
 
 
 def _choice(

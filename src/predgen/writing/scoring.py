@@ -13,6 +13,7 @@ from predgen.backbones import Backbone, Memory
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie
 from predgen.measures.distributions import NumberDistribution
+from predgen.writing.symbols import SymbolModel
 
 # Logits and mask of a tree together have at most this many cells; more rows are written in several parts.
 TREE_CELLS = 100_000_000
@@ -35,13 +36,15 @@ def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "
     if trie.num_nodes == 0:  # one symbol decides
         return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0], vocabulary=vocabulary)
     tokens = trie.codec.symbols[trie.symbols]
-    parts = []
+    scores = []
     for rows in torch.split(torch.arange(batch, device=tokens.device), _rows_at_once(memory, trie)):
-        part = memory if len(rows) == batch else backbone.take(memory, rows)
-        nodes, depths, ancestors = (one.expand(len(rows), *one.shape) for one in (tokens, trie.depths, trie.ancestors))
-        written = backbone.write_tree(part, nodes, depths, ancestors)
-        parts.append(trie.log_probabilities(part.logits, written.logits, vocabulary=vocabulary))
-    return torch.cat(parts)
+        read = memory if len(rows) == batch else backbone.take(memory, rows)
+        nodes, depths, ancestors = (
+            table.expand(len(rows), *table.shape) for table in (tokens, trie.depths, trie.ancestors)
+        )
+        written = backbone.write_tree(read, nodes, depths, ancestors)
+        scores.append(trie.log_probabilities(read.logits, written.logits, vocabulary=vocabulary))
+    return torch.cat(scores)
 
 
 @dataclass(frozen=True)
@@ -77,37 +80,91 @@ def score_likeliest(backbone: Backbone, memory: Memory, trie: Trie, mass: float)
             vocabulary needs it in every case: there forced symbols have a share too.
     """
     if mass >= 1 or trie.full or trie.num_nodes == 0:
-        scores = score_all(backbone, memory, trie)
-        return TrieScores(scores, torch.ones_like(scores, dtype=torch.bool), torch.ones_like(scores[:, 0]))
-    codec, batch = trie.codec, len(memory.state)
-    start = torch.zeros(batch, dtype=torch.long, device=memory.state.device)
-    first = codec.log_probabilities(memory.logits, start, vocabulary=memory.vocabulary)
-    shares, order = first.softmax(dim=1).sort(dim=1, descending=True)
-    kept = torch.zeros_like(shares, dtype=torch.bool).scatter(1, order, shares.cumsum(dim=1) - shares < mass)
+        return _all_followed(backbone, memory, trie)
+    start = torch.zeros(len(memory.state), dtype=torch.long, device=memory.state.device)
+    first = trie.codec.log_probabilities(memory.logits, start, vocabulary=memory.vocabulary)
+    kept = likely_first_symbols(first, mass)
     if bool(kept[:, trie.first_symbols].all()):
-        return score_likeliest(backbone, memory, trie, 1.0)
-    parts, order = [], list[int]()
-    most = _rows_at_once(memory, trie)
-    for group in row_groups(kept[:, trie.first_symbols].sum(dim=1).tolist(), most):
-        rows = torch.tensor(group, device=start.device)
-        order += group
-        part = memory if group == list(range(batch)) else backbone.take(memory, rows)
-        wanted = kept[rows][:, trie.first_symbols]
-        # Each row's own nodes, in their order; rows with fewer of them write some that nothing is read from.
-        nodes = (~wanted).to(torch.int8).argsort(dim=1, stable=True)[:, : int(wanted.sum(dim=1).max())]
-        logits = part.logits.new_zeros(len(rows), trie.num_nodes, part.logits.shape[1])
-        if nodes.shape[1]:  # or their likeliest first symbols decide all
-            seen = trie.ancestors[nodes.unsqueeze(2), nodes.unsqueeze(1)]
-            written = backbone.write_tree(part, codec.symbols[trie.symbols][nodes], trie.depths[nodes], seen).logits
-            logits = logits.scatter(1, nodes.unsqueeze(2).expand_as(written), written)
-        parts.append(trie.log_probabilities(part.logits, logits, vocabulary=memory.vocabulary))
-    scores = torch.cat(parts)[torch.tensor(order, device=start.device).argsort()]
+        return _all_followed(backbone, memory, trie)
+    return spread_the_rest(write_kept_nodes(backbone, memory, trie, kept), trie, first, kept)
+
+
+def _all_followed(backbone: Backbone, memory: Memory, trie: Trie) -> TrieScores:
+    """Returns the scores of all targets, each of them written."""
+    scores = score_all(backbone, memory, trie)
+    return TrieScores(scores, torch.ones_like(scores, dtype=torch.bool), torch.ones_like(scores[:, 0]))
+
+
+def likely_first_symbols(first: Float[Tensor, "batch symbol"], mass: float) -> Bool[Tensor, "batch symbol"]:
+    """Returns which first symbols are followed: of each row the likeliest ones that together hold the mass.
+
+    Args:
+        first: log P of each first symbol, in nats.
+        mass: the share of the probability that is enough.
+    """
+    shares, order = first.softmax(dim=1).sort(dim=1, descending=True)
+    return torch.zeros_like(shares, dtype=torch.bool).scatter(1, order, shares.cumsum(dim=1) - shares < mass)
+
+
+def write_kept_nodes(
+    backbone: Backbone, memory: Memory, trie: Trie, kept: Bool[Tensor, "batch symbol"]
+) -> Float[Tensor, "batch leaf"]:
+    """Returns log P of every target in nats, which counts only behind the first symbols that are kept.
+
+    Rows that write about as many nodes are written together.
+
+    Args:
+        backbone: the model.
+        memory: what it has read.
+        trie: the targets.
+        kept: the first symbols that are followed, in each row.
+    """
+    wanted = kept[:, trie.first_symbols]
+    groups = row_groups(wanted.sum(dim=1).tolist(), _rows_at_once(memory, trie))
+    scores = []
+    for group in groups:
+        rows = torch.tensor(group, device=kept.device)
+        read = memory if group == list(range(len(kept))) else backbone.take(memory, rows)
+        scores.append(_scores_of_kept(backbone, read, trie, wanted[rows]))
+    order = torch.tensor([row for group in groups for row in group], device=kept.device)
+    return torch.cat(scores)[order.argsort()]
+
+
+def _scores_of_kept(
+    backbone: Backbone, memory: Memory, trie: Trie, wanted: Bool[Tensor, "batch node"]
+) -> Float[Tensor, "batch leaf"]:
+    """Returns what `write_kept_nodes` does, of rows that are written at once."""
+    # Each row's own nodes, in their order; rows with fewer of them write some that nothing is read from.
+    nodes = (~wanted).to(torch.int8).argsort(dim=1, stable=True)[:, : int(wanted.sum(dim=1).max())]
+    logits = memory.logits.new_zeros(len(wanted), trie.num_nodes, memory.logits.shape[1])
+    if nodes.shape[1]:  # or their likeliest first symbols decide all
+        seen = trie.ancestors[nodes.unsqueeze(2), nodes.unsqueeze(1)]
+        tokens = trie.codec.symbols[trie.symbols][nodes]
+        written = backbone.write_tree(memory, tokens, trie.depths[nodes], seen).logits
+        logits = logits.scatter(1, nodes.unsqueeze(2).expand_as(written), written)
+    return trie.log_probabilities(memory.logits, logits, vocabulary=memory.vocabulary)
+
+
+def spread_the_rest(
+    scores: Float[Tensor, "batch leaf"],
+    trie: Trie,
+    first: Float[Tensor, "batch symbol"],
+    kept: Bool[Tensor, "batch symbol"],
+) -> TrieScores:
+    """Returns the scores with what was not followed: the probability of a first symbol, evenly over its targets.
+
+    Args:
+        scores: as `write_kept_nodes` returns them.
+        trie: the targets.
+        first: log P of each first symbol, in nats.
+        kept: the first symbols that were followed.
+    """
     first_of_leaf = trie.paths[:, 0]
-    alike = torch.bincount(first_of_leaf, minlength=codec.num_symbols).to(scores.dtype)
-    alone = alike[first_of_leaf] == 1  # its first symbol is all of its probability
-    followed = kept[:, first_of_leaf] | alone
-    spread = first[:, first_of_leaf].to(scores.dtype) - alike[first_of_leaf].log()
-    covered = first.softmax(dim=1) * (kept | (alike == 1))
+    num_alike = torch.bincount(first_of_leaf, minlength=first.shape[1]).to(scores.dtype)
+    # A target alone behind its first symbol has all of its probability: it needs no write.
+    followed = kept[:, first_of_leaf] | (num_alike[first_of_leaf] == 1)
+    spread = first[:, first_of_leaf].to(scores.dtype) - num_alike[first_of_leaf].log()
+    covered = first.softmax(dim=1) * (kept | (num_alike == 1))
     return TrieScores(torch.where(followed, scores, spread), followed, covered.sum(dim=1).to(scores.dtype))
 
 
@@ -206,13 +263,7 @@ def _rows_at_once(memory: Memory, trie: Trie) -> int:
 
 @torch.no_grad()
 def best_first(
-    backbone: Backbone,
-    memory: Memory,
-    codec: Codec,
-    *,
-    mass: float = STATED_MASS,
-    max_nodes: int = MAX_NODES,
-    full: bool = False,
+    symbols: SymbolModel, memory: Memory, *, mass: float = STATED_MASS, max_nodes: int = MAX_NODES
 ) -> NumberDistribution:
     """Returns the distribution of a number with too many values to score them all.
 
@@ -220,47 +271,53 @@ def best_first(
     the stated mass, or the tree has enough nodes. What is left stands at the middle of each prefix's range.
 
     Args:
-        backbone: the model.
+        symbols: the model of a number's symbols; over the whole vocabulary the mass is that of valid numbers.
         memory: what it has read.
-        codec: the automaton of a number.
         mass: the share of the probability that is enough.
         max_nodes: the nodes of each row's tree that are enough.
-        full: as in `Codec.log_probabilities`; the mass is that of valid numbers then.
     """
     batch, kept = memory.logits.shape
-    device = memory.state.device
+    codec, backbone, device = symbols.codec, symbols.backbone, memory.state.device
     most = max(1, TREE_CELLS // ((max_nodes + WIDTH) * (kept + memory.tokens.shape[1] + max_nodes + WIDTH)))
     if batch > most:
-        parts = [
-            best_first(backbone, backbone.take(memory, rows), codec, mass=mass, max_nodes=max_nodes, full=full)
-            for rows in torch.split(torch.arange(batch, device=device), most)
-        ]
-        return NumberDistribution.joined(parts)
-    start = torch.zeros(batch, dtype=torch.long, device=device)
-    rows = [_Row(full) for _ in start]
-    first = codec.log_probabilities(memory.logits, start, full=full, vocabulary=memory.vocabulary)
+        return NumberDistribution.joined(
+            [
+                best_first(symbols, backbone.take(memory, rows), mass=mass, max_nodes=max_nodes)
+                for rows in torch.split(torch.arange(batch, device=device), most)
+            ]
+        )
+    rows = [_Row(symbols.full) for _ in range(batch)]
+    first = symbols.scores(memory, memory.logits, symbols.start(memory))
     for row, scores in zip(rows, first.tolist(), strict=True):
         row.add(codec, (), [], scores, 0.0)
     tree = None
     while True:
-        written = 0 if tree is None else tree.tokens.shape[1]
-        expanded: list[tuple[int, float, tuple[int, ...], list[int]]] = []
-        for index, row in enumerate(rows):
-            known, row.new = row.mass, []
-            for _ in range(WIDTH):
-                if known >= mass or row.size >= max_nodes or not row.open:
-                    break
-                negative, _, prefix, nodes = heapq.heappop(row.open)
-                expanded.append((index, -negative, prefix, row.grow(prefix, nodes, written)))
+        num_written = 0 if tree is None else tree.tokens.shape[1]
+        expanded = _likeliest_prefixes(rows, num_written, mass=mass, max_nodes=max_nodes)
         if not expanded:
             return _distribution(codec, rows, device)
-        found = backbone.write_tree(memory, *_new_nodes(codec, rows, written, device), tree)
-        tree = found.tree
-        after = torch.stack([found.logits[index, nodes[-1] - written] for index, _, _, nodes in expanded])
+        written = backbone.write_tree(memory, *_new_nodes(codec, rows, num_written, device), tree)
+        tree = written.tree
+        after = torch.stack([written.logits[index, nodes[-1] - num_written] for index, _, _, nodes in expanded])
         states = torch.tensor([codec.state_after(prefix) for _, _, prefix, _ in expanded], device=device)
-        table = codec.log_probabilities(after, states, full=full, vocabulary=memory.vocabulary).tolist()
+        table = symbols.scores(memory, after, states).tolist()
         for (index, log_mass, prefix, nodes), scores in zip(expanded, table, strict=True):
             rows[index].add(codec, prefix, nodes, scores, log_mass)
+
+
+def _likeliest_prefixes(
+    rows: list[_Row], num_written: int, *, mass: float, max_nodes: int
+) -> list[tuple[int, float, tuple[int, ...], list[int]]]:
+    """Returns the prefixes that are expanded next: the row, log P, the symbols, and the nodes of each."""
+    expanded = []
+    for index, row in enumerate(rows):
+        known, row.new = row.mass, []
+        for _ in range(WIDTH):
+            if known >= mass or row.size >= max_nodes or not row.open:
+                break
+            negative, _, prefix, nodes = heapq.heappop(row.open)
+            expanded.append((index, -negative, prefix, row.grow(prefix, nodes, num_written)))
+    return expanded
 
 
 def _new_nodes(

@@ -320,18 +320,18 @@ def test_a_batch_holds_its_rows(side: str) -> None:
     backbone = Letters(side)
     codec = Codec(Number(0.0, 500.0, 0), backbone)
     examples = Examples([[7], [8, 9, 10], [11, 12]], [3.0, 500.0, 42.0], torch.tensor([0.3, 50.0, 4.2]))
-    batch = Collator(examples, backbone, codec)([2, 0, 1])
-    assert set(batch) == {"prompt", "prompt_mask", "symbols", "symbol_mask", "states", "truth"}
-    prompts = [row[mask].tolist() for row, mask in zip(batch["prompt"], batch["prompt_mask"], strict=True)]
+    batch = Collator(examples, backbone, codec)([2, 0, 1])["batch"]
+    assert len(batch) == 3
+    prompts = [row[mask].tolist() for row, mask in zip(batch.prompt, batch.prompt_mask, strict=True)]
     assert prompts == [[11, 12], [7], [8, 9, 10]]
-    assert batch["prompt_mask"][1].tolist() == ([True, False, False] if side == "right" else [False, False, True])
+    assert batch.prompt_mask[1].tolist() == ([True, False, False] if side == "right" else [False, False, True])
     # Targets are padded on the right, whatever the prompts are.
-    assert batch["symbol_mask"].tolist() == [[True] * length + [False] * (4 - length) for length in (3, 2, 4)]
-    written = [codec.read(row[mask].tolist()) for row, mask in zip(batch["symbols"], batch["symbol_mask"], strict=True)]
+    assert batch.gold.mask.tolist() == [[True] * length + [False] * (4 - length) for length in (3, 2, 4)]
+    written = [codec.read(row[mask].tolist()) for row, mask in zip(batch.gold.symbols, batch.gold.mask, strict=True)]
     assert written == [(42.0, "42"), (3.0, "3"), (500.0, "500")]
-    assert batch["states"][:, 0].tolist() == [0, 0, 0]
-    assert batch["states"][~batch["symbol_mask"]].eq(codec.accepting_state).all()
-    torch.testing.assert_close(batch["truth"], torch.tensor([4.2, 0.3, 50.0]))
+    assert batch.gold.states[:, 0].tolist() == [0, 0, 0]
+    assert batch.gold.states[~batch.gold.mask].eq(codec.accepting_state).all()
+    torch.testing.assert_close(batch.truth, torch.tensor([4.2, 0.3, 50.0]))
 
 
 def test_an_epoch_of_batches_holds_every_row_with_its_own_answer() -> None:
@@ -346,11 +346,12 @@ def test_an_epoch_of_batches_holds_every_row_with_its_own_answer() -> None:
     collator = Collator(examples, backbone, Codec(labels, backbone))
     loader = DataLoader(examples, batch_size=8, sampler=BucketSampler(examples.lengths, 8, seed=0), collate_fn=collator)
     seen = {}
-    for batch in loader:
-        for number, (tokens, mask) in enumerate(zip(batch["prompt"], batch["prompt_mask"], strict=True)):
+    for inputs in loader:
+        batch = inputs["batch"]
+        for number, (tokens, mask) in enumerate(zip(batch.prompt, batch.prompt_mask, strict=True)):
             row = int(tokens[mask][0]) - 10
-            symbols = batch["symbols"][number][batch["symbol_mask"][number]].tolist()
-            seen[row] = (tokens[mask].tolist(), int(batch["truth"][number]), collator.codec.read(symbols))
+            symbols = batch.gold.symbols[number][batch.gold.mask[number]].tolist()
+            seen[row] = (tokens[mask].tolist(), int(batch.truth[number]), collator.codec.read(symbols))
     assert seen == {
         row: (prompts[row], truth[row], (labels.values[truth[row]], labels.words[truth[row]])) for row in range(53)
     }

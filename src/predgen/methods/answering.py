@@ -1,0 +1,176 @@
+"""How a method's answers are chosen, and from what: one function for every method."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from predgen.measures.choices import MIXES, AnswerSource, Mix
+from predgen.measures.distributions import Belief
+from predgen.methods.answers import Answers, values_of
+from predgen.methods.heads import FieldHead
+from predgen.writing.targets import Decoding
+
+
+@dataclass(frozen=True)
+class FieldChoice:
+    """How one field's answer is chosen; the attributes are those of `Answering`, of this field."""
+
+    estimate: str
+    threshold: Float[Tensor, " label"] | None
+    mix: Mix
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How answers are chosen: a value beside the weights, most of it fitted after training.
+
+    Attributes:
+        decoding: how targets are written.
+        estimates: the Writer's answer for each field: the written `text`; of a number's distribution the `mode`, the
+            `mean`, the `median`, or a quantile such as `0.9`; the labels of a set whose probability reaches their
+            `thresholds`.
+        thresholds: the probability from which on each label is in a set, for each field; None for others, and for one
+            half.
+        mixes: what shares Director and Writer have in the answer of each field.
+    """
+
+    decoding: Decoding
+    estimates: tuple[str, ...]
+    thresholds: tuple[Float[Tensor, " label"] | None, ...]
+    mixes: tuple[Mix, ...]
+
+    @classmethod
+    def of(
+        cls,
+        decoding: Decoding,
+        num_fields: int,
+        *,
+        estimates: Sequence[str] | None = None,
+        source: AnswerSource = "director",
+    ) -> "Answering":
+        """Returns a choice without thresholds.
+
+        Args:
+            decoding: how targets are written.
+            num_fields: the target's fields.
+            estimates: for each of them; all texts if not given.
+            source: where predgen's answers come from, a name in `MIXES`.
+        """
+        texts = ("text",) * num_fields
+        # What is written freely need not be a value: the text alone answers.
+        chosen = texts if estimates is None or decoding.name == "free" else tuple(estimates)
+        return cls(decoding, chosen, (None,) * num_fields, (MIXES[source],) * num_fields)
+
+    def predicting_from(self, source: AnswerSource) -> "Answering":
+        """Returns the choice with answers from elsewhere, and without the thresholds, which were tuned for these."""
+        num_fields = len(self.mixes)
+        mixes = (MIXES[source],) * num_fields
+        return replace(self, mixes=mixes, thresholds=(None,) * num_fields)
+
+    def of_field(self, field_index: int) -> FieldChoice:
+        """Returns the choice for one field."""
+        return FieldChoice(self.estimates[field_index], self.thresholds[field_index], self.mixes[field_index])
+
+
+@dataclass(frozen=True)
+class FieldSources:
+    """What one field's answers are made of, row by row.
+
+    Attributes:
+        values: of the written text; None where it is none, or nothing is written.
+        texts: what was written for the field; None likewise.
+        directed: what the head over the states predicts, numbers of shape (row,) or probabilities of labels of shape
+            (row, label); None for a method without one.
+        predictive: the Writer's predictive distribution; None where it is not needed.
+        valid_mass: the probability that falls on valid targets; None where it is 1 by construction, or not known.
+        text_decides: whether the written text can be the answer; it is not where the answers are to hold whatever the
+            fields before say.
+    """
+
+    values: list[Any]
+    texts: list[str | None]
+    directed: Tensor | None = None
+    predictive: Belief | None = None
+    valid_mass: Float[Tensor, " row"] | None = None
+    text_decides: bool = True
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the answers for a batch are made of.
+
+    Attributes:
+        fields: of each field.
+        texts: the whole written text of each row; None where nothing is written.
+    """
+
+    fields: list[FieldSources]
+    texts: list[str | None]
+
+
+def field_answer(head: FieldHead, sources: FieldSources, choice: FieldChoice, *, probabilities: bool) -> Answers:
+    """Returns one field's answers.
+
+    Args:
+        head: the field, and what its numbers or probabilities mean.
+        sources: what the answers are made of.
+        choice: how they are chosen.
+        probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
+    """
+    predictive = sources.predictive
+    if sources.directed is not None:
+        predictions: Tensor | None = _mixed(head, sources, sources.directed, choice)
+        assert predictions is not None
+        values = values_of(head.field, predictions, choice.threshold)
+    else:
+        predictions = None if predictive is None else predictive.probabilities
+        values = _writers_values(head, sources, choice)
+    is_table = predictions is not None and predictions.dim() == 2
+    answers = Answers(
+        values,
+        sources.texts,
+        predictions.cpu() if predictions is not None and is_table and probabilities else None,
+        sources.valid_mass if probabilities else None,
+    )
+    return answers.with_distribution(None if predictive is None else predictive.distribution, spread=probabilities)
+
+
+def _mixed(head: FieldHead, sources: FieldSources, directed: Tensor, choice: FieldChoice) -> Tensor:
+    """Returns the head's numbers or probabilities, mixed with the Writer's if these have a share."""
+    if choice.mix.writer == 0:
+        return directed
+    predictive = sources.predictive
+    if predictive is not None and predictive.probabilities is not None:
+        written = predictive.probabilities
+    elif choice.estimate == "text" and sources.text_decides:
+        written = torch.tensor(sources.values, dtype=torch.float64, device=directed.device)
+    else:
+        written = _estimated(predictive, choice)
+    return head.mixed(choice.mix, directed, written)
+
+
+def _writers_values(head: FieldHead, sources: FieldSources, choice: FieldChoice) -> list[Any]:
+    """Returns the values that the Writer alone answers."""
+    predictive = sources.predictive
+    if predictive is None or (choice.estimate == "text" and sources.text_decides):
+        return sources.values
+    if predictive.probabilities is not None:
+        return values_of(head.field, predictive.probabilities, choice.threshold)
+    values: list[Any] = _estimated(predictive, choice).tolist()
+    return values
+
+
+def _estimated(predictive: Belief | None, choice: FieldChoice) -> Float[Tensor, " row"]:
+    """Returns the estimate of a number's distribution; the mode stands for the likeliest text."""
+    assert predictive is not None  # `sources` asks for what the choice needs
+    assert predictive.distribution is not None
+    return predictive.distribution.estimate("mode" if choice.estimate == "text" else choice.estimate)
+
+
+def choices_of(answerings: Collection[Answering], field_index: int) -> list[FieldChoice]:
+    """Returns the choices of several answerings for one field."""
+    return [answering.of_field(field_index) for answering in answerings]

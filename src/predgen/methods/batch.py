@@ -1,0 +1,43 @@
+"""A training batch: prompts, gold targets, and what heads are trained on."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from predgen.codec.codec import EncodedTargets
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples, padded.
+
+    Attributes:
+        prompt: prompt tokens.
+        prompt_mask: which of them are not padding.
+        gold: the gold path of each row.
+        truth: as `predgen.methods.heads.truth_of` returns it; the first axis is the row.
+    """
+
+    prompt: Int[Tensor, "batch prompt"]
+    prompt_mask: Bool[Tensor, "batch prompt"]
+    gold: EncodedTargets
+    truth: Tensor
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Returns the batch on a device; `accelerate` moves batches by this.
+
+        Args:
+            device: the device.
+            non_blocking: as in `Tensor.to`.
+        """
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        gold = EncodedTargets(moved(self.gold.symbols), moved(self.gold.mask), moved(self.gold.states))
+        return Batch(moved(self.prompt), moved(self.prompt_mask), gold, moved(self.truth))

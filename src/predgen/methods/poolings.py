@@ -1,0 +1,135 @@
+"""From the states of many tokens to one prediction: poolings by name, and the MLP behind them."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Last(nn.Module):
+    """The last token that the mask keeps, wherever the padding is."""
+
+    def __init__(self, hidden_size: int = 0) -> None:
+        super().__init__()
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """Returns one state for each row."""
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        last = torch.where(mask, positions, torch.full_like(positions, -1)).max(dim=1).values.clamp(min=0)
+        return states[torch.arange(len(states), device=states.device), last]
+
+
+class Mean(nn.Module):
+    """The mean over the tokens that the mask keeps."""
+
+    def __init__(self, hidden_size: int = 0) -> None:
+        super().__init__()
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """Returns one state for each row."""
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class First(nn.Module):
+    """The first token that the mask keeps, wherever the padding is."""
+
+    def __init__(self, hidden_size: int = 0) -> None:
+        super().__init__()
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """Returns one state for each row."""
+        first = mask.to(torch.int8).argmax(dim=1)
+        return states[torch.arange(len(states), device=states.device), first]
+
+
+class Attention(nn.Module):
+    """The mean over the tokens that the mask keeps, weighted by the softmax of a learned query's scores.
+
+    Args:
+        hidden_size: size of the states.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_size, 1, bias=False)
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """Returns one state for each row."""
+        normalized = nn.functional.layer_norm(states.float(), states.shape[-1:])
+        scores = self.query(normalized).squeeze(-1).masked_fill(~mask, float("-inf"))
+        return torch.einsum("bt,bth->bh", scores.softmax(dim=1), states.float())
+
+
+# Each is made of the size of the states.
+POOLINGS: dict[str, type[Last | Mean | First | Attention]] = {
+    "last": Last,
+    "mean": Mean,
+    "first": First,
+    "attention": Attention,
+}
+
+
+class Mlp(nn.Module):
+    """Normalizes a state and maps it to outputs through one hidden layer.
+
+    The normalization makes one head learning rate fit backbones whose states differ in scale.
+    """
+
+    def __init__(self, hidden_size: int, num_outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, num_outputs)
+
+    def forward(self, state: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch output"]:
+        """Returns the outputs: a standardized number, or the labels' logits."""
+        outputs: Tensor = self.output(nn.functional.gelu(self.hidden(self.norm(state.float()))))
+        return outputs
+
+
+class PooledHead(nn.Module):
+    """Pools states, without padding, and maps the pooled one to outputs.
+
+    It is the predictor's head over the states of the prompt, and the Director, the paper's task adapter, over those of
+    the written tokens.
+
+    Args:
+        pooling: one of `POOLINGS`.
+        mlp: maps one state to the outputs.
+    """
+
+    def __init__(self, pooling: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.mlp = mlp
+
+    @classmethod
+    def of(cls, pooling: str, hidden_size: int, num_outputs: int) -> "PooledHead":
+        """Returns a new head.
+
+        Args:
+            pooling: a name in `POOLINGS`.
+            hidden_size: size of the states.
+            num_outputs: of all fields together; see `predgen.methods.heads.FieldHead`.
+        """
+        return cls(POOLINGS[pooling](hidden_size), Mlp(hidden_size, num_outputs))
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch output"]:
+        """Returns the outputs.
+
+        Args:
+            states: of the prompt's tokens, or H[1..m] of the written ones.
+            mask: which of them are no padding.
+        """
+        outputs: Tensor = self.mlp(self.pooling(states, mask))
+        return outputs

@@ -1,0 +1,88 @@
+"""What is asked of a model's predictions, beside the answers themselves."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from predgen.errors import ConfigError
+from predgen.methods import PredGen
+from predgen.models.answer_columns import output_names
+from predgen.targets.label import Label
+from predgen.targets.number import Number
+from predgen.targets.record import Target, fields_of
+
+if TYPE_CHECKING:
+    from predgen.models.model import Model
+
+InvalidPolicy = Literal["nan", "warn", "raise"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a prediction is asked for; see `predgen.models.model.Model.predict`.
+
+    Attributes:
+        invalid: what to do where the written text is no value of the target.
+        probabilities: also the probability of each label.
+        std: also the standard deviation of the Writer's numbers.
+        interval: also intervals and sets that hold the truth with this probability; None for none.
+        marginal: let answers for a record's fields hold whatever the fields before them say.
+    """
+
+    invalid: InvalidPolicy = "nan"
+    probabilities: bool = False
+    std: bool = False
+    interval: float | None = None
+    marginal: bool = False
+
+    def check(self, model: "Model") -> None:
+        """Refuses to predict a spread that a model does not have.
+
+        Raises:
+            ConfigError: probabilities of a model of numbers alone; the standard deviation of a model without numbers,
+                or of one that writes nothing; an interval of a model that was not calibrated, or not on enough rows;
+                marginal answers of one that is no record, or whose answers are the Director's.
+        """
+        fields = fields_of(model.target)
+        numbers = [name for name, field in fields.items() if isinstance(field, Number)]
+        calibrations = model.contents.calibrations
+        if self.interval is not None:
+            if not calibrations:
+                raise ConfigError(
+                    "Expected a calibrated model for an interval, found one without calibration. Run predgen calibrate "
+                    "on rows that nothing was chosen on, or fit with --calibration."
+                )
+            for calibration in calibrations.values():
+                calibration.check(self.interval)
+        if self.probabilities and len(numbers) == len(fields):
+            raise ConfigError(
+                "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
+            )
+        if self.std and (not numbers or not model.method.writes):
+            found = "the predictor, which writes none" if numbers else "one of labels"
+            raise ConfigError(
+                f"Expected a model that writes numbers for their standard deviation, found {found}. "
+                + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
+            )
+        if self.marginal and len(fields) == 1:
+            raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
+        mixes = model.contents.answering.mixes
+        if self.marginal and isinstance(model.method, PredGen) and any(mix.director != 0 for mix in mixes):
+            raise ConfigError(
+                "Expected answers from the Writer for marginal ones, found the Director's, which reads what was "
+                "written. Add --predict-from writer."
+            )
+
+    def needs_spread(self, target: Target) -> bool:
+        """Returns whether the probabilities of labels, or the distributions of numbers, are needed for it."""
+        has_sets = self.interval is not None and any(isinstance(field, Label) for field in fields_of(target).values())
+        return self.probabilities or self.std or has_sets
+
+    def columns(self, model: "Model") -> list[str]:
+        """Returns the columns that a prediction adds, in their order."""
+        return output_names(
+            model.target,
+            model.contents.calibrations,
+            probabilities=self.probabilities,
+            std=self.std,
+            interval=self.interval is not None,
+        )

@@ -1,0 +1,179 @@
+"""Metrics and calibrations from rows whose answers are known: each row is tokenized once."""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from predgen.codec.trie import fits
+from predgen.errors import ConfigError
+from predgen.measures.calibration import Calibration, calibrate_labels, calibrate_numbers
+from predgen.measures.metrics import crps, metric_of, reliability
+from predgen.measures.statistics import bootstrap_interval
+from predgen.methods import Answers
+from predgen.models.answer_columns import interval_of
+from predgen.models.asked import Asked
+from predgen.models.encoding import encode_rows
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, fields_scored, intervals, score
+from predgen.tables.reading import TableLike, read_table
+from predgen.tables.values import target_columns, unseen_labels, values_of
+from predgen.targets.label import Label
+from predgen.targets.number import Number, learned
+from predgen.targets.record import ALONE, fields_of
+
+if TYPE_CHECKING:
+    from predgen.models.model import Model
+
+log = logging.getLogger("predgen")
+
+
+def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = None) -> Evaluation:
+    """Returns a model's metrics; see `Model.evaluate`, whose arguments these are.
+
+    Args:
+        model: the model.
+        rows: the rows.
+        interval: the level of intervals and sets; None for none.
+    """
+    Asked(interval=interval).check(model)
+    table = read_table(rows)
+    columns = _target_columns(model, table)
+    truth = values_of(model.target, table, columns)
+    unseen = unseen_labels(model.target, truth, table, columns)
+    if unseen:
+        log.warning(unseen)
+    answers, seconds = timed_answers(model, table, distributions=bool(_scored_distributions(model)))
+    scored = score(model.target, truth, answers)
+    fields = fields_scored(scored)
+    metrics, ci95 = scored.metrics(), intervals(scored)
+    if answers.valid_mass is not None:
+        metrics["valid_mass"] = float(answers.valid_mass.mean())
+    by_row = _coverage_by_row(model, fields, interval) | _crps_by_row(model, fields, answers)
+    if by_row:
+        metrics |= {name: float(values.mean()) for name, values in by_row.items()}
+        ci95 |= bootstrap_interval(
+            lambda drawn: {name: float(values[drawn].mean()) for name, values in by_row.items()},
+            len(truth),
+            seed=BOOTSTRAP_SEED,
+        )
+    return Evaluation(
+        metrics=metrics,
+        ci95=ci95,
+        rows=len(table),
+        invalid_fraction=scored.invalid_fraction,
+        examples_per_second=len(table) / seconds,
+        warnings=(unseen,) if unseen else (),
+        reliability=tuple(
+            {**({"field": name} if name != ALONE else {}), **line}
+            for name, of_field in fields.items()
+            if of_field.kind == "label" and of_field.probabilities is not None
+            for line in reliability(of_field.truth, of_field.probabilities)
+        ),
+    )
+
+
+def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = False) -> tuple[Answers, float]:
+    """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
+
+    Rows are tokenized once. What costs more than the answers themselves is not in the seconds, as users of the answers
+    do not wait for it: then the rows are answered a second time, with all of it.
+
+    Args:
+        model: the model.
+        table: the rows.
+        distributions: also return what is kept of the Writer's distributions of numbers.
+    """
+    has_labels = any(not isinstance(field, Number) for field in fields_of(model.target).values())
+    start = time.perf_counter()
+    encoded = encode_rows(model.method, model.contents, table)
+    plain = Asked(probabilities=has_labels and model.method.free_probabilities)
+    answers = model.answers(encoded, plain)
+    seconds = time.perf_counter() - start
+    if (has_labels or distributions) and not plain.probabilities:
+        answers = model.answers(encoded, Asked(probabilities=True))
+    model.warn_of(encoded, answers)
+    return answers, seconds
+
+
+def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]:
+    """Returns what calibration rows teach, by the field's name; see `Model.calibrate`.
+
+    Args:
+        model: the model.
+        rows: rows that nothing was chosen on.
+
+    Raises:
+        ConfigError: there are only sets of labels.
+        DataError: an input or an answer is missing, or there are too few rows.
+    """
+    table, fields = read_table(rows), fields_of(model.target)
+    truth = values_of(model.target, table, _target_columns(model, table))
+    has_labels = any(isinstance(field, Label) for field in fields.values())
+    encoded = encode_rows(model.method, model.contents, table)
+    # Without an old temperature in them.
+    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
+    model.warn_of(encoded, answers)
+    calibrations = {}
+    for name, of_field in fields_scored(score(model.target, truth, answers)).items():
+        field = fields[name]
+        if isinstance(field, Number):
+            calibrations[name] = calibrate_numbers(learned(field, of_field.predicted), learned(field, of_field.truth))
+        elif of_field.kind == "label":
+            assert of_field.probabilities is not None  # asked for above
+            calibrations[name] = calibrate_labels(of_field.probabilities, of_field.truth)
+    if not calibrations:
+        raise ConfigError(
+            "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
+            "the validation part. Leave the calibration out."
+        )
+    return calibrations
+
+
+def _target_columns(model: "Model", table: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the target's columns in a table.
+
+    Raises:
+        UnknownNameError: one is missing.
+    """
+    return target_columns(model.config.data.target, table)
+
+
+def _coverage_by_row(model: "Model", fields: dict[str, Scored], level: float | None) -> dict[str, np.ndarray]:
+    """Returns for each row whether its interval or set holds the truth, and how large it is, by the metric's name."""
+    by_row: dict[str, np.ndarray] = {}
+    for name, scored in fields.items():
+        if level is None or name not in model.contents.calibrations:
+            continue
+        calibration, field = model.contents.calibrations[name], fields_of(model.target)[name]
+        if isinstance(field, Number):
+            low, high = interval_of(field, calibration, scored.predicted, level)
+            by_row[metric_of(name, "coverage")] = (low <= scored.truth) & (scored.truth <= high)
+            by_row[metric_of(name, "width")] = high - low
+            continue
+        assert scored.probabilities is not None  # labels are answered with them
+        chosen = calibration.sets(scored.probabilities, level)
+        held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
+        by_row[metric_of(name, "coverage")] = held
+        by_row[metric_of(name, "set_size")] = chosen.sum(axis=1)
+    return by_row
+
+
+def _scored_distributions(model: "Model") -> list[tuple[int, str]]:
+    """Returns the index and the name of each field whose written distribution has a score of its own."""
+    return [
+        (field_index, name)
+        for field_index, (name, field) in enumerate(fields_of(model.target).items())
+        if isinstance(field, Number) and model.method.writes and fits(field)
+    ]
+
+
+def _crps_by_row(model: "Model", fields: dict[str, Scored], answers: Answers) -> dict[str, np.ndarray]:
+    """Returns the score of the Writer's distribution in each row, by the metric's name."""
+    by_row = {}
+    for field_index, name in _scored_distributions(model):
+        quantiles = (answers.fields or (answers,))[field_index].quantiles
+        assert quantiles is not None  # asked for with the answers
+        by_row[metric_of(name, "crps")] = crps(fields[name].truth, quantiles.numpy())
+    return by_row

@@ -1,0 +1,230 @@
+"""One training run: a model made, trained on a prepared table, and left with the weights of its best validation."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import TrainingArguments
+
+from predgen.adapters import choose_by_magnitude
+from predgen.adapters.adalora import ranks_of, tuner_of
+from predgen.backbones import Source, find_source
+from predgen.codec.codec import Codec
+from predgen.config import RunConfig, TrainSettings
+from predgen.measures.metrics import check_metric, higher_is_better
+from predgen.methods import Method, Scale
+from predgen.methods.heads import truth_of
+from predgen.models.building import answering_of, build_method, load_base
+from predgen.models.contents import Contents
+from predgen.models.encoding import encode_prompts
+from predgen.models.model import Model
+from predgen.processes import from_first, is_first
+from predgen.targets.record import field_values, fields_of, kinds_of
+from predgen.training.arguments import training_arguments
+from predgen.training.batches import Collator, Examples
+from predgen.training.checkpoints import CHECKPOINTS, newest_whole
+from predgen.training.memory import BATCH_SETTINGS, batches_in, with_smaller_batches
+from predgen.training.preparing import Prepared
+from predgen.training.progress import TrainingProgress
+from predgen.training.trainer import PredGenTrainer
+from predgen.training.validating import Validation
+
+log = logging.getLogger("predgen")
+
+# Training prompts that RoCoFT's magnitudes are measured on.
+SCORED_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How training went, as values that JSON can hold.
+
+    Attributes:
+        train_rows: training rows.
+        validation_rows: validation rows.
+        cut_prompts: training prompts that were cut to fit the model.
+        learning_rate: of the backbone's update.
+        batches: the batch sizes that the run came down to, by the setting's name.
+        trainable_parameters: how many weights were trained.
+        metric: the metric that chose the checkpoint.
+        train_seconds: seconds of training, validation included.
+        resumed: whether the run was gone on with.
+        ranks: of each of AdaLoRA's matrices; None without AdaLoRA.
+        steps: optimizer steps that were taken.
+        max_steps: steps that were planned.
+        best_step: the step of the best validation.
+        best_metric: the metric there; None where it is not defined.
+        history: what was logged, step by step.
+    """
+
+    train_rows: int
+    validation_rows: int
+    cut_prompts: int
+    learning_rate: float
+    batches: dict[str, int]
+    trainable_parameters: int
+    metric: str
+    train_seconds: float
+    resumed: bool
+    ranks: Any
+    steps: int
+    max_steps: int
+    best_step: int | None
+    best_metric: float | None
+    history: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, the batch sizes among the others."""
+        record: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name == "batches":
+                record |= value
+            elif name != "ranks" or value is not None:
+                record[name] = value
+        return record
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        config: its settings.
+        prepared: the table.
+        folder: where checkpoints go.
+        resume: go on from the last whole checkpoint there.
+        quiet: show no progress.
+    """
+
+    config: RunConfig
+    prepared: Prepared
+    folder: Path
+    resume: bool = False
+    quiet: bool = False
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the checkpoint."""
+        return self.config.train.metric or self.prepared.target.default_metric
+
+    def trained(self) -> "tuple[Model, Validation]":
+        """Returns the trained model and its validation rows, with batches as small as memory wants them.
+
+        Raises:
+            UnknownNameError: the target has no such metric.
+            TrainingError: a single row does not fit into memory, or the loss is not finite.
+        """
+        check_metric(kinds_of(self.prepared.target), self.metric)
+        settings = batches_in(self.folder, self.config.train) if self.resume else self.config.train
+        return with_smaller_batches(self.folder, settings, self.attempt)
+
+    def attempt(self, settings: TrainSettings) -> "tuple[Model, Validation]":
+        """Returns the model, trained with some batch sizes, and its validation rows.
+
+        Args:
+            settings: the run's training settings, with these batch sizes.
+
+        Raises:
+            RuntimeError: memory lacks.
+        """
+        model = new_model(self.config, self.prepared)
+        method = model.method
+        if settings.gradient_checkpointing:
+            method.backbone.checkpoint_activations()
+        prompts, num_cut = encode_prompts(method, model.contents, self.prepared.splits.train)
+        if num_cut:
+            log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))
+        values = self.prepared.train_values
+        truth = truth_of(method.target, values, [head.scale for head in method.fields])
+        examples = Examples(prompts, values, truth)
+        arguments = self._arguments(settings, method, len(examples))
+        if self.config.model.peft == "rocoft" and self.config.model.rocoft_selection == "magnitude":
+            method.to(arguments.device)  # where it is trained, and the pass is fast
+            choose_by_magnitude(method.backbone, prompts[:SCORED_PROMPTS], writes=method.writes)
+        collator = Collator(examples, method.backbone, method.codec)
+        validation = Validation(model, self.prepared, self.metric, settings)
+        trainer = PredGenTrainer(method, arguments, settings, collator, validation.metrics)
+        seconds = self._train(trainer)
+        tuner = tuner_of(method.backbone.model)
+        record = TrainingRecord(
+            train_rows=len(examples),
+            validation_rows=len(self.prepared.splits.validation),
+            cut_prompts=num_cut,
+            learning_rate=arguments.learning_rate,
+            batches={name: getattr(settings, name) for name in BATCH_SETTINGS},
+            trainable_parameters=sum(weights.numel() for weights in method.parameters() if weights.requires_grad),
+            metric=self.metric,
+            train_seconds=seconds,
+            resumed=self.resume,
+            ranks=None if tuner is None else ranks_of(tuner),
+            steps=trainer.state.global_step,
+            max_steps=trainer.state.max_steps,
+            best_step=trainer.state.best_global_step,
+            best_metric=_finite(trainer.state.best_metric),
+            history=[{name: _finite(value) for name, value in line.items()} for line in trainer.state.log_history],
+        )
+        model.contents = replace(model.contents, record={**model.contents.record, **record.to_json()})
+        return model, validation
+
+    def _arguments(self, settings: TrainSettings, method: Method, num_rows: int) -> TrainingArguments:
+        """Returns the Trainer's arguments."""
+        return training_arguments(
+            settings,
+            self.folder / CHECKPOINTS,
+            num_rows=num_rows,
+            peft=self.config.model.peft,
+            hidden_size=method.backbone.hidden_size,
+            metric=self.metric,
+            higher=higher_is_better(self.metric),
+        )
+
+    def _train(self, trainer: PredGenTrainer) -> float:
+        """Trains, leaves the method with the weights of the best validation, and returns the seconds."""
+        progress = TrainingProgress(self.metric)
+        if not self.quiet:
+            trainer.add_callback(progress)
+        start = time.perf_counter()
+        try:
+            trainer.train(resume_from_checkpoint=_checkpoint_in(self.folder / CHECKPOINTS) if self.resume else None)
+        finally:
+            if progress.progress is not None:
+                progress.progress.stop()  # or an interrupted run leaves the terminal without its cursor
+        return time.perf_counter() - start
+
+
+def source_of(config: RunConfig) -> Source:
+    """Returns where the files of the run's backbone are."""
+    model = config.model
+    return find_source(model.backbone, model.revision, trust_remote_code=model.trust_remote_code)
+
+
+def new_model(config: RunConfig, prepared: Prepared) -> Model:
+    """Returns the model before training, its heads drawn from the seed."""
+    source = source_of(config)
+    backbone = load_base(config, source)
+    target = prepared.target
+    scales = [
+        Scale.of(field, field_values(target, prepared.train_values, name), standardize=config.train.standardize)
+        for name, field in fields_of(target).items()
+    ]
+    method = build_method(config, backbone, Codec(target, backbone), scales)
+    # Which rows the model saw: a table, its split and its order can be told from others by these.
+    seen = {"split_seed": prepared.split_seed, "rows_sha256": prepared.fingerprint()}
+    answering = answering_of(config, method)
+    base_hash = source.content_hash()
+    contents = Contents(config, prepared.template, answering, source.name, source.revision, base_hash, seen)
+    return Model(method, contents)
+
+
+def _checkpoint_in(folder: Path) -> str | None:
+    """Returns the checkpoint that every process goes on from, found by the first."""
+    newest = newest_whole(folder) if is_first() else None
+    return from_first(None if newest is None else str(newest))
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value that JSON can hold."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value

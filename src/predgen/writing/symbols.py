@@ -1,0 +1,72 @@
+"""A language model that speaks a target's alphabet: symbols in, log-probabilities of symbols out."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from predgen.backbones import Backbone, Memory
+from predgen.backbones.base import Written
+from predgen.codec.codec import Codec
+
+
+@dataclass(frozen=True)
+class SymbolModel:
+    """A backbone and a target automaton over its vocabulary.
+
+    It holds no weights of its own: a method that registers both modules moves and saves them.
+
+    Attributes:
+        backbone: the language model.
+        codec: the target automaton.
+        full: take the softmax over the whole vocabulary (the paper's form) instead of over the symbols that the
+            automaton allows.
+    """
+
+    backbone: Backbone
+    codec: Codec
+    full: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the automaton's tables are."""
+        device: torch.device = self.codec.symbols.device
+        return device
+
+    @property
+    def fields(self) -> "tuple[SymbolModel, ...]":
+        """The model of each field's own automaton; a target that is no record has one."""
+        return tuple(SymbolModel(self.backbone, codec, self.full) for codec in self.codec.parts)
+
+    def read(self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]) -> Memory:
+        """Returns the memory of prompts, with the logits of the target's own symbols alone where these are enough."""
+        return self.backbone.read(prompt, prompt_mask, None if self.full else self.codec.symbols)
+
+    def write(
+        self, memory: Memory, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
+    ) -> Written:
+        """Returns the states and logits of symbols written over a memory, which stays as it is.
+
+        Args:
+            memory: what was read, and written before.
+            symbols: the codec's symbols, padded on the right.
+            mask: which of them are not padding.
+        """
+        return self.backbone.write(memory, self.codec.symbols[symbols], mask)
+
+    def scores(
+        self, memory: Memory, logits: Float[Tensor, "*batch kept"], states: Int[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch symbol"]:
+        """Returns log P of each symbol in nats, −inf where it is not allowed.
+
+        Args:
+            memory: what the logits followed.
+            logits: of its vocabulary.
+            states: the automaton's states in which a symbol is chosen.
+        """
+        return self.codec.log_probabilities(logits, states, full=self.full, vocabulary=memory.vocabulary)
+
+    def start(self, memory: Memory) -> Int[Tensor, " batch"]:
+        """Returns the automaton's first state for each row of a memory."""
+        return torch.zeros(len(memory.state), dtype=torch.long, device=memory.state.device)
