@@ -9,6 +9,7 @@
     ├── BackboneError        (ValueError)   a model cannot be loaded or cannot be used
     ├── ArtifactError        (ValueError)   a saved model is damaged, too new, or of another base
     ├── OutputExistsError    (FileExistsError)  the output is already there
+    ├── MissingPackageError  (ImportError)  a package that only some commands need is not installed
     └── TrainingError        (RuntimeError) training cannot go on
         └── DivergenceError  (TrainingError)  these settings do not train
 
@@ -56,6 +57,10 @@ class ArtifactError(PredGenError, ValueError):
 
 class OutputExistsError(PredGenError, FileExistsError):
     """The output is already there and was not to be overwritten."""
+
+
+class MissingPackageError(PredGenError, ImportError):
+    """A package that only some commands need is not installed."""
 
 
 class TrainingError(PredGenError, RuntimeError):
