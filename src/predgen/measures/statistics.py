@@ -141,7 +141,8 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, *, seed: int, permutations:
         return np.asarray(np.abs(signed.sum(axis=axis)) >= observed, dtype=np.float64)
 
     def randomly_signed(size: tuple[int, ...]) -> np.ndarray:
-        return differences * (1 - 2 * generator.integers(0, 2, size=size, dtype=np.int8))
+        signs = 1 - 2 * generator.integers(0, 2, size=size, dtype=np.int8)
+        return np.asarray(differences * signs)
 
     options = {"alternative": "greater", "batch": max(1, CHUNK_CELLS // len(differences)), "n_resamples": permutations}
     if len(differences) < np.log2(permutations):
