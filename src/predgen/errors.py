@@ -9,6 +9,7 @@
     ├── BackboneError        (ValueError)   a model cannot be loaded or cannot be used
     ├── ArtifactError        (ValueError)   a saved model is damaged, too new, or of another base
     ├── OutputExistsError    (FileExistsError)  the output is already there
+    ├── MissingPackageError  (ImportError)  a package that only some commands need is not installed
     └── TrainingError        (RuntimeError) training cannot go on
         └── DivergenceError  (TrainingError)  these settings do not train
 
@@ -18,6 +19,7 @@ without a traceback and exits with code 2.
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 EXIT_CODE = 2
 
@@ -56,6 +58,10 @@ class ArtifactError(PredGenError, ValueError):
 
 class OutputExistsError(PredGenError, FileExistsError):
     """The output is already there and was not to be overwritten."""
+
+
+class MissingPackageError(PredGenError, ImportError):
+    """A package that only some commands need is not installed."""
 
 
 class TrainingError(PredGenError, RuntimeError):
@@ -106,3 +112,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     """
     names = list(map(str, known))
     return UnknownNameError(f"Unknown {kind} '{name}'.{did_you_mean(name, names)} Known: {', '.join(names)}.")
+
+
+def require(package: str, *, extra: str, what: str) -> None:
+    """Refuses to begin what needs a package that is not installed; to be called before any long work.
+
+    Args:
+        package: the name by which it is imported.
+        extra: the extra of PredGen that brings it.
+        what: what needs it, as people know it, such as `--plot`.
+
+    Raises:
+        MissingPackageError: with the line that installs it.
+    """
+    if find_spec(package) is None:
+        raise MissingPackageError(
+            f"Expected the package {package}, which {what} needs, found it not installed. "
+            f"Install it: pip install 'predgen[{extra}]'"
+        )

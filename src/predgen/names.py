@@ -127,8 +127,8 @@ class MethodChoice:
 class PeftMethod:
     """What is trained of the backbone.
 
-    The learning rates of `none` and `lora` are tuned on builtin:nano (docs/developers/log.md). DoRA and AdaLoRA have LoRA's;
-    RoCoFT's is of the size that its paper uses.
+    The learning rates of `none` and `lora` are tuned on builtin:nano (docs/developers/log.md). DoRA and AdaLoRA have
+    LoRA's; RoCoFT's is of the size that its paper uses.
 
     Attributes:
         title: what people call it.

@@ -19,7 +19,8 @@ from predgen.information.states import prompts_of, sources_of, states_of, writte
 from predgen.information.tokens import words_of
 from predgen.methods import Generator, PredGen
 from predgen.models.artifact import read_run
-from predgen.report.information import heat_map_page, information_markdown, information_page, save_heat_map
+from predgen.report.information import information_markdown
+from predgen.report.information_pictures import heat_map_page, information_page, save_heat_map
 from tests.helpers.commands import refused, run
 from tests.helpers.shapes import bert_tokenizer, byte_level_tokenizer, save_model, tiny_encoder, tiny_encoder_decoder
 from tests.helpers.tables import reviews

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import torch
 
 from predgen.bench.shapes import Cell
@@ -50,6 +49,8 @@ def peak_memory(cell: Cell, case: str, device: str) -> dict[str, int]:
 
 def memory_here(cell: Cell, case: str, device_name: str) -> dict[str, int]:
     """Returns what `peak_memory` returns, measured in this process, which must not have run anything else."""
+    import psutil
+
     before = psutil.Process().memory_info().rss
     device = torch.device(device_name)
     make_workload(cell, device).cases[case]()
@@ -61,6 +62,8 @@ def memory_here(cell: Cell, case: str, device_name: str) -> dict[str, int]:
 
 def _peak_rss() -> int:
     """Returns the most memory that this process has held, in bytes."""
+    import psutil
+
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return int(info.peak_wset)

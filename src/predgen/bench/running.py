@@ -13,7 +13,7 @@ from predgen.bench import workload as cases
 from predgen.bench.memory import peak_memory
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
-from predgen.errors import ConfigError, OutputExistsError
+from predgen.errors import ConfigError, OutputExistsError, require
 from predgen.training.runs import Finished
 from predgen.version import __version__
 
@@ -87,10 +87,12 @@ def run_bench(
 
     Raises:
         ConfigError: the device is not there, or there is nothing to repeat.
+        MissingPackageError: psutil is not installed.
         OutputExistsError: the folder holds something, and it is neither to be gone on with nor to be measured again.
     """
     if repetitions < 1:
         raise ConfigError(f"Expected at least 1 repetition, found {repetitions}. Use a larger number.")
+    require("psutil", extra="bench", what="the memory of a process (predgen bench)")
     where = choose_device(device)
     finished = Finished(_runs_folder(runs, resume=resume, overwrite=overwrite))
     found = []

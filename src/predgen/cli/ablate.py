@@ -14,6 +14,7 @@ from predgen.cli.output import (
     Resume,
     RunsPath,
     Seeds,
+    check_pictures,
     check_results,
     fails_clearly,
     show_comparison,
@@ -54,6 +55,7 @@ def ablate(
 
     show_notes(quiet)
     check_results(json, markdown, plot)
+    check_pictures(plot)
     comparison = predgen.ablate(
         config=config,
         parts=split_names(parts),

@@ -14,6 +14,7 @@ from predgen.cli.output import (
     Resume,
     RunsPath,
     Seeds,
+    check_pictures,
     check_results,
     fails_clearly,
     show_comparison,
@@ -71,6 +72,7 @@ def compare(
 
     show_notes(quiet)
     check_results(json, markdown, plot)
+    check_pictures(plot)
     if config.model.method != ModelSettings().method:
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
     comparison = predgen.compare(

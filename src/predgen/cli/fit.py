@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from predgen.cli.options import Data, run_config, takes_settings
-from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+from predgen.cli.output import (
+    JsonPath,
+    Overwrite,
+    Quiet,
+    check_pictures,
+    check_results,
+    fails_clearly,
+    show_notes,
+    write_json,
+)
 
 
 @fails_clearly
@@ -45,6 +54,7 @@ def fit(
 
     show_notes(quiet)
     check_results(json, plot)
+    check_pictures(plot)
     try:
         model = predgen.fit(config=config, out=out, overwrite=overwrite, resume=resume, quiet=quiet)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from predgen.cli.output import (
     JsonPath,
     Quiet,
     TrustRemoteCode,
+    check_pictures,
     check_results,
     fails_clearly,
     show_notes,
@@ -49,10 +50,10 @@ def heatmap(
     """
     import predgen
     from predgen.files import write_text
-    from predgen.report.information import heat_map_page, save_heat_map
 
     show_notes(quiet)
     check_results(json, plot, html)
+    check_pictures(plot, html)
     model = predgen.load(run, device=device, trust_remote_code=trust_remote_code)
     with working(quiet) as progress:
         found = predgen.token_information(
@@ -60,8 +61,12 @@ def heatmap(
         )
     write_json(json, found)
     if plot is not None:
+        from predgen.report.information_pictures import save_heat_map
+
         save_heat_map(found, plot)
     if html is not None:
+        from predgen.report.information_pictures import heat_map_page
+
         write_text(html, heat_map_page(found))
     for one in found["texts"]:
         typer.echo(f"answer: {one['answer']}")

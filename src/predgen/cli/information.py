@@ -12,6 +12,7 @@ from predgen.cli.output import (
     MarkdownPath,
     Quiet,
     TrustRemoteCode,
+    check_pictures,
     check_results,
     fails_clearly,
     show_notes,
@@ -58,10 +59,11 @@ def information(
     import predgen
     from predgen.config import split_names
     from predgen.files import write_text
-    from predgen.report.information import information_markdown, information_page, save_information
+    from predgen.report.information import information_markdown
 
     show_notes(quiet)
     check_results(json, markdown, plot, html)
+    check_pictures(plot, html)
     with working(quiet) as progress:
         found = predgen.measure_information(
             runs,
@@ -80,7 +82,11 @@ def information(
     if markdown is not None:
         write_text(markdown, text)
     if plot is not None:
+        from predgen.report.information_pictures import save_information
+
         save_information(found, plot)
     if html is not None:
+        from predgen.report.information_pictures import information_page
+
         write_text(html, information_page(found))
     typer.echo(text)

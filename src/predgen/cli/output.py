@@ -176,6 +176,18 @@ def check_results(*paths: str | None) -> None:
             raise ConfigError(f"Expected a file to write the result to, found '{path}', which {fault}. Name another.")
 
 
+def check_pictures(*paths: str | None) -> None:
+    """Refuses pictures where matplotlib is missing, before the work is done.
+
+    Raises:
+        MissingPackageError: with the line that installs it.
+    """
+    from predgen.errors import require
+
+    if any(path is not None for path in paths):
+        require("matplotlib", extra="plots", what="a picture (--plot, --html)")
+
+
 def _takes_files(folder: Path) -> bool:
     """Returns whether a file can be written in a folder; permissions alone do not tell (a read-only disk, the root)."""
     try:

@@ -13,7 +13,7 @@ from predgen.config import ModelSettings, RunConfig
 from predgen.errors import ConfigError
 from predgen.experiments.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.experiments.results import Comparison, MethodResult
-from predgen.experiments.tuning import tune
+from predgen.experiments.tuning import require_tuner, tune
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
@@ -71,6 +71,8 @@ def compare(
         PredGenError: as `fit`.
     """
     _check(methods, seeds, trials)
+    if trials:
+        require_tuner()
     named = config is not None and config.model.method != ModelSettings().method
     if named or {"method", "model.method"} & set(settings):
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")

@@ -8,7 +8,7 @@ from typing import Any
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
 from predgen.backbones import width_of
 from predgen.config import RunConfig
-from predgen.errors import DivergenceError, TrainingError
+from predgen.errors import DivergenceError, TrainingError, require
 from predgen.measures.metrics import higher_is_better
 from predgen.names import METHODS
 from predgen.training.fitting import fit_prepared, source_of
@@ -19,6 +19,15 @@ log = logging.getLogger("predgen")
 
 # Learning rates are searched from the default divided by this to the default times this, on a logarithmic scale.
 SPAN = 5.0
+
+
+def require_tuner() -> None:
+    """Refuses trials where Optuna is missing.
+
+    Raises:
+        MissingPackageError: with the line that installs it.
+    """
+    require("optuna", extra="tune", what="a search in trials (--trials)")
 
 
 def tune(
@@ -40,7 +49,9 @@ def tune(
 
     Raises:
         TrainingError: no trial ended with finite figures.
+        MissingPackageError: Optuna is not installed.
     """
+    require_tuner()
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

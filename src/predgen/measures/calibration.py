@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 
-from predgen.errors import ConfigError, DataError, explain
+from predgen.errors import ConfigError, DataError, explain, require
 
 # Temperatures are sought between 1 / this and this.
 HOTTEST = 100.0
@@ -44,13 +44,15 @@ class Calibration:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     def check(self, level: float) -> None:
-        """Refuses a level that so few rows cannot promise.
+        """Refuses a level that so few rows cannot promise, and any where crepes is missing.
 
         Raises:
             ConfigError: it is none, or it needs more calibration rows.
+            MissingPackageError: with the line that installs it.
         """
         if not 0 < level < 1:
             raise ConfigError(f"Expected an interval level between 0 and 1, such as 0.9, found {level:g}.")
+        require("crepes", extra="conformal", what="an interval or a set of labels (--interval)")
         num_rows = len(self.scores)
         if level * (num_rows + 1) > num_rows + ROUNDING:
             needed = int(np.ceil(level / (1 - level) - ROUNDING))
@@ -71,11 +73,11 @@ class Calibration:
             level: in (0, 1).
 
         Raises:
-            ConfigError: as `check`.
+            PredGenError: as `check`.
         """
+        self.check(level)
         from crepes import ConformalRegressor
 
-        self.check(level)
         ends = ConformalRegressor().fit(np.array(self.scores)).predict_int(predicted, confidence=level - ROUNDING)
         return ends[:, 0], ends[:, 1]
 
@@ -86,9 +88,9 @@ class Calibration:
             probabilities: at the temperature.
             level: in (0, 1).
         """
+        self.check(level)
         from crepes import ConformalClassifier
 
-        self.check(level)
         classifier = ConformalClassifier().fit(np.array(self.scores))
         return np.asarray(
             classifier.predict_set(1 - probabilities, confidence=level - ROUNDING, smoothing=False), dtype=bool

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.measures.choices import MIXES, AnswerSource, Mix
+from predgen.measures.choices import MIXES, Mix
 from predgen.measures.distributions import Belief
 from predgen.methods.answers import Answers, values_of
 from predgen.methods.heads import FieldHead
@@ -50,7 +50,7 @@ class Answering:
         num_fields: int,
         *,
         estimates: Sequence[str] | None = None,
-        source: AnswerSource = "director",
+        source: str = "director",
     ) -> "Answering":
         """Returns a choice without thresholds.
 
@@ -65,7 +65,7 @@ class Answering:
         chosen = texts if estimates is None or decoding.name == "free" else tuple(estimates)
         return cls(decoding, chosen, (None,) * num_fields, (MIXES[source],) * num_fields)
 
-    def predicting_from(self, source: AnswerSource) -> "Answering":
+    def predicting_from(self, source: str) -> "Answering":
         """Returns the choice with answers from elsewhere, and without the thresholds, which were tuned for these."""
         num_fields = len(self.mixes)
         mixes = (MIXES[source],) * num_fields

@@ -5,8 +5,6 @@ Every reader yields data frames of object columns; `tables.py` puts them togethe
 
 import csv
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -15,15 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import DataError, explain
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 ROWS_PER_CHUNK = 2048
-# A row must fit into a block.
-CSV_BLOCK_BYTES = 1 << 22
+# A quote that is left open is found here at the latest, not at the end of a large file.
+CSV_FIELD_LETTERS = 1 << 22
 
 
 def frames_of(path: Path) -> Iterator[pd.DataFrame]:
@@ -38,112 +35,98 @@ def frames_of(path: Path) -> Iterator[pd.DataFrame]:
 
 
 def _csv_frames(path: Path, delimiter: str) -> Iterator[pd.DataFrame]:
-    header, num_blank = _csv_header(path, delimiter)
-    num_rows, last = 0, ""
+    # The limit is the process's; it is only ever raised, as other threads may be reading too.
+    csv.field_size_limit(max(csv.field_size_limit(), CSV_FIELD_LETTERS))
+    # Bytes that are not UTF-8 become half surrogates, so that their row and column can be told.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header = _csv_header(reader, path)
+        rows = _csv_rows(reader, header, path, delimiter)
+        while chunk := list(islice(rows, ROWS_PER_CHUNK)):
+            yield pd.DataFrame(dict(zip(header, zip(*chunk, strict=True), strict=True)), dtype=object)
+
+
+def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str]:
+    """Returns the names of the columns, from the first line that is not empty."""
     try:
-        reader = pa_csv.open_csv(
-            path,
-            # Without threads pyarrow knows the broken row's number.
-            read_options=pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=CSV_BLOCK_BYTES,
-                column_names=header,
-                skip_rows=num_blank,
-                skip_rows_after_names=1,
-            ),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False, check_utf8=True
-            ),
-        )
-        for batch in reader:
-            if batch.num_rows:
-                num_rows += batch.num_rows
-                last = batch.column(batch.num_columns - 1)[-1].as_py()
-                for first in range(0, batch.num_rows, ROWS_PER_CHUNK):  # a block can hold many thousand rows
-                    yield pd.DataFrame(batch.slice(first, ROWS_PER_CHUNK).to_pydict(), dtype=object)
-    except pa.ArrowInvalid as error:
-        raise _csv_error(path, error, header, num_rows, num_blank + 1) from error
-    if num_rows and _ends_inside_quotes(path, last, delimiter):
-        raise DataError(
-            f"Expected the quote in row {num_rows} of '{path}' to be closed, found the end of the file in a field that "
-            f"begins with {last[:60]!r}. Close the quote, or double a quote that belongs to the text."
-        )
-
-
-# A handler for invalid rows would know them too, but pyarrow's threads give it back at exit and abort the process.
-_BROKEN_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
-
-
-def _csv_error(path: Path, error: Exception, header: list[str], num_rows: int, num_skipped: int) -> DataError:
-    """Returns what pyarrow means, with rows counted from 1, without the header and empty lines."""
-    broken = _BROKEN_ROW.search(str(error))
-    if broken:
-        row, expected, found, text = int(broken[1]) - num_skipped, broken[2], broken[3], broken[4]
-        quote = " Perhaps a quote in it is not closed." if text.count('"') % 2 else ""
-        return DataError(
-            f"Expected {expected} fields in row {row} of '{path}', found {found}: {text[:80]!r}.{quote} Correct the "
-            "row; a field that holds the delimiter or a line break needs quotes."
-        )
-    place = re.search(r"column #(\d+): Row #(\d+): .*invalid UTF8", str(error))
-    if place:
-        return DataError(
-            explain(
-                expected=f"text in UTF-8 in '{path}'",
-                found="other bytes",
-                fix="Convert the file to UTF-8.",
-                row=int(place[2]) - num_skipped,
-                column=header[int(place[1])],
-            )
-        )
-    if "straddling" in str(error):
-        return DataError(
-            f"Expected rows of at most {CSV_BLOCK_BYTES >> 20} MiB in '{path}', found a longer one after row "
-            f"{num_rows}. Perhaps a quote is not closed there; otherwise shorten the row, or use JSONL."
-        )
-    return DataError(f"Expected a readable table in '{path}', found a mistake: {error}. Correct the file.")
-
-
-def _ends_inside_quotes(path: Path, last: str, delimiter: str) -> bool:
-    """Returns whether a file ends before the quote of its last field is closed; pyarrow takes that silently.
-
-    Such a file ends with the field as it was read, right after a quote that opens it. A closed field ends with its
-    own quote instead, and an unquoted one has no quote before it.
-    """
-    ending = b'"' + last.replace('"', '""').encode()
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(ending) - 1))
-        tail = file.read()
-    return tail.endswith(ending) and tail[: -len(ending)] in {delimiter.encode(), b"\n", b"\r"}
-
-
-def _csv_header(path: Path, delimiter: str) -> tuple[list[str], int]:
-    """Returns the names of the columns, and how many empty lines stand before them."""
-    header: list[str] = []
-    num_blank = 0
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for header in csv.reader(file, delimiter=delimiter):
-                if header:
-                    break
-                num_blank += 1
-            has_rows = any(line.strip("\r\n") for line in file)
-        "".join(header).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            explain(expected=f"text in UTF-8 in '{path}'", found="other bytes in its header", fix="Convert the file.")
-        ) from error
+        header = next(filter(None, reader), [])
     except csv.Error as error:
         raise DataError(
             f"Expected a header of column names in '{path}', found a mistake: {error}. Perhaps a quote is not closed."
         ) from error
+    if not _is_utf8(header) or any("\0" in name for name in header):  # every other byte of UTF-16 is NUL
+        raise DataError(
+            explain(expected=f"text in UTF-8 in '{path}'", found="other bytes in its header", fix="Convert the file.")
+        )
     if not any(header):
         raise DataError(explain(expected="a header and rows", found=f"an empty file '{path}'", fix="Check the file."))
     refuse_double_columns(header)
-    if not has_rows:
+    return header
+
+
+def _csv_rows(reader: Iterator[list[str]], header: list[str], path: Path, delimiter: str) -> Iterator[list[str]]:
+    """Yields the rows after the header, without empty lines; errors count them from 1."""
+    number = 0
+    try:
+        for row in reader:
+            if not row:
+                continue
+            number += 1
+            if len(row) != len(header) or not _is_utf8(row):
+                raise _broken_row(row, number, header, path, delimiter)
+            yield row
+    except csv.Error as error:
+        raise _csv_error(error, number + 1, path, delimiter) from error
+    if not number:
         raise DataError(explain(expected="at least one row", found=f"a header only in '{path}'", fix="Check the file."))
-    return header, num_blank
+
+
+def _is_utf8(row: list[str]) -> bool:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _broken_row(row: list[str], number: int, header: list[str], path: Path, delimiter: str) -> DataError:
+    if len(row) != len(header):
+        quote = " Perhaps a quote in it is not closed." if any("\n" in cell or "\r" in cell for cell in row) else ""
+        return DataError(
+            f"Expected {len(header)} fields in row {number} of '{path}', found {len(row)}: "
+            f"{delimiter.join(row)[:80]!r}.{quote} Correct the row; a field that holds the delimiter or a line break "
+            "needs quotes."
+        )
+    column = next(name for name, cell in zip(header, row, strict=True) if not _is_utf8([cell]))
+    return DataError(
+        explain(
+            expected=f"text in UTF-8 in '{path}'",
+            found="other bytes",
+            fix="Convert the file to UTF-8.",
+            row=number,
+            column=column,
+        )
+    )
+
+
+def _csv_error(error: csv.Error, number: int, path: Path, delimiter: str) -> DataError:
+    """Returns what the reader means by its error in a row."""
+    if "end of data" in str(error):
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            *_, row = csv.reader(file, delimiter=delimiter)  # not strict, it gives the field as far as it goes
+        return DataError(
+            f"Expected the quote in row {number} of '{path}' to be closed, found the end of the file in a field that "
+            f"begins with {row[-1][:60]!r}. Close the quote, or double a quote that belongs to the text."
+        )
+    if "field limit" in str(error):
+        return DataError(
+            f"Expected fields of at most {csv.field_size_limit()} letters in '{path}', found a longer one after row "
+            f"{number - 1}. Perhaps a quote is not closed there; otherwise shorten the field, or use JSONL."
+        )
+    return DataError(
+        f"Expected a quote in row {number} of '{path}' to enclose a whole field, found text after it ({error}). Close "
+        "the field with its quote, and double a quote that belongs to the text."
+    )
 
 
 def _jsonl_frames(path: Path) -> Iterator[pd.DataFrame]:

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, UnknownNameError
-from predgen.tables import formats as readers
 from predgen.tables.reading import read_table, require_columns, stream_table
 from predgen.tables.saving import TableWriter
 
@@ -67,6 +66,14 @@ def test_csv_quotes(write: Write) -> None:
     assert cells(table) == {"a\nc": ["x\r\ny", '5" nail'], "b": ['say "hi"', "z"]}
 
 
+def test_csv_cells_may_be_long_hold_nul_and_end_in_line_breaks(write: Write) -> None:
+    long = "x" * 1_000_000  # longer than Python's reader takes by itself
+    assert cells(read_table(write("a.csv", f'a,b\n{long},y\0z\n"\n","\n"\n'))) == {
+        "a": [long, "\n"],
+        "b": ["y\0z", "\n"],
+    }
+
+
 def test_tsv_is_split_at_tabs(write: Write) -> None:
     assert cells(read_table(write("a.tsv", 'a\tb\n1,5\t"x\ty"\n'))) == {"a": ["1,5"], "b": ["x\ty"]}
 
@@ -77,12 +84,19 @@ def test_tsv_is_split_at_tabs(write: Write) -> None:
         ("a,b\n1,x\n2\n", r"Expected 2 fields in row 2 of .*found 1: '2'"),
         ("a,b\n1,x\n2,y,z\n", r"Expected 2 fields in row 2 of .*found 3: '2,y,z'"),
         ("\n\na,b\n\n1,x\n\n2\n", r"Expected 2 fields in row 2 of .*found 1: '2'"),
-        ('a,b\n1,x\n"2,y\n3,z\n', r"Expected 2 fields in row 2 .*a quote in it is not closed"),
+        ('a,b\n1,x\n"2,y\n3,z\n', r"Expected the quote in row 2 .*to be closed.*'2,y\\n3,z\\n'"),
         ('a,b\n1,x\n2,"y\n3,z\n', r"Expected the quote in row 2 .*to be closed.*'y\\n3,z\\n'"),
         ('a,b\n1,x\n2,"', r"Expected the quote in row 2 .*to be closed"),
+        ('a,b\n1,x\n2,"y\n3,"z"\n4,w\n', r"Expected a quote in row 2 .*to enclose a whole field, found text after"),
+        ('a,b\n"1"x,y\n', r"Expected a quote in row 1 .*to enclose a whole field, found text after it"),
+        ('a,b\n1,"x" \n', r"Expected a quote in row 1 .*to enclose a whole field, found text after it"),
+        ('a,b\n1,x\n"2,y\n3"\n', r"Expected 2 fields in row 2 .*a quote in it is not closed"),
         (b"a,b\n1,x\n2,\xe9\n", r"Expected text in UTF-8 .*in row 2, column 'b', found other bytes"),
         (b"a\xe9,b\n1,x\n", r"UTF-8 .*found other bytes in its header"),
         ("a,b\n1,x\n".encode("utf-16"), r"UTF-8 .*found other bytes in its header"),
+        ("a,b\n1,x\n".encode("utf-16-le"), r"UTF-8 .*found other bytes in its header"),
+        (b"a,b\n\xed\xa0\x80,x\n", r"Expected text in UTF-8 .*in row 1, column 'a', found other bytes"),
+        ('"a"x,b\n1,2\n', r"Expected a header of column names .*found a mistake"),
         ("", r"found an empty file"),
         ("\n\n", r"found an empty file"),
         ("a,b\n", r"Expected at least one row, found a header only"),
@@ -97,8 +111,7 @@ def test_broken_csv(write: Write, content: str | bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("last", ["7\n", b"7,\xe9\n"])
-def test_broken_row_far_into_a_stream(write: Write, monkeypatch: pytest.MonkeyPatch, last: str | bytes) -> None:
-    monkeypatch.setattr(readers, "CSV_BLOCK_BYTES", 1 << 12)
+def test_broken_row_far_into_a_stream(write: Write, last: str | bytes) -> None:
     good = "a,b\n" + "".join(f'{row},"text\nof {row}"\n' for row in range(3000))
     path = write("a.csv", good.encode() + (last if isinstance(last, bytes) else last.encode()) + b"8,x\n")
     chunks = stream_table(path, 1000)
@@ -107,9 +120,8 @@ def test_broken_row_far_into_a_stream(write: Write, monkeypatch: pytest.MonkeyPa
         list(chunks)
 
 
-def test_a_quote_left_open_in_a_large_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "CSV_BLOCK_BYTES", 1 << 12)
-    path = write("a.csv", 'a,b\n1,x\n2,"y\n' + "3,some text\n" * 5000)
+def test_a_quote_left_open_in_a_large_file(write: Write) -> None:
+    path = write("a.csv", 'a,b\n1,x\n2,"y\n' + "3,some text\n" * 400_000)
     with pytest.raises(DataError, match=r"found a longer one after row 1\. Perhaps a quote is not closed"):
         read_table(path)
 
