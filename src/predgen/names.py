@@ -241,12 +241,19 @@ POOLINGS = Choices(
     "pooling",
     {
         "auto": Choice("mean for encoders, last for others"),
-        "last": Choice(),
-        "mean": Choice(),
-        "first": Choice(),
+        "last": Choice("", "predgen.methods.poolings:Last"),
+        "mean": Choice("", "predgen.methods.poolings:Mean"),
+        "first": Choice("", "predgen.methods.poolings:First"),
     },
 )
-READINGS = Choices("reading", {"mean": Choice(), "last": Choice(), "attention": Choice("a learned mean")})
+READINGS = Choices(
+    "reading",
+    {
+        "mean": Choice("", "predgen.methods.poolings:Mean"),
+        "last": Choice("", "predgen.methods.poolings:Last"),
+        "attention": Choice("a learned mean", "predgen.methods.poolings:Attention"),
+    },
+)
 ANSWER_SOURCES = Choices(
     "source of answers",
     {
