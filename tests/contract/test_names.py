@@ -14,7 +14,7 @@ from predgen.experiments.ablating import PARTS
 from predgen.measures.choices import MIXES
 from predgen.measures.distributions import ESTIMATE_OF_METRIC
 from predgen.methods.losses import join_of
-from predgen.methods.poolings import POOLINGS, PooledHead
+from predgen.methods.poolings import PooledHead
 from predgen.names import Choices, Join
 from predgen.writing.sampling import draw
 
@@ -71,9 +71,6 @@ def test_every_line_of_these_is_implemented(table: str) -> None:
 
 def test_what_is_implemented_under_names_has_the_names_of_the_tables() -> None:
     assert set(MIXES) == set(names.ANSWER_SOURCES)
-    assert {"auto", *POOLINGS} == {*names.POOLINGS, *names.READINGS}
-    for name, pooling in POOLINGS.items():
-        assert {table.load(name) for table in (names.POOLINGS, names.READINGS) if name in table} == {pooling}
     assert set(ESTIMATE_OF_METRIC.values()) <= set(names.ESTIMATES)
     for reading in names.READINGS:
         assert PooledHead.of(reading, 4, 1)(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)).shape == (2, 1)

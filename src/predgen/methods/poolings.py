@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from predgen.names import POOLINGS, READINGS
+
 
 class Last(nn.Module):
     """The last token that the mask keeps, wherever the padding is."""
@@ -68,15 +70,6 @@ class Attention(nn.Module):
         return torch.einsum("bt,bth->bh", scores.softmax(dim=1), states.float())
 
 
-# Each is made of the size of the states.
-POOLINGS: dict[str, type[Last | Mean | First | Attention]] = {
-    "last": Last,
-    "mean": Mean,
-    "first": First,
-    "attention": Attention,
-}
-
-
 class Mlp(nn.Module):
     """Normalizes a state and maps it to outputs through one hidden layer.
 
@@ -102,7 +95,7 @@ class PooledHead(nn.Module):
     the written tokens.
 
     Args:
-        pooling: one of `POOLINGS`.
+        pooling: one of the above.
         mlp: maps one state to the outputs.
     """
 
@@ -116,11 +109,12 @@ class PooledHead(nn.Module):
         """Returns a new head.
 
         Args:
-            pooling: a name in `POOLINGS`.
+            pooling: a name in `predgen.names.POOLINGS` or `READINGS`.
             hidden_size: size of the states.
             num_outputs: of all fields together; see `predgen.methods.heads.FieldHead`.
         """
-        return cls(POOLINGS[pooling](hidden_size), Mlp(hidden_size, num_outputs))
+        table = READINGS if pooling in READINGS else POOLINGS
+        return cls(table.load(pooling)(hidden_size), Mlp(hidden_size, num_outputs))
 
     def forward(
         self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
