@@ -17,7 +17,7 @@ from predgen.backbones.packing import PackedWeights
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.codec.trie import fits
+from predgen.codec.kinds import fits
 from predgen.methods import Generator, Method, PredGen, Predictor, Scale
 from predgen.methods.buckets import answer_all, in_order
 from predgen.targets.label import Label

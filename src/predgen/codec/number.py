@@ -101,8 +101,12 @@ class NumberPaths(Paths[Number]):
         # A character that the vocabulary lacks is added to it: always all of the form's, and in the same order.
         written = [character for row in rows for character in row if character != END]
         characters = dict.fromkeys([*written, *field.characters])
-        self._tokens = {character: vocabulary.symbol_id(character) for character in characters} | {END: end_id}
-        self._characters = {token: character for character, token in self._tokens.items() if character != END}
+        self._tokens: dict[str, int] = {character: vocabulary.symbol_id(character) for character in characters} | {
+            END: end_id
+        }
+        self._characters: dict[int, str] = {
+            token: character for character, token in self._tokens.items() if character != END
+        }
         self.arcs = [{self._tokens[character]: after for character, after in row.items()} for row in rows]
 
     def path(self, value: float) -> list[int]:

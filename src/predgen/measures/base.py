@@ -37,6 +37,7 @@ class Measure(ABC, Generic[FieldKind]):
         OF_PROBABILITIES: those of them that need the probabilities of the labels.
         CORRELATIONS: those of them that are no means over rows, compared by a paired bootstrap.
         BASELINE: which simple linear model stands beside it.
+        HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
     """
 
@@ -46,6 +47,7 @@ class Measure(ABC, Generic[FieldKind]):
     CORRELATIONS: ClassVar[tuple[str, ...]] = ()
     BASELINE: ClassVar[Baseline]
     DISCRETE: ClassVar[bool] = False
+    HAS_THRESHOLDS: ClassVar[bool] = False
 
     def __init__(self, field: FieldKind) -> None:
         self.field = field
@@ -81,7 +83,7 @@ class Measure(ABC, Generic[FieldKind]):
 
     def to_json(self, predicted: np.ndarray) -> list[Any]:
         """Returns answers as JSON holds them."""
-        return predicted.tolist()
+        return list(predicted.tolist())
 
     def from_json(self, predicted: Sequence[Any]) -> np.ndarray:
         """Returns the answers that `to_json` described."""
@@ -165,9 +167,27 @@ class Measure(ABC, Generic[FieldKind]):
             truth: the true values.
         """
 
-    def thresholds(self, truth: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray | None:
-        """Returns from which probability on each label is answered, shape (label,); None where nothing is chosen."""
+    def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:
+        """Returns what the Writer answers for the field: its `text`, or an estimate from its distribution.
+
+        Args:
+            name: what the settings ask for; `auto` leaves it to the metric.
+            metric: the one that the field is chosen by.
+            enumerable: whether all values are scored.
+        """
+        return "text"
+
+    def check_estimate(self, name: str) -> None:
+        """Refuses an estimate that the field cannot have.
+
+        Raises:
+            ConfigError: it cannot.
+        """
         return None
+
+    def thresholds(self, truth: np.ndarray, probabilities: np.ndarray) -> Float[np.ndarray, " label"]:
+        """Returns from which probability on each label is answered, where `HAS_THRESHOLDS`."""
+        return np.zeros(probabilities.shape[1])
 
     def calibrate(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None

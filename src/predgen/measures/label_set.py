@@ -28,6 +28,7 @@ class LabelSetMeasure(Measure[LabelSet]):
     LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("hamming_loss", "label_log_loss")
     OF_PROBABILITIES: ClassVar[tuple[str, ...]] = ("label_log_loss",)
     BASELINE: ClassVar[Baseline] = "multilabel"
+    HAS_THRESHOLDS: ClassVar[bool] = True
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:
@@ -55,7 +56,7 @@ class LabelSetMeasure(Measure[LabelSet]):
         """Returns `jaccard_error` and `hamming` of each row and, with probabilities, `label_log_loss` in nats."""
         losses = _set_losses(truth, predicted)
         if probabilities is not None:
-            losses["label_log_loss"] = _label_log_losses(truth, probabilities)
+            losses["label_log_loss"] = label_log_losses(truth, probabilities)
         return losses
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -94,9 +95,12 @@ class LabelSetMeasure(Measure[LabelSet]):
         pairs = [np.column_stack([1 - shares.ravel(), shares.ravel()]) for shares in (director[1], writer[1])]
         return stack_labels(pairs[0], pairs[1], held)
 
-    def thresholds(self, truth: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
+    def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:
+        """Returns `thresholds` where all sets are scored, unless the text is asked for."""
+        return "thresholds" if enumerable and name != "text" else "text"
+
+    def thresholds(self, truth: np.ndarray, probabilities: np.ndarray) -> Float[np.ndarray, " label"]:
         """Returns the threshold of each label with the best F1."""
-        assert probabilities is not None  # labels are answered with them
         return np.asarray(fitted_thresholds(probabilities, truth[:, :-1]))
 
 
@@ -135,7 +139,7 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
         "hamming_loss": float(losses["hamming"].mean()),
     }
     if probabilities is not None:
-        found["label_log_loss"] = float(_label_log_losses(truth, probabilities).mean())
+        found["label_log_loss"] = float(label_log_losses(truth, probabilities).mean())
     return found
 
 
@@ -152,7 +156,8 @@ def _set_losses(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarra
     }
 
 
-def _label_log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def label_log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns each row's binary cross-entropy, in nats per label."""
     clipped = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     known = truth[:, :-1]
     return np.asarray(-(known * np.log(clipped) + (1 - known) * np.log(1 - clipped)).mean(axis=1))

@@ -40,6 +40,16 @@ def metric_names(target: Target) -> tuple[str, ...]:
     return tuple(names) if len(fields) == 1 else (RELATIVE_ERROR, *names)
 
 
+def check_metric_of_kind(kind: str, name: str) -> None:
+    """Refuses a metric that a kind of field does not have.
+
+    Raises:
+        UnknownNameError: with the names that it has.
+    """
+    if name not in MEASURES[kind].NAMES:
+        raise unknown_name(f"metric of a {kind}", name, MEASURES[kind].NAMES)
+
+
 def check_metric(target: Target, name: str) -> None:
     """Refuses a metric that a target does not have.
 

@@ -12,10 +12,11 @@ from scipy import stats
 from sklearn import metrics as sk
 from torch import Tensor
 
+from predgen.errors import ConfigError
 from predgen.measures.base import EXACT_MATCH, Baseline, Measure, json_number
 from predgen.measures.calibration import Calibration, calibrate_numbers
 from predgen.measures.choices import Mix, stack_numbers
-from predgen.measures.distributions import NumberDistribution, PredictiveDistribution, indicators
+from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, PredictiveDistribution, indicators
 from predgen.targets.number import Number, learned, unlearned
 
 NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman", EXACT_MATCH)
@@ -54,7 +55,7 @@ class NumberMeasure(Measure[Number]):
 
     def invalid(self, predicted: np.ndarray) -> np.ndarray:
         """Returns which answers are NaN."""
-        return np.isnan(predicted)
+        return np.asarray(np.isnan(predicted))
 
     def exact(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Returns where the same digits would be written of both, whatever the form and the range."""
@@ -125,6 +126,25 @@ class NumberMeasure(Measure[Number]):
     ) -> Mix:
         """Returns the mix with the least squared error of what is learned."""
         return stack_numbers(*(learned(self.field, numbers) for numbers in (director[0], writer[0], truth)))
+
+    def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:
+        """Returns the best estimate for the metric where all numbers are scored, unless another is asked for."""
+        if name != "auto":
+            return name
+        best = ESTIMATE_OF_METRIC.get(metric, ESTIMATE_OF_METRIC[self.field.default_metric])
+        return best if enumerable else "text"
+
+    def check_estimate(self, name: str) -> None:
+        """Refuses the geometric mean of numbers that are not all above 0.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if name == "geometric_mean" and self.field.low <= 0:
+            raise ConfigError(
+                f"Expected numbers above 0 for the estimate geometric_mean, found a range from {self.field.low:.15g}. "
+                "Use the mean, or declare a range above 0."
+            )
 
     def calibrate(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> Calibration:
         """Returns how far off the answers were, as learned."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,9 +10,8 @@ from torch import Tensor, nn
 
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
-from predgen.methods.answers import Answers, values_of
-from predgen.methods.heads import FieldHead, Scale, field_heads
-from predgen.targets.number import Number
+from predgen.methods.answers import Answers
+from predgen.methods.heads import Head, Scale, field_heads
 from predgen.targets.record import Target, fields_of
 from predgen.writing.sampling import Draws
 
@@ -37,7 +37,7 @@ class Method(nn.Module, ABC):
     samples: bool = False
     free_probabilities: bool = True
 
-    fields: tuple[FieldHead, ...]
+    fields: tuple[Head[Any], ...]
     thresholds: list[Float[Tensor, " label"] | None]
 
     def __init__(self, backbone: Backbone, codec: Codec, scales: Sequence[Scale]) -> None:
@@ -117,7 +117,7 @@ class Method(nn.Module, ABC):
     @property
     def num_outputs(self) -> int:
         """Outputs of a head: 1 for a number, the number of labels otherwise, of all fields together."""
-        return sum(1 if isinstance(one.field, Number) else len(one.field.values) for one in self.fields)
+        return sum(one.num_outputs(one.field) for one in self.fields)
 
     def head_loss(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> Float[Tensor, ""]:
         """Returns the loss of a head's outputs; of a record, the mean over its fields of their shares.
@@ -129,7 +129,7 @@ class Method(nn.Module, ABC):
 
     def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, ""]]:
         """Returns each field's loss, divided by that of the best constant answer if there are several fields."""
-        found = [one.loss(outputs[:, one.outputs], truth) for one in self.fields]
+        found = [one.loss(outputs[:, one.outputs], truth[:, one.truth]) for one in self.fields]
         if len(found) == 1:
             return found
         return [loss / one.scale.constant_loss for loss, one in zip(found, self.fields, strict=True)]
@@ -150,8 +150,8 @@ class Method(nn.Module, ABC):
         """
         found = []
         for one, prediction, texts, threshold in zip(self.fields, predictions, written, self.thresholds, strict=True):
-            values = values_of(one.field, prediction, threshold)
-            kept = probabilities and not isinstance(one.field, Number)
+            values = one.values(prediction, threshold)
+            kept = probabilities and not one.field.numeric
             found.append(Answers(values, texts, prediction.cpu() if kept else None))
         return found
 

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.codec.codec import EncodedTargets
-from predgen.measures.distributions import Belief
-from predgen.methods.answers import Answers, values_of
+from predgen.measures.distributions import PredictiveDistribution
+from predgen.methods.answers import Answers
 from predgen.methods.writer import Writer
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import greedy_free
@@ -73,7 +73,7 @@ class Generator(Writer):
         free = self.decoding == "free"
         memory = self.backbone.read(prompt, prompt_mask) if free else self.read(prompt, prompt_mask)
         places = [place for place, name in enumerate(self.estimates) if probabilities or marginal or name != "text"]
-        beliefs: dict[int, Belief] = {}
+        beliefs: dict[int, PredictiveDistribution] = {}
         values: list[Any]
         texts: list[str]
         scores: list[Any] = [None] * len(self.fields)
@@ -103,7 +103,7 @@ class Generator(Writer):
                 answers.append(answer.with_distribution(belief.distribution, spread=probabilities))
             elif belief is not None and belief.probabilities is not None:
                 if estimate == "thresholds" or (marginal and not free):
-                    own = values_of(one.field, belief.probabilities, self.thresholds[place])
+                    own = one.values(belief.probabilities, self.thresholds[place])
                 mass = None
                 if self.full_vocabulary and scores[place] is not None:
                     mass = scores[place].log_probabilities.double().exp().sum(dim=-1).cpu()

@@ -16,7 +16,6 @@ from predgen.methods.heads import Scale
 from predgen.methods.losses import LINEAR, LossName, TokenLoss, join_at_means, join_of, token_accuracy
 from predgen.methods.writer import Decoding, Writer
 from predgen.processes import mean_over_processes, num_processes
-from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import Decoded
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
@@ -82,7 +81,9 @@ class PredGen(Writer):
         )
         self.director = Director(backbone.hidden_size, self.num_outputs, director)
         self.loss = loss
-        self.join = join_of(loss, squared_error=isinstance(codec.target, Number), sharpness=sharpness)
+        self.join = join_of(
+            loss, squared_error=len(self.fields) == 1 and self.fields[0].SQUARED_ERROR, sharpness=sharpness
+        )
         self.passes = passes
         self.reports_accuracy = reports_accuracy
         self.mixes = [MIXES["director"]] * len(self.fields) if mixes is None else list(mixes)
@@ -234,7 +235,7 @@ class PredGen(Writer):
         for place, name in enumerate(fields_of(self.target)):
             if self.mixes[place].writer != 0:
                 belief, estimate = beliefs.get(place), self.estimates[place]
-                if isinstance(self.fields[place].field, Number) and estimate == "text" and not marginal:
+                if self.fields[place].field.numeric and estimate == "text" and not marginal:
                     values = field_values(self.target, written.values, name)
                     own = torch.tensor(values, dtype=torch.float64, device=self.device)
                 elif belief is not None and belief.distribution is not None:
@@ -253,6 +254,6 @@ class PredGen(Writer):
 
     def _asks(self, place: int, probabilities: bool, marginal: bool) -> bool:
         """Returns whether the Writer's distribution of a field is needed."""
-        number = isinstance(self.fields[place].field, Number)
+        number = self.fields[place].field.numeric
         shares = self.mixes[place].writer != 0
         return (probabilities and number) or (shares and (marginal or not number or self.estimates[place] != "text"))

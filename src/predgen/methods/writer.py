@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from predgen.backbones import Backbone, Memory
 from predgen.backbones.base import compact
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.codec.trie import Trie, fits
-from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
+from predgen.codec.kinds import fits
+from predgen.codec.trie import Trie
+from predgen.measures.base import distribution_of_samples
+from predgen.measures.distributions import PredictiveDistribution
+from predgen.measures.kinds import measure_of
 from predgen.methods.base import Method
 from predgen.methods.heads import Scale
 from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
-from predgen.targets.label import Label
-from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import Decoded, beam, greedy, sample, write_paths
 from predgen.writing.sampling import scores_after
@@ -149,8 +150,8 @@ class Writer(Method):
             assert self.trie is not None  # `build_method` refuses numbers with too many values
             scores = score_all(self.backbone, memory, self.trie)
             scale = self.fields[0].scale
-            numbers = self.trie.numbers.log10() if self.fields[0].logarithmic else self.trie.numbers
-            return expected_value_loss(scores, numbers, truth, mean=scale.mean, deviation=scale.deviation)
+            numbers = self.trie.numbers.log10() if self.fields[0].field.logarithmic else self.trie.numbers
+            return expected_value_loss(scores, numbers, truth.squeeze(-1), mean=scale.mean, deviation=scale.deviation)
         scores = self.codec.log_probabilities(
             logits, gold.states, full=self.full_vocabulary, vocabulary=memory.vocabulary
         )
@@ -245,7 +246,7 @@ class Writer(Method):
             decoded, [value for value, _ in answers], [text for _, text in answers], by_field, memories, scores
         )
 
-    def belief(self, place: int, memory: Memory, scores: TrieScores | None = None) -> Belief:
+    def belief(self, place: int, memory: Memory, scores: TrieScores | None = None) -> PredictiveDistribution:
         """Returns the Writer's probabilities of a field, after what was written before it.
 
         Exact where the field has a trie that is written whole; else of the likeliest targets, or from samples of sets.
@@ -257,14 +258,13 @@ class Writer(Method):
         """
         part, trie = self.codec.parts[place], self.trie_of(place)
         if trie is None:
-            if isinstance(part.target, Number):
-                return Belief(best_first(self.backbone, memory, part, full=self.full_vocabulary))
-            return belief_of_samples(self.fields[place].field, self._samples(memory, part), self.device)
+            if self.fields[place].field.numeric:
+                return PredictiveDistribution(best_first(self.backbone, memory, part, full=self.full_vocabulary))
+            return distribution_of_samples(
+                measure_of(self.fields[place].field), self._samples(memory, part), self.device
+            )
         scores = score_likeliest(self.backbone, memory, trie, self.trie_mass) if scores is None else scores
-        if isinstance(part.target, Number):
-            return Belief(NumberDistribution.of_all(scores.log_probabilities, trie.numbers, scores.covered))
-        probabilities = scores.log_probabilities.double().softmax(dim=-1)
-        return Belief(None, probabilities if isinstance(part.target, Label) else probabilities @ trie.members)
+        return self.fields[place].distribution(trie, scores.log_probabilities, scores.covered)
 
     @property
     def marginals_are_exact(self) -> bool:
@@ -283,7 +283,7 @@ class Writer(Method):
                 return False
         return True
 
-    def marginals(self, memory: Memory) -> list[Belief]:
+    def marginals(self, memory: Memory) -> list[PredictiveDistribution]:
         """Returns the Writer's probabilities of each field, whatever the fields before it say.
 
         Args:
@@ -298,12 +298,14 @@ class Writer(Method):
             probabilities = score_all(self.backbone, memory, self._whole).double().softmax(dim=-1)
             every = self._whole.values
             return [
-                belief_of_values(field, field_values(self.target, every, name), probabilities)
+                measure_of(field).distribution_of_values(field_values(self.target, every, name), probabilities)
                 for name, field in fields.items()
             ]
         rows = self._samples(memory, self.codec)
         return [
-            belief_of_samples(field, [field_values(self.target, row, name) for row in rows], self.device)
+            distribution_of_samples(
+                measure_of(field), [field_values(self.target, row, name) for row in rows], self.device
+            )
             for name, field in fields.items()
         ]
 

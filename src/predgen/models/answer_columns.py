@@ -48,7 +48,7 @@ def output_names(
     names = [column_of(PREDICTION, field) for field in fields_of(target)]
     names += [WRITTEN, INVALID]
     for name, field in fields_of(target).items():
-        if std and not field.labels:
+        if std and field.numeric:
             names.append(column_of(STD, name))
         if probabilities:
             names += [column_of(PROBABILITY, name, label) for label in field.labels]
@@ -92,7 +92,7 @@ def with_answers(
     for (name, field), answer in zip(fields_of(target).items(), answers.fields or (answers,), strict=True):
         cells = [field.cell(value) for value in answer.values]
         columns[column_of(PREDICTION, name)] = (
-            _objects(cells, table) if field.labels else pd.Series(cells, index=table.index, dtype=np.float64)
+            pd.Series(cells, index=table.index, dtype=np.float64) if field.numeric else _objects(cells, table)
         )
         if answer.deviations is not None:
             columns[column_of(STD, name)] = pd.Series(answer.deviations.numpy(), index=table.index)

@@ -12,25 +12,24 @@ import pandas as pd
 import torch
 
 from predgen.backbones.packing import PackedWeights
-from predgen.codec.trie import fits
+from predgen.codec.kinds import fits
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DataError, explain
-from predgen.measures.calibration import calibrate_labels, calibrate_numbers
-from predgen.measures.metrics import crps, metric_of, reliability
+from predgen.measures.base import metric_of
+from predgen.measures.number import crps
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers, Method, PredGen, Writer
 from predgen.methods.buckets import BatchLimits, answer_all
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.models.answer_columns import interval_of, output_names, with_answers
+from predgen.models.answer_columns import output_names, with_answers
 from predgen.models.artifact import save_artifact
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
-from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredRecord, fields_scored, intervals, score
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.tables.values import unseen_labels, values_of
-from predgen.targets.label import Label
-from predgen.targets.number import Number, learned
-from predgen.targets.record import ALONE, Field, Record, Target, fields_of
+from predgen.targets.field import Field
+from predgen.targets.record import Target, fields_of
 
 log = logging.getLogger("predgen")
 
@@ -160,7 +159,7 @@ class Model:
             DataError: an answer is invalid and the policy is `raise`.
             TrainingError: a single row does not fit into memory.
         """
-        sets = interval is not None and any(isinstance(field, Label) for field in self._fields.values())
+        sets = interval is not None and any(field.labels for field in self._fields.values())
         answers = self._answer(encoded, probabilities=probabilities or std or sets, marginal=marginal)
         if marginal and isinstance(self.method, Writer) and not self.method.marginals_are_exact:
             log.info(
@@ -202,16 +201,13 @@ class Model:
         table = read_table(rows)
         truth = values_of(self.target, table, self._columns(table))
         # Without the old temperature in them; and what was there stays if these rows cannot be taken.
-        labels = any(isinstance(field, Label) for field in self._fields.values())
+        labels = any(field.labels for field in self._fields.values())
         scored = score(self.target, truth, self._untempered(self._encoded(table), probabilities=labels))
-        found = {}
-        for name, one in fields_scored(scored).items():
-            field = self._fields[name]
-            if isinstance(field, Number):
-                found[name] = calibrate_numbers(learned(field, one.predicted), learned(field, one.truth))
-            elif one.kind == "label":
-                assert one.probabilities is not None  # asked for above
-                found[name] = calibrate_labels(one.probabilities, one.truth)
+        calibrations = {
+            name: field.measure.calibrate(field.truth, field.predicted, field.probabilities)
+            for name, field in scored.fields.items()
+        }
+        found = {name: calibration for name, calibration in calibrations.items() if calibration is not None}
         if not found:
             raise ConfigError(
                 "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
@@ -234,7 +230,7 @@ class Model:
                 write, or an interval of a model that was not calibrated, or not on enough rows, or marginals of
                 something that is no record or is not the Writer's.
         """
-        numbers = [field for field in self._fields.values() if isinstance(field, Number)]
+        numbers = [field for field in self._fields.values() if field.numeric]
         if interval is not None:
             if not self.contents.calibrations:
                 raise ConfigError(
@@ -271,12 +267,9 @@ class Model:
         Raises:
             UnknownNameError: one is missing.
         """
-        if isinstance(self.target, Record):
-            names = tuple(self.target.fields)
-            require_columns(table, names)
-            return names
-        require_columns(table, [self.config.data.target])
-        return (self.config.data.target,)
+        names = (self.config.data.target,) if len(self._fields) == 1 else tuple(self._fields)
+        require_columns(table, names)
+        return names
 
     def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
@@ -320,28 +313,24 @@ class Model:
             invalid_fraction=scored.invalid_fraction,
             examples_per_second=len(table) / seconds,
             warnings=(unseen,) if unseen else (),
-            reliability=tuple(
-                {**({"field": name} if name != ALONE else {}), **line}
-                for name, one in fields_scored(scored).items()
-                if one.kind == "label" and one.probabilities is not None
-                for line in reliability(one.truth, one.probabilities)
-            ),
+            reliability=scored.reliability(),
         )
 
-    def _spread_by_row(
-        self, table: pd.DataFrame, scored: Scored | ScoredRecord, interval: float | None
-    ) -> dict[str, np.ndarray]:
+    def _spread_by_row(self, table: pd.DataFrame, scored: Scored, interval: float | None) -> dict[str, np.ndarray]:
         """Returns what a row's interval, set or distribution is worth, by the metric's name."""
         found: dict[str, np.ndarray] = {}
-        every = fields_scored(scored)
+        every = scored.fields
         for name, one in every.items() if interval is not None else ():
             if name in self.contents.calibrations:
                 assert interval is not None
-                found |= {metric_of(name, metric): rows for metric, rows in self._covered(name, one, interval).items()}
+                covered = one.measure.covered(
+                    self.contents.calibrations[name], interval, one.truth, one.predicted, one.probabilities
+                )
+                found |= {metric_of(name, metric): rows for metric, rows in covered.items()}
         written = [
             (place, name)
             for place, (name, field) in enumerate(self._fields.items())
-            if isinstance(field, Number) and self.method.writes and fits(field)
+            if field.numeric and self.method.writes and fits(field)
         ]
         if written:
             answers = self._answer(self._encoded(table), probabilities=True)
@@ -351,23 +340,12 @@ class Model:
                 found[metric_of(name, "crps")] = crps(every[name].truth, quantiles.numpy())
         return found
 
-    def _covered(self, name: str, scored: Scored, level: float) -> dict[str, np.ndarray]:
-        """Returns for each row whether its interval or set holds the truth, and how large it is."""
-        calibration, field = self.contents.calibrations[name], self._fields[name]
-        if isinstance(field, Number):
-            low, high = interval_of(field, calibration, scored.predicted, level)
-            return {"coverage": (low <= scored.truth) & (scored.truth <= high), "width": high - low}
-        assert scored.probabilities is not None  # labels are answered with them
-        chosen = calibration.sets(scored.probabilities, level)
-        held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
-        return {"coverage": held, "set_size": chosen.sum(axis=1)}
-
     def answers(self, table: pd.DataFrame) -> tuple[Answers, float]:
         """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
 
         Probabilities that cost more than the answers themselves are not in the seconds.
         """
-        labels = not all(isinstance(field, Number) for field in self._fields.values())
+        labels = any(field.labels for field in self._fields.values())
         free = self.method.free_probabilities
         start = time.perf_counter()
         encoded = self._encoded(table)

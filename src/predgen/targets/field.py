@@ -20,6 +20,8 @@ class Field(ABC):
         noun: how messages call one of its values.
         nouns: how messages call several of them.
         fill: what to do about an empty cell.
+        numeric: whether its values are numbers, whose distribution has a mean and quantiles; else they are labels.
+        fewer_values: what to do where it has too many values to score them all.
         stratifies: whether parts of a table are drawn with the same share of each value.
     """
 
@@ -27,6 +29,8 @@ class Field(ABC):
     noun: ClassVar[str]
     nouns: ClassVar[str]
     fill: ClassVar[str] = "Fill the cell"
+    numeric: ClassVar[bool] = False
+    fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
 
     # ---- a column
@@ -107,9 +111,9 @@ class Field(ABC):
         return ()
 
     @property
+    @abstractmethod
     def texts(self) -> tuple[str, ...]:
-        """The words that are written, in order, where they are few; none for a number."""
-        return ()
+        """The words that are written, in order; of a number the texts of the range's ends and its middle."""
 
     @abstractmethod
     def parse(self, cell: Cell) -> Any:

@@ -46,6 +46,8 @@ class Number(Field):
     kind: ClassVar[str] = "number"
     noun: ClassVar[str] = "a number"
     nouns: ClassVar[str] = "numbers"
+    numeric: ClassVar[bool] = True
+    fewer_values: ClassVar[str] = "Declare fewer decimals (--set decimals=…) or a smaller range."
 
     @classmethod
     def infer(cls, cells: Sequence[Cell], declared: Declared) -> "Number":
@@ -237,6 +239,12 @@ class Number(Field):
                 )
             )
         return value
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the range's ends and of its middle, as it is learned."""
+        middle = self.unlearned((self.learned(self.low) + self.learned(self.high)) / 2)
+        return tuple(dict.fromkeys(self.to_text(value) for value in (self.low, middle, self.high)))
 
     def known(self, cell: Cell) -> float:
         """Returns the value of a held-out cell, as `parse`."""

@@ -17,9 +17,9 @@ from predgen.backbones import Source, default_template, find_source, is_builtin
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.measures.metrics import check_metric, higher_is_better
-from predgen.methods import Method, PredGen, Scale
+from predgen.methods import Method, PredGen
 from predgen.methods.buckets import lacks_memory
-from predgen.methods.heads import truth_of
+from predgen.methods.heads import scale_of, truth_of
 from predgen.models.artifact import check_output
 from predgen.models.building import build_method, load_base
 from predgen.models.contents import Contents
@@ -28,7 +28,7 @@ from predgen.models.model import Model
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.tables.template import Template
-from predgen.targets.record import field_values, fields_of, kinds_of
+from predgen.targets.record import field_values, fields_of
 from predgen.training.arguments import runs_on_cpu, training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole, newest_whole
@@ -143,7 +143,7 @@ def fit_prepared(
         quiet: show no progress.
     """
     metric = config.train.metric or prepared.target.default_metric
-    check_metric(kinds_of(prepared.target), metric)
+    check_metric(prepared.target, metric)
     source = source_of(config)
     # Which rows the model saw: a table, its split and its order can be told from others by these.
     seen = {"split_seed": prepared.split_seed, "rows_sha256": prepared.fingerprint()}
@@ -178,7 +178,7 @@ def new_method(config: RunConfig, prepared: Prepared, source: Source) -> Method:
     backbone = load_base(config, source)
     codec = Codec(prepared.target, backbone)
     scales = [
-        Scale.of(
+        scale_of(
             field, field_values(prepared.target, prepared.train_values, name), standardize=config.train.standardize
         )
         for name, field in fields_of(prepared.target).items()

@@ -9,10 +9,13 @@ import pandas as pd
 from predgen.config import DataSettings, FieldSettings
 from predgen.errors import ConfigError, unknown_name
 from predgen.tables.reading import row_numbers
-from predgen.tables.values import parse_cells
+from predgen.tables.values import check_cells, parse_cells
 from predgen.targets.cells import Cell
+from predgen.targets.declared import Declared
+from predgen.targets.field import Field
 from predgen.targets.inference import infer_kind
-from predgen.targets.record import Field, Record, Target, joined_values
+from predgen.targets.kinds import field_kind
+from predgen.targets.record import Record, Target, joined_values
 
 log = logging.getLogger("predgen")
 

@@ -9,15 +9,15 @@ import torch
 
 from predgen.backbones.base import dropout_off
 from predgen.config import TrainSettings
-from predgen.measures.choices import MIXES, Mix, fitted_thresholds, stack_labels, stack_numbers
+from predgen.measures.choices import MIXES, Mix
+from predgen.measures.kinds import measure_of
 from predgen.measures.metrics import higher_is_better, needs_probabilities
 from predgen.methods import Generator, Method, PredGen, Writer
 from predgen.methods.buckets import BatchLimits, answer_all, run_in_buckets
 from predgen.methods.heads import truth_of
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
-from predgen.models.scored import Scored, score
-from predgen.targets.label_set import LabelSet
+from predgen.models.scored import ScoredField, score
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
 
@@ -34,25 +34,9 @@ def fitted_mixes(method: PredGen, contents: Contents, prepared: Prepared, limits
         _validation_fields(method, contents, prepared, limits, [MIXES[source]] * len(method.fields))
         for source in ("director", "writer")
     )
-    return [_stack(one, other) for one, other in zip(director, writer, strict=True)]
-
-
-def _stack(director: Scored, writer: Scored) -> Mix:
-    """Returns the shares of two answers that answer best."""
-    if director.kind == "number":
-        return stack_numbers(director.predicted, writer.predicted, director.truth)
-    if director.kind == "logarithmic":
-        return stack_numbers(*(np.log10(one) for one in (director.predicted, writer.predicted, director.truth)))
-    assert director.probabilities is not None
-    assert writer.probabilities is not None
-    if director.kind == "label":
-        return stack_labels(director.probabilities, writer.probabilities, director.truth)
-    # Each label of a set is a label of its own: it is there, or it is not.
-    held = director.truth[:, :-1].ravel().astype(int)
-    one, other = (
-        np.column_stack([1 - part.ravel(), part.ravel()]) for part in (director.probabilities, writer.probabilities)
-    )
-    return stack_labels(one, other, held)
+    return [
+        one.measure.stack(one.answers, other.answers, one.truth) for one, other in zip(director, writer, strict=True)
+    ]
 
 
 def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits) -> None:
@@ -61,7 +45,8 @@ def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limi
     A generator whose sets are what it wrote needs none.
     """
     tuned = [
-        isinstance(one.field, LabelSet) and not (isinstance(method, Generator) and method.estimates[place] == "text")
+        measure_of(one.field).HAS_THRESHOLDS
+        and not (isinstance(method, Generator) and method.estimates[place] == "text")
         for place, one in enumerate(method.fields)
     ]
     if not any(tuned):
@@ -69,19 +54,18 @@ def tune_thresholds(method: Method, contents: Contents, prepared: Prepared, limi
     for place, scored in enumerate(_validation_fields(method, contents, prepared, limits)):
         if tuned[place]:
             assert scored.probabilities is not None
-            method.thresholds[place] = torch.from_numpy(fitted_thresholds(scored.probabilities, scored.truth[:, :-1]))
+            method.thresholds[place] = torch.from_numpy(scored.measure.thresholds(scored.truth, scored.probabilities))
 
 
 def _validation_fields(
     method: Method, contents: Contents, prepared: Prepared, limits: BatchLimits, mixes: list[Mix] | None = None
-) -> list[Scored]:
+) -> list[ScoredField]:
     """Returns the method's answers for the validation part, field by field, with the probabilities of labels."""
     prompts, _ = encode_prompts(method, contents, prepared.splits.validation)
     if isinstance(method, PredGen) and mixes is not None:
         method.mixes = mixes
     answers = answer_all(method, prompts, batch_size=limits, probabilities=True)
-    found = score(prepared.target, prepared.validation_values, answers)
-    return [found] if isinstance(found, Scored) else list(found.fields.values())
+    return list(score(prepared.target, prepared.validation_values, answers).fields.values())
 
 
 def validator_of(

@@ -119,11 +119,6 @@ class Head(ABC, Generic[FieldKind]):
 
     # ---- the Writer's distribution
 
-    @property
-    @abstractmethod
-    def has_numbers(self) -> bool:
-        """Whether the Writer's distribution is one of numbers, with a mean, a deviation and quantiles."""
-
     @abstractmethod
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]

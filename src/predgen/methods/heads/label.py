@@ -28,11 +28,6 @@ class ExclusiveHead(Head[FieldKind]):
         """Returns the labels' positions."""
         return positions_of(self.field, values)
 
-    @property
-    def has_numbers(self) -> bool:
-        """False."""
-        return False
-
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:

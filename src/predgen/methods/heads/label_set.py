@@ -56,11 +56,6 @@ class LabelSetHead(Head[LabelSet]):
             for row in (predictions >= least).tolist()
         ]
 
-    @property
-    def has_numbers(self) -> bool:
-        """False."""
-        return False
-
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:

@@ -70,11 +70,6 @@ class NumberHead(Head[Number]):
             return mix.of(director, writer)
         return torch.pow(10.0, mix.of(director.log10(), writer.log10()))
 
-    @property
-    def has_numbers(self) -> bool:
-        """True."""
-        return True
-
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:
