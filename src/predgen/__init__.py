@@ -97,7 +97,7 @@ _HOMES = {
     "tasks": "catalogue",
     "Model": "models.model",
     "Evaluation": "models.evaluation",
-    "Label": "targets.number",
+    "Label": "targets.label",
     "LabelSet": "targets.label_set",
     "Number": "targets.number",
     "Record": "targets.record",

@@ -38,7 +38,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def is_enumerable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Returns a list that gets the name of each cell that is fitted from now on."""
     names: list[str] = []
     original = Bench.fit
@@ -57,7 +57,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_grid_is_run_once_and_its_tables_are_written(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = fits(monkeypatch)
+    names = is_enumerable(monkeypatch)
     done = run("reproduce", "--out", "out", "--data", data, *FOUR, "--json", "found.json")
     assert done.code == 0, done.stderr
     assert len(names) == len(set(names)) == 4
@@ -230,7 +230,7 @@ def test_the_presets() -> None:
 
 
 def test_a_plan_runs_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = fits(monkeypatch)
+    names = is_enumerable(monkeypatch)
     done = run("reproduce", "--plan", "--data", data, *FOUR, "--json", "plan.json", "--gpu", "H100")
     assert done.code == 0, done.stderr
     plan = json.loads(Path("plan.json").read_text())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from predgen.backbones import Memory
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.codec.codec import Codec
-from predgen.codec.trie import Trie, fits
+from predgen.codec.kinds import is_enumerable
+from predgen.codec.trie import Trie
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.distributions import NumberDistribution
@@ -310,7 +311,7 @@ def test_the_mass_that_is_asked_for_is_reached_and_told() -> None:
 def test_a_number_with_too_many_values_stops_at_its_tokens_and_says_what_it_covered() -> None:
     backbone = backbone_of("llama")
     long, short = (Codec(Number(0.0, 1.0, decimals=decimals), backbone) for decimals in (8, 2))
-    assert not fits(long.target)
+    assert not is_enumerable(long.target)
     memory = read(backbone, ragged_prompts(250))
     found = best_first(SymbolModel(backbone, long), memory, max_nodes=600)
     assert bool((found.covered < 1).all())

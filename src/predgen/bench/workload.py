@@ -17,7 +17,7 @@ from predgen.backbones.packing import PackedWeights
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
-from predgen.codec.trie import fits
+from predgen.codec.kinds import is_enumerable
 from predgen.methods import (
     Answering,
     Batch,
@@ -235,7 +235,7 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         PREDICT_BUCKETED: over_packed(lambda: answer_all(one_pass, ragged, batch_size=cell.batch_size)),
         PREDICT_UNSORTED: over_packed(unsorted),
     }
-    if fits(target):
+    if is_enumerable(target):
         likely = scored(target, TRIE_MASS)
 
         def sure() -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from predgen.config import LabelText
 from predgen.errors import PredGenError
-from predgen.measures.metrics import METRICS
+from predgen.measures.kinds import MEASURES
 from predgen.tables.template import Template
 from predgen.targets.label import check_words
 
@@ -257,7 +257,7 @@ class Task(_Strict):
             raise ValueError(f"template: {error}") from error
         if self.target.column in fields:
             raise ValueError(f"template: expected fields other than the target, found '{self.target.column}'")
-        known = METRICS[self.target.kind]
+        known = MEASURES[self.target.kind].NAMES
         for metric in self.metrics:
             if metric not in known:
                 raise ValueError(_unknown("metrics", metric, known))

@@ -1,26 +1,82 @@
 """The target automaton unrolled into a tree, so that every target is scored in one write.
 
-A *node* is a written prefix after which something is still decided; it costs one written token. A *place* is a node or
-the root, where the first symbol is decided. A *leaf* is a target: a place, and the symbol whose choice there settles
+A *node* is a written prefix after which something is still decided; it costs one written token. A *point* is a node or
+the root, where the first symbol is decided. A *leaf* is a target: a point, and the symbol whose choice there settles
 it; the forced rest of its path decides nothing.
 """
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from predgen.codec.automaton import Automaton
 from predgen.codec.codec import Codec
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
-from predgen.targets.record import Record, Target
+from predgen.codec.kinds import is_enumerable, most_values
 
-# Numbers and records with more values than this are not unrolled; nor are more sets of labels, whose trees are larger.
-MAX_NUMBERS = 10_000
-MAX_SETS = 256
+
+@dataclass(frozen=True)
+class Tree:
+    """An automaton unrolled from its start.
+
+    Point 0 is the root, point n + 1 is node n; parents come before their children.
+
+    Attributes:
+        states: the automaton's state at each point.
+        parents: the point before each node.
+        symbols: the symbol that is written at each node.
+        first_symbols: the first symbol that was written on the way to each node.
+        leaf_paths: the whole path of each leaf, the end symbol included.
+        leaf_points: the point at which each leaf is decided.
+        leaf_symbols: the symbol whose choice there settles it.
+    """
+
+    states: list[int]
+    parents: list[int]
+    symbols: list[int]
+    first_symbols: list[int]
+    leaf_paths: list[tuple[int, ...]]
+    leaf_points: list[int]
+    leaf_symbols: list[int]
+
+    @property
+    def ancestors(self) -> Bool[Tensor, "node node"]:
+        """Which nodes each node sees, itself included."""
+        seen = torch.eye(len(self.parents), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):
+            if parent:
+                seen[node] |= seen[parent - 1]
+        return seen
+
+
+def unroll(automaton: Automaton, *, full: bool = False) -> Tree:
+    """Returns the automaton as a tree of prefixes after which something is still decided.
+
+    Args:
+        automaton: the states and symbols.
+        full: unroll the forced symbols too, as the softmax over the whole vocabulary needs it.
+    """
+    decides = automaton.states_that_decide(full=full)
+    tree = Tree([0], [], [], [], [], [], [])
+    prefixes: list[tuple[int, ...]] = [()]
+    point = 0
+    while point < len(tree.states):
+        for symbol, after in automaton.rows[tree.states[point]].items():
+            prefix = (*prefixes[point], symbol)
+            if decides[after]:
+                prefixes.append(prefix)
+                tree.states.append(after)
+                tree.parents.append(point)
+                tree.symbols.append(symbol)
+                tree.first_symbols.append(prefix[0])
+            else:
+                tree.leaf_paths.append(automaton.settle(prefix))
+                tree.leaf_points.append(point)
+                tree.leaf_symbols.append(symbol)
+        point += 1
+    return tree
 
 
 class Trie(nn.Module):
@@ -44,13 +100,13 @@ class Trie(nn.Module):
     depths: Int[Tensor, " node"]
     ancestors: Bool[Tensor, "node node"]
     numbers: Float[Tensor, " leaf"]
-    members: Float[Tensor, "leaf label"]
+    members: Float[Tensor, "held label"]
     paths: Int[Tensor, "leaf target"]
     path_mask: Bool[Tensor, "leaf target"]
     first_symbols: Int[Tensor, " node"]
     _parents: Int[Tensor, " node"]
-    _states: Int[Tensor, " place"]
-    _leaf_places: Int[Tensor, " leaf"]
+    _states: Int[Tensor, " point"]
+    _leaf_points: Int[Tensor, " leaf"]
     _leaf_symbols: Int[Tensor, " leaf"]
 
     def __init__(self, codec: Codec, *, full: bool = False) -> None:
@@ -61,62 +117,38 @@ class Trie(nn.Module):
             full: score the forced symbols too, as the softmax over the whole vocabulary needs it.
 
         Raises:
-            ValueError: there are too many targets; see `fits`.
+            ValueError: there are too many targets; see `is_enumerable`.
         """
         super().__init__()
-        if not fits(codec.target):
-            raise ValueError(f"expected at most {MAX_NUMBERS} numbers or {MAX_SETS} sets, found {codec.num_targets}")
+        if not is_enumerable(codec.target):
+            raise ValueError(f"expected at most {most_values(codec.target):,} values, found {codec.num_targets:,}")
         self.codec = codec
         self.full = full
-        decides = codec.states_that_decide(full=full)
-        # Place 0 is the root, place n + 1 is node n; parents come before their children.
-        states, parents, symbols = [0], list[int](), list[int]()
-        prefixes: list[tuple[int, ...]] = [()]
-        leaves: list[tuple[tuple[int, ...], int, int]] = []
-        place = 0
-        while place < len(states):
-            for symbol, after in codec.rows[states[place]].items():
-                prefix = (*prefixes[place], symbol)
-                if decides[after]:
-                    states.append(after)
-                    prefixes.append(prefix)
-                    parents.append(place)
-                    symbols.append(symbol)
-                else:
-                    leaves.append((codec.settle(prefix), place, symbol))
-            place += 1
-        target = codec.target
-        if isinstance(target, Number):
-            rank: dict[tuple[int, ...], Any] = {path: codec.value_of(path) for path, _, _ in leaves}
-            leaves.sort(key=lambda leaf: rank[leaf[0]])
-        elif isinstance(target, Label):
-            rank = {path: position for position, path in enumerate(codec.label_paths)}
-            leaves.sort(key=lambda leaf: rank[leaf[0]])
-        self.values: tuple[Any, ...] = tuple(codec.value_of(path) for path, _, _ in leaves)
-        numbers = self.values if isinstance(target, Number) else ()
-        members = torch.zeros(len(leaves), len(target.values) if isinstance(target, LabelSet) else 0)
-        if isinstance(target, LabelSet):
-            for leaf, value in enumerate(self.values):
-                members[leaf, target.positions(value)] = 1.0
-        ancestors = torch.eye(len(parents), dtype=torch.bool)
-        for node, parent in enumerate(parents):
-            if parent:
-                ancestors[node] |= ancestors[parent - 1]
-        paths = nn.utils.rnn.pad_sequence([torch.tensor(path) for path, _, _ in leaves], batch_first=True)
-        lengths = torch.tensor([[len(path)] for path, _, _ in leaves])
+        tree = unroll(codec.automaton, full=full)
+        values = [codec.value_of(path) for path in tree.leaf_paths]
+        order = list(range(len(values)))
+        alone = codec.num_fields == 1
+        if alone:  # records stay in the order of the tree
+            order.sort(key=lambda leaf: codec.paths.order(values[leaf]))
+        self.values: tuple[Any, ...] = tuple(values[leaf] for leaf in order)
+        leaf_paths = [torch.tensor(tree.leaf_paths[leaf]) for leaf in order]
+        paths = nn.utils.rnn.pad_sequence(leaf_paths, batch_first=True)
+        lengths = torch.tensor([[len(path)] for path in leaf_paths])
+        ancestors = tree.ancestors
+        nothing = torch.zeros(0, dtype=torch.float64)
         for name, tensor in {
             "paths": paths,
             "path_mask": torch.arange(paths.shape[1]) < lengths,
-            "symbols": torch.tensor(symbols, dtype=torch.long),
-            "first_symbols": torch.tensor([prefix[0] for prefix in prefixes[1:]], dtype=torch.long),
+            "symbols": torch.tensor(tree.symbols, dtype=torch.long),
+            "first_symbols": torch.tensor(tree.first_symbols, dtype=torch.long),
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,
-            "numbers": torch.tensor(numbers, dtype=torch.float64),
-            "members": members.double(),
-            "_parents": torch.tensor(parents, dtype=torch.long),
-            "_states": torch.tensor(states, dtype=torch.long),
-            "_leaf_places": torch.tensor([place for _, place, _ in leaves], dtype=torch.long),
-            "_leaf_symbols": torch.tensor([symbol for _, _, symbol in leaves], dtype=torch.long),
+            "numbers": codec.paths.numbers(self.values) if alone else nothing,
+            "members": codec.paths.members(self.values) if alone else nothing.reshape(0, 0),
+            "_parents": torch.tensor(tree.parents, dtype=torch.long),
+            "_states": torch.tensor(tree.states, dtype=torch.long),
+            "_leaf_points": torch.tensor([tree.leaf_points[leaf] for leaf in order], dtype=torch.long),
+            "_leaf_symbols": torch.tensor([tree.leaf_symbols[leaf] for leaf in order], dtype=torch.long),
         }.items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -146,20 +178,4 @@ class Trie(nn.Module):
         with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
             before = into @ self.ancestors.to(into.dtype).T
         before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
-        return before[:, self._leaf_places] + scores[:, self._leaf_places, self._leaf_symbols]
-
-
-def fits(target: Target) -> bool:
-    """Returns whether a target's values are few enough to be scored one and all; labels always are."""
-    if isinstance(target, Record):
-        return all(map(fits, target.fields.values())) and num_values(target) <= MAX_NUMBERS
-    if isinstance(target, Label):
-        return True
-    return target.num_values <= (MAX_NUMBERS if isinstance(target, Number) else MAX_SETS)
-
-
-def num_values(target: Target) -> int:
-    """Returns how many values a target has."""
-    if isinstance(target, Record):
-        return math.prod(map(num_values, target.fields.values()))
-    return len(target.values) if isinstance(target, Label) else target.num_values
+        return before[:, self._leaf_points] + scores[:, self._leaf_points, self._leaf_symbols]

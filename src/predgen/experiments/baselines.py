@@ -2,10 +2,11 @@
 
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -13,8 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
-from predgen.measures.choices import HALF, fitted_thresholds
-from predgen.measures.metrics import SMALLEST_PROBABILITY, per_row_losses
+from predgen.measures.base import SMALLEST_PROBABILITY, Baseline, Measure
+from predgen.measures.choices import fitted_thresholds
+from predgen.measures.label_set import label_log_losses
 
 # Strengths of regularization that are tried; both grids are wide enough that their ends are not chosen on text.
 RIDGE_ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -29,7 +31,7 @@ class BaselineResult:
     """A baseline's answers for the test rows.
 
     Attributes:
-        values: numbers, or label positions, shape (row,); or sets as `predgen.measures.metrics.set_metrics` takes them.
+        values: as `Measure.learned` returns them; the first axis is the row.
         probabilities: of each label, shape (row, label); None for numbers.
         train_seconds: tuning included.
         predict_seconds: for all test rows.
@@ -43,42 +45,157 @@ class BaselineResult:
     chosen: str
 
 
-def mean_or_majority(train: np.ndarray, *, num_rows: int, kind: str, num_labels: int) -> BaselineResult:
-    """Returns the training mean for every row, or the most frequent label with the labels' shares as probabilities.
-
-    Of a set, the labels that most rows have.
+def mean_or_majority(measure: Measure[Any], train: np.ndarray, *, num_rows: int) -> BaselineResult:
+    """Returns the best answer that is the same for every row: a mean, a label, the labels that most rows have.
 
     Args:
-        train: training numbers or label positions, shape (row,), or sets, shape (row, label + 1).
+        measure: of the field.
+        train: the training values, as `Measure.learned` returns them.
         num_rows: test rows.
-        kind: `number`, `label` or `set`.
-        num_labels: how many labels.
     """
     start = time.perf_counter()
-    if kind == "set":
-        shares = (train[:, :-1].sum(axis=0) + 1) / (len(train) + 2)
-        return _sets(np.tile(shares, (num_rows, 1)), np.full(num_labels, HALF), start, start, "shares")
-    mean = train.mean()
-    # One imaginary row of each label, so that no label has probability 0.
-    counts = np.bincount(train, minlength=num_labels) + 1.0 if kind == "label" else None
+    value, shares, chosen = measure.constant_answer(train)
     trained = time.perf_counter()
-    if counts is None:
-        values, probabilities, chosen = np.full(num_rows, mean), None, f"mean {mean:.4g}"
-    else:
-        values, chosen = np.full(num_rows, int(counts.argmax())), f"label {counts.argmax()}"
-        probabilities = np.tile(counts / counts.sum(), (num_rows, 1))
+    values = np.repeat(value, num_rows, axis=0)
+    probabilities = None if shares is None else np.repeat(shares, num_rows, axis=0)
     return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
 
 
+class LinearModel(ABC):
+    """A linear model of one form of answers, over features of texts.
+
+    Args:
+        strength: of the regularization.
+        num_labels: how many labels there are.
+        seed: of the solver.
+    """
+
+    strengths: ClassVar[tuple[float, ...]] = LOGISTIC_CS
+
+    def __init__(self, strength: float, num_labels: int, seed: int) -> None:
+        self.num_labels = num_labels
+        self.model = self._model(strength, seed)
+
+    @abstractmethod
+    def _model(self, strength: float, seed: int) -> Any:
+        """Returns scikit-learn's model."""
+
+    @abstractmethod
+    def fit(self, rows: Any, truth: np.ndarray) -> None:
+        """Learns the answers of some rows."""
+
+    @abstractmethod
+    def loss(self, rows: Any, truth: np.ndarray) -> float:
+        """Returns the mean loss on rows that training did not see."""
+
+    def choose(self, rows: Any, truth: np.ndarray) -> None:
+        """Chooses on the validation part what is left to choose."""
+        return None
+
+    @abstractmethod
+    def answer(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the answers for some rows, and the probabilities of labels."""
+
+
+class Regression(LinearModel):
+    """Ridge regression of a number."""
+
+    strengths: ClassVar[tuple[float, ...]] = RIDGE_ALPHAS
+
+    def _model(self, strength: float, seed: int) -> Any:
+        return Ridge(alpha=strength, random_state=seed)
+
+    def fit(self, rows: Any, truth: np.ndarray) -> None:
+        """Learns the numbers."""
+        self.model.fit(rows, truth)
+
+    def loss(self, rows: Any, truth: np.ndarray) -> float:
+        """Returns the mean squared error."""
+        return float(np.mean((self.model.predict(rows) - truth) ** 2))
+
+    def answer(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the numbers."""
+        return np.asarray(self.model.predict(rows), dtype=np.float64), None
+
+
+class Classification(LinearModel):
+    """Logistic regression of a label."""
+
+    def _model(self, strength: float, seed: int) -> Any:
+        return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
+
+    def fit(self, rows: Any, truth: np.ndarray) -> None:
+        """Learns the positions of the labels."""
+        self.model.fit(rows, truth)
+
+    def probabilities(self, rows: Any) -> np.ndarray:
+        """Returns the probability of every label, also of those that training lacks."""
+        probabilities = np.full((rows.shape[0], self.num_labels), SMALLEST_PROBABILITY)
+        probabilities[:, self.model.classes_] = self.model.predict_proba(rows)
+        return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+    def loss(self, rows: Any, truth: np.ndarray) -> float:
+        """Returns the log loss in nats, over the rows whose label training saw."""
+        known = np.flatnonzero(truth >= 0)
+        if not len(known):
+            return 0.0
+        chosen = self.probabilities(rows[known])[np.arange(len(known)), truth[known]]
+        return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1)).mean())
+
+    def answer(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the likeliest labels."""
+        probabilities = self.probabilities(rows)
+        return probabilities.argmax(axis=1), probabilities
+
+
+class Multilabel(LinearModel):
+    """A logistic regression for each label of a set, with a threshold of its own."""
+
+    def _model(self, strength: float, seed: int) -> Any:
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
+        return OneVsRestClassifier(model)  # a label that all training rows have, or none, is constant
+
+    def fit(self, rows: Any, truth: np.ndarray) -> None:
+        """Learns the labels as columns, and one that is never there, for a single one would be two classes."""
+        columns = np.column_stack([truth[:, :-1], np.zeros(len(truth))]).astype(int)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
+            self.model.fit(rows, columns)
+
+    def probabilities(self, rows: Any) -> np.ndarray:
+        """Returns the probability of each label's being in the set."""
+        return np.asarray(self.model.predict_proba(rows)[:, :-1])
+
+    def loss(self, rows: Any, truth: np.ndarray) -> float:
+        """Returns the mean binary cross-entropy in nats per label."""
+        return float(label_log_losses(truth, self.probabilities(rows)).mean())
+
+    def choose(self, rows: Any, truth: np.ndarray) -> None:
+        """Chooses the thresholds with the best F1."""
+        self.thresholds = fitted_thresholds(self.probabilities(rows), truth[:, :-1])
+
+    def answer(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the sets of labels whose probabilities reach their thresholds."""
+        probabilities = self.probabilities(rows)
+        invalid = np.zeros(len(probabilities))
+        return np.column_stack([probabilities >= self.thresholds, invalid]).astype(np.float64), probabilities
+
+
+LINEAR_MODELS: dict[Baseline, type[LinearModel]] = {
+    "regression": Regression,
+    "classification": Classification,
+    "multilabel": Multilabel,
+}
+
+
 def tfidf_linear(
+    measure: Measure[Any],
     train_texts: Texts,
     train: np.ndarray,
     validation_texts: Texts,
     validation: np.ndarray,
     test_texts: Texts,
     *,
-    kind: str,
-    num_labels: int,
     seed: int,
 ) -> BaselineResult:
     """Returns the answers of a linear model on TF-IDF features: ridge for numbers, logistic regression for labels.
@@ -88,69 +205,36 @@ def tfidf_linear(
     the validation part.
 
     Args:
+        measure: of the field.
         train_texts: the input columns' texts of each training row.
-        train: training numbers or label positions, or sets.
+        train: the training values, as `Measure.learned` returns them.
         validation_texts: of each validation row.
-        validation: validation numbers or label positions, or sets; −1 for a label that training lacks.
+        validation: the validation values; −1 for a label that training lacks.
         test_texts: of each test row.
-        kind: `number`, `label` or `set`.
-        num_labels: how many labels.
         seed: of the solver.
     """
     start = time.perf_counter()
-    best: tuple[float, str, Any, Any] | None = None
-    known = validation >= 0 if kind == "label" else np.ones(len(validation), dtype=bool)
+    kind, num_labels = LINEAR_MODELS[measure.BASELINE], len(measure.field.labels)
+    best: tuple[float, str, Features, LinearModel] | None = None
     for pieces in (False, True):
         features = Features(pieces)
         try:
             rows = features.fit_transform(train_texts)
         except ValueError:  # no word in any text
             continue
-        held_out = features.transform(validation_texts)[known]
-        for strength in RIDGE_ALPHAS if kind == "number" else LOGISTIC_CS:
-            model: Any = (
-                Ridge(alpha=strength, random_state=seed)
-                if kind == "number"
-                else LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
-            )
-            if kind == "set":
-                model = OneVsRestClassifier(model)  # a label that all training rows have, or none, is constant
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
-                model.fit(rows, _columns(train) if kind == "set" else train)
-            loss = _loss(model, held_out, validation[known], kind, num_labels)
+        held_out = features.transform(validation_texts)
+        for strength in kind.strengths:
+            model = kind(strength, num_labels, seed)
+            model.fit(rows, train)
+            loss = model.loss(held_out, validation)
             if best is None or loss < best[0]:
                 best = (loss, f"{'words and pieces' if pieces else 'words'}, strength {strength:g}", features, model)
     if best is None:
-        return mean_or_majority(train, num_rows=len(test_texts), kind=kind, num_labels=num_labels)
+        return mean_or_majority(measure, train, num_rows=len(test_texts))
     _, chosen, features, model = best
-    thresholds = np.zeros(num_labels)
-    if kind == "set":
-        thresholds = fitted_thresholds(
-            model.predict_proba(features.transform(validation_texts))[:, :-1], validation[:, :-1]
-        )
+    model.choose(features.transform(validation_texts), validation)
     trained = time.perf_counter()
-    test_rows = features.transform(test_texts)
-    if kind == "set":
-        return _sets(model.predict_proba(test_rows)[:, :-1], thresholds, start, trained, chosen)
-    if kind == "number":
-        values, probabilities = np.asarray(model.predict(test_rows), dtype=np.float64), None
-    else:
-        probabilities = _probabilities(model, test_rows, num_labels)
-        values = probabilities.argmax(axis=1)
-    return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
-
-
-def _columns(sets: np.ndarray) -> np.ndarray:
-    """Returns the labels of sets as columns, and one that is never there, for a single one would be two classes."""
-    return np.column_stack([sets[:, :-1], np.zeros(len(sets))]).astype(int)
-
-
-def _sets(
-    probabilities: np.ndarray, thresholds: np.ndarray, start: float, trained: float, chosen: str
-) -> BaselineResult:
-    """Returns the sets of labels whose probabilities reach their thresholds."""
-    values = np.column_stack([probabilities >= thresholds, np.zeros(len(probabilities))]).astype(np.float64)
+    values, probabilities = model.answer(features.transform(test_texts))
     return BaselineResult(values, probabilities, trained - start, time.perf_counter() - trained, chosen)
 
 
@@ -188,22 +272,3 @@ class Features:
                 like = np.asarray(vectorizer.transform(first).multiply(vectorizer.transform(second)).sum(axis=1))
                 blocks.append(sparse.csr_matrix(np.column_stack([like.ravel(), like.ravel() ** 2])))
         return sparse.hstack(blocks, format="csr")
-
-
-def _probabilities(model: Any, rows: Any, num_labels: int) -> np.ndarray:
-    """Returns the probability of every label, also of those that training lacks."""
-    probabilities = np.full((rows.shape[0], num_labels), SMALLEST_PROBABILITY)
-    probabilities[:, model.classes_] = model.predict_proba(rows)
-    normalized: np.ndarray = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return normalized
-
-
-def _loss(model: Any, rows: Any, truth: np.ndarray, kind: str, num_labels: int) -> float:
-    if not len(truth):
-        return 0.0
-    if kind == "number":
-        return float(np.mean((model.predict(rows) - truth) ** 2))
-    if kind == "set":
-        return float(per_row_losses(kind, truth, truth, model.predict_proba(rows)[:, :-1])["label_log_loss"].mean())
-    chosen = _probabilities(model, rows, num_labels)[np.arange(len(truth)), truth]
-    return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1)).mean())

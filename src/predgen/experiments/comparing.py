@@ -14,17 +14,17 @@ from predgen.errors import ConfigError
 from predgen.experiments.baselines import BaselineResult, mean_or_majority, tfidf_linear
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.experiments.tuning import require_tuner, tune
+from predgen.measures.kinds import measure_of
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
 from predgen.models.evaluating import timed_answers
 from predgen.models.model import Model
-from predgen.models.scored import Scored, ScoredRecord, encoded, score, scored_field, scored_from_json
+from predgen.models.scored import Scored, ScoredField, score, scored_from_json
 from predgen.names import METHODS
 from predgen.tables.reading import TableLike
 from predgen.tables.values import log_unseen, values_of
-from predgen.targets.number import Number, learned, unlearned
-from predgen.targets.record import Record, field_values, fields_of, kinds_of
+from predgen.targets.record import field_values, fields_of
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
@@ -146,7 +146,7 @@ class Bench:
         if not quiet:
             warn_if_for_trying(config.model.backbone)
         prepared = prepared_for(config, data)
-        check_metric(kinds_of(prepared.target), config.train.metric or prepared.target.default_metric)
+        check_metric(prepared.target, config.train.metric or prepared.target.default_metric)
         bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet)
         if models is not None:
             bench = replace(bench, models=Path(models))
@@ -236,34 +236,26 @@ class Bench:
             [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
             for part in (prepared.splits.train, prepared.splits.validation, self.table)
         ]
-        found: dict[str, dict[str, tuple[Scored, BaselineResult]]] = {"mean_or_majority": {}, "tfidf_linear": {}}
+        answers: dict[str, dict[str, tuple[ScoredField, BaselineResult]]] = {"mean_or_majority": {}, "tfidf_linear": {}}
         for name, field in fields_of(target).items():
+            measure = measure_of(field)
             train, validation, truth = (
-                encoded(field, field_values(target, values, name))
+                measure.as_array(field_values(target, values, name))
                 for values in (prepared.train_values, prepared.validation_values, self.truth)
             )
-            kind, num_labels = field.kind, 0 if isinstance(field, Number) else len(field.values)
-            if isinstance(field, Number):
-                train, validation = learned(field, train), learned(field, validation)
-            simple = mean_or_majority(train, num_rows=len(self.table), kind=kind, num_labels=num_labels)
-            linear = tfidf_linear(
-                texts[0], train, texts[1], validation, texts[2], kind=kind, num_labels=num_labels, seed=self.seed
-            )
+            train, validation = measure.learned(train), measure.learned(validation)
+            simple = mean_or_majority(measure, train, num_rows=len(self.table))
+            linear = tfidf_linear(measure, texts[0], train, texts[1], validation, texts[2], seed=self.seed)
             for baseline, result in (("mean_or_majority", simple), ("tfidf_linear", linear)):
-                values = unlearned(field, result.values) if isinstance(field, Number) else result.values
-                scored = scored_field(field, truth, values, result.probabilities)
-                found[baseline][name] = (scored, result)
+                scored = ScoredField.of(field, truth, measure.unlearned(result.values), result.probabilities)
+                answers[baseline][name] = (scored, result)
         return {
             baseline: MethodResult(
-                [
-                    ScoredRecord({name: scored for name, (scored, _) in fields.items()})
-                    if isinstance(target, Record)
-                    else next(iter(fields.values()))[0]
-                ],
+                [Scored({name: scored for name, (scored, _) in fields.items()})],
                 sum(result.train_seconds for _, result in fields.values()),
                 len(self.table) / max(sum(result.predict_seconds for _, result in fields.values()), 1e-9),
             )
-            for baseline, fields in found.items()
+            for baseline, fields in answers.items()
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from predgen.config import RunConfig
-from predgen.measures.metrics import json_number
+from predgen.measures.base import json_number
 from predgen.measures.statistics import (
     bootstrap,
     bootstrap_p_value,
@@ -18,7 +18,7 @@ from predgen.measures.statistics import (
     paired_permutation,
     percentile_interval,
 )
-from predgen.models.scored import BOOTSTRAP_SEED, AnyScored
+from predgen.models.scored import BOOTSTRAP_SEED, Scored
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MethodResult:
         predict_examples_per_second: median over the seeds.
     """
 
-    scored: Sequence[AnyScored]
+    scored: Sequence[Scored]
     train_seconds: float
     predict_examples_per_second: float
 

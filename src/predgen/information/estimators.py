@@ -16,7 +16,7 @@ from predgen.errors import DataError, unknown_name
 from predgen.information.bounds import BOUNDS, DECAY, Bound, even_weights, log_mean_exp, mine_gain
 from predgen.information.critics import Critic
 from predgen.information.neighbours import ksg, ross
-from predgen.measures.metrics import json_number
+from predgen.measures.base import json_number
 from predgen.methods.poolings import Last, Mean
 
 ESTIMATORS = (*BOUNDS, "neighbours")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from predgen.backbones.base import dropout_off
 from predgen.methods import Generator, PredGen, Predictor
 from predgen.methods.buckets import run_in_buckets
-from predgen.methods.poolings import POOLINGS, Mean
+from predgen.methods.poolings import Mean
 from predgen.models.model import Model
+from predgen.names import POOLINGS
 from predgen.writing.decoding import greedy_free
 
 # The pooled prompt, as a head would read it; the tokens that the model wrote; their mean; all tokens of the prompt.
@@ -146,7 +147,9 @@ def _of_batch(
     layers: bool,
 ) -> ModelStates:
     method, backbone = model.method, model.method.backbone
-    pool = method.head.pooling if isinstance(method, Predictor) else POOLINGS[backbone.pooling](backbone.prompt_size)
+    pool = (
+        method.head.pooling if isinstance(method, Predictor) else POOLINGS.load(backbone.pooling)(backbone.prompt_size)
+    )
     writes = any(source.startswith("written") for source in sources)
     nothing = tokens[:, :0]
     target, target_mask, written = nothing, nothing.bool(), None

@@ -6,10 +6,8 @@ from typing import Any
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
 from predgen.errors import TargetError
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
-from predgen.targets.record import ALONE, Field, Target, fields_of
+from predgen.targets.field import Field
+from predgen.targets.record import ALONE, Target, fields_of
 
 CHARACTERS = "0123456789-."
 RUNNING_NUMBER = "13.4"
@@ -93,10 +91,10 @@ def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], C
 
 def _collisions(backbone: Backbone, field: Field) -> list[str]:
     """Returns a sentence for each group of label words that have the same tokens, or tokens that stand for nothing."""
-    if isinstance(field, Number):
+    if field.numeric:
         return []
     groups: dict[tuple[int, ...], list[str]] = {}
-    words = _words(field)
+    words = field.texts
     for word, path in zip(words, backbone.word_ids(words), strict=True):
         groups.setdefault(tuple(path), []).append(word)
     found = []
@@ -116,19 +114,14 @@ def _collisions(backbone: Backbone, field: Field) -> list[str]:
     return found
 
 
-def _words(field: Label | LabelSet) -> tuple[str, ...]:
-    return (*field.words, field.empty) if isinstance(field, LabelSet) else field.words
-
-
 def _examples(backbone: Backbone, field: Field) -> list[dict[str, Any]]:
-    """Returns how some values are written: every label word, or the ends, the middle and a quarter of a range."""
-    if isinstance(field, Number):
-        middle = field.unlearned((field.learned(field.low) + field.learned(field.high)) / 2)
-        texts = list(dict.fromkeys(field.to_text(value) for value in (field.low, middle, field.high)))
-        written = [(text, [backbone.symbol_id(character) for character in text]) for text in texts]
+    """Returns how some values are written: every label word, or the ends and the middle of a range."""
+    texts = field.texts
+    if field.numeric:  # character by character
+        paths = [[backbone.symbol_id(character) for character in text] for text in texts]
     else:
-        words = _words(field)
-        written = list(zip(words, backbone.word_ids(words), strict=True))
+        paths = backbone.word_ids(texts)
+    written = zip(texts, paths, strict=True)
     return [
         {"text": text, "pieces": _pieces(backbone, path), "tokens": len(path), "unknown": _unknown(backbone, path)}
         for text, path in written

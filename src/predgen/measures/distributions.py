@@ -2,15 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from predgen.targets.label import Label
-from predgen.targets.number import Number
-from predgen.targets.record import Field
 
 # The best answer to each metric of numbers (Lukasik et al., arXiv 2403.04182): the mean has the least squared error and
 # the median the least absolute one. Neither is the likeliest text.
@@ -124,7 +119,7 @@ class NumberDistribution:
 
 
 @dataclass(frozen=True)
-class Belief:
+class PredictiveDistribution:
     """The Writer's probabilities of one field.
 
     Attributes:
@@ -135,39 +130,15 @@ class Belief:
     distribution: NumberDistribution | None
     probabilities: Float[Tensor, "row label"] | None = None
 
-
-def belief_of_values(field: Field, values: Sequence[Any], probabilities: Float[Tensor, "row value"]) -> Belief:
-    """Returns what probabilities of values say of a field; a value may stand there several times.
-
-    Args:
-        field: what the values are.
-        values: the same for every row.
-        probabilities: of each of them.
-    """
-    device = probabilities.device
-    if isinstance(field, Number):
-        numbers = sorted(set(values))
-        table = _indicators([numbers.index(value) for value in values], len(numbers)).to(device)
-        summed = probabilities @ table
-        found = torch.tensor(numbers, dtype=torch.float64, device=device).expand_as(summed)
-        return Belief(NumberDistribution(found, summed, torch.ones_like(summed[:, 0])))
-    if isinstance(field, Label):
-        places = {value: place for place, value in enumerate(field.values)}
-        return Belief(None, probabilities @ _indicators([places[one] for one in values], len(places)).to(device))
-    members = torch.zeros(len(values), len(field.values), dtype=torch.float64)
-    for row, value in enumerate(values):
-        members[row, field.positions(value)] = 1.0
-    return Belief(None, probabilities @ members.to(device))
+    @classmethod
+    def joined(cls, parts: "Sequence[PredictiveDistribution]") -> "PredictiveDistribution":
+        """Returns the rows of several distributions of one field as one."""
+        numbers = [part.distribution for part in parts if part.distribution is not None]
+        if numbers:
+            return cls(NumberDistribution.joined(numbers))
+        return cls(None, torch.cat([part.probabilities for part in parts if part.probabilities is not None]))
 
 
-def belief_of_samples(field: Field, rows: Sequence[Sequence[Any]], device: torch.device) -> Belief:
-    """Returns what values that were drawn, equally many for each row, say of a field."""
-    found = [belief_of_values(field, row, torch.full((1, len(row)), 1 / len(row)).double().to(device)) for row in rows]
-    distributions = [one.distribution for one in found if one.distribution is not None]
-    if distributions:
-        return Belief(NumberDistribution.joined(distributions))
-    return Belief(None, torch.cat([one.probabilities for one in found if one.probabilities is not None]))
-
-
-def _indicators(places: Sequence[int], number: int) -> Float[Tensor, "value place"]:
-    return torch.nn.functional.one_hot(torch.tensor(places), number).double()
+def indicators(positions: Sequence[int], number: int) -> Float[Tensor, "value position"]:
+    """Returns for each value a 1 at its position."""
+    return torch.nn.functional.one_hot(torch.tensor(positions), number).double()

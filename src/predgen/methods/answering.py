@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.measures.choices import MIXES, Mix
-from predgen.measures.distributions import Belief
-from predgen.methods.answers import Answers, values_of
-from predgen.methods.heads import FieldHead
+from predgen.measures.distributions import PredictiveDistribution
+from predgen.methods.answers import Answers
+from predgen.methods.heads import Head
 from predgen.writing.targets import Decoding
 
 
@@ -94,7 +94,7 @@ class FieldSources:
     values: list[Any]
     texts: list[str | None]
     directed: Tensor | None = None
-    predictive: Belief | None = None
+    predictive: PredictiveDistribution | None = None
     valid_mass: Float[Tensor, " row"] | None = None
     text_decides: bool = True
 
@@ -112,7 +112,7 @@ class Sources:
     texts: list[str | None]
 
 
-def field_answer(head: FieldHead, sources: FieldSources, choice: FieldChoice, *, probabilities: bool) -> Answers:
+def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *, probabilities: bool) -> Answers:
     """Returns one field's answers.
 
     Args:
@@ -125,7 +125,7 @@ def field_answer(head: FieldHead, sources: FieldSources, choice: FieldChoice, *,
     if sources.directed is not None:
         predictions: Tensor | None = _mixed(head, sources, sources.directed, choice)
         assert predictions is not None
-        values = values_of(head.field, predictions, choice.threshold)
+        values = head.values(predictions, choice.threshold)
     else:
         predictions = None if predictive is None else predictive.probabilities
         values = _writers_values(head, sources, choice)
@@ -139,7 +139,7 @@ def field_answer(head: FieldHead, sources: FieldSources, choice: FieldChoice, *,
     return answers.with_distribution(None if predictive is None else predictive.distribution, spread=probabilities)
 
 
-def _mixed(head: FieldHead, sources: FieldSources, directed: Tensor, choice: FieldChoice) -> Tensor:
+def _mixed(head: Head[Any], sources: FieldSources, directed: Tensor, choice: FieldChoice) -> Tensor:
     """Returns the head's numbers or probabilities, mixed with the Writer's if these have a share."""
     if choice.mix.writer == 0:
         return directed
@@ -153,18 +153,18 @@ def _mixed(head: FieldHead, sources: FieldSources, directed: Tensor, choice: Fie
     return head.mixed(choice.mix, directed, written)
 
 
-def _writers_values(head: FieldHead, sources: FieldSources, choice: FieldChoice) -> list[Any]:
+def _writers_values(head: Head[Any], sources: FieldSources, choice: FieldChoice) -> list[Any]:
     """Returns the values that the Writer alone answers."""
     predictive = sources.predictive
     if predictive is None or (choice.estimate == "text" and sources.text_decides):
         return sources.values
     if predictive.probabilities is not None:
-        return values_of(head.field, predictive.probabilities, choice.threshold)
+        return head.values(predictive.probabilities, choice.threshold)
     values: list[Any] = _estimated(predictive, choice).tolist()
     return values
 
 
-def _estimated(predictive: Belief | None, choice: FieldChoice) -> Float[Tensor, " row"]:
+def _estimated(predictive: PredictiveDistribution | None, choice: FieldChoice) -> Float[Tensor, " row"]:
     """Returns the estimate of a number's distribution; the mode stands for the likeliest text."""
     assert predictive is not None  # `sources` asks for what the choice needs
     assert predictive.distribution is not None

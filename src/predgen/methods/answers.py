@@ -8,11 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.measures.choices import HALF
 from predgen.measures.distributions import NumberDistribution
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
-from predgen.targets.record import Field, Record, Target, joined_values
+from predgen.targets.record import Target, fields_of, joined_values
 
 # Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.
 NUM_QUANTILES = 100
@@ -47,9 +44,10 @@ class Answers:
     @classmethod
     def of_record(cls, target: Target, fields: "Sequence[Answers]", written: list[str | None]) -> "Answers":
         """Returns the answers of a target from those of its fields; a row with an invalid field is invalid."""
-        if not isinstance(target, Record):
+        names = fields_of(target)
+        if len(names) == 1:
             return fields[0]
-        values = joined_values(target, {name: one.values for name, one in zip(target.fields, fields, strict=True)})
+        values = joined_values(target, {name: answer.values for name, answer in zip(names, fields, strict=True)})
         return cls([None if None in value.values() else value for value in values], written, fields=tuple(fields))
 
     @classmethod
@@ -58,7 +56,7 @@ class Answers:
 
         Args:
             parts: the answers.
-            order: the place of each of their rows, counted through, in what is returned.
+            order: the index of each of their rows, counted through, in what is returned.
         """
         back = torch.argsort(torch.tensor(order, dtype=torch.long))
         columns: dict[str, Any] = {}
@@ -69,7 +67,12 @@ class Answers:
             if parts and getattr(parts[0], name) is not None:
                 columns[name] = torch.cat([getattr(part, name) for part in parts])[back]
         fields = zip(*(part.fields for part in parts), strict=True)
-        return cls(**columns, fields=tuple(cls.joined(one, order) for one in fields))
+        return cls(**columns, fields=tuple(cls.joined(answers, order) for answers in fields))
+
+    @property
+    def by_field(self) -> "tuple[Answers, ...]":
+        """The answers of each field; a target that is no record is its own only field."""
+        return self.fields or (self,)
 
     def with_distribution(self, distribution: NumberDistribution | None, *, spread: bool) -> "Answers":
         """Returns the answers with what the distribution that was used covers, and its spread if that is asked for."""
@@ -83,22 +86,3 @@ class Answers:
             deviations=distribution.deviation().cpu(),
             quantiles=distribution.quantiles(NUM_QUANTILES).cpu(),
         )
-
-
-def values_of(field: Field, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
-    """Returns the values that numbers, or the probabilities of labels, stand for.
-
-    Args:
-        field: what is predicted.
-        predictions: numbers, shape (batch,), or probabilities, (batch, label).
-        threshold: the probability from which on each label is in a set; one half if not given.
-    """
-    if isinstance(field, Number):
-        return [field.clip(number) for number in predictions.tolist()]
-    if isinstance(field, LabelSet):
-        least = HALF if threshold is None else threshold.to(predictions)
-        return [
-            tuple(value for value, kept in zip(field.values, row, strict=True) if kept)
-            for row in (predictions >= least).tolist()
-        ]
-    return [field.values[index] for index in predictions.argmax(dim=-1).tolist()]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,7 @@ from predgen.codec.codec import Codec
 from predgen.methods.answering import Answering, Sources, field_answer
 from predgen.methods.answers import Answers
 from predgen.methods.batch import Batch
-from predgen.methods.heads import FieldHead
+from predgen.methods.heads import Head
 from predgen.targets.record import Target
 from predgen.writing.sampling import Draws
 from predgen.writing.targets import Decoding, DecodingName
@@ -36,7 +37,7 @@ class Method(nn.Module, ABC):
     samples: bool = False
     free_probabilities: bool = True
 
-    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[FieldHead]) -> None:
+    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[Head[Any]]) -> None:
         super().__init__()
         # The names of saved weights begin with `backbone.`: it is registered here, and parts only refer to it.
         self.backbone = backbone
@@ -175,7 +176,7 @@ class Method(nn.Module, ABC):
 
     def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, ""]]:
         """Returns each field's loss, divided by that of the best constant answer if there are several fields."""
-        losses = [head.loss(outputs[:, head.outputs], truth) for head in self.fields]
+        losses = [head.loss(outputs[:, head.outputs], truth[:, head.truth]) for head in self.fields]
         if len(losses) == 1:
             return losses
         return [loss / head.scale.constant_loss for loss, head in zip(losses, self.fields, strict=True)]
@@ -185,6 +186,6 @@ class Method(nn.Module, ABC):
         return [head.predictions(outputs[:, head.outputs]) for head in self.fields]
 
 
-def num_outputs_of(fields: Sequence[FieldHead]) -> int:
-    """Returns how many outputs a head has for some fields: 1 for a number, the number of labels otherwise."""
+def num_outputs_of(fields: Sequence[Head[Any]]) -> int:
+    """Returns how many outputs the heads of some fields have together."""
     return sum(head.outputs.stop - head.outputs.start for head in fields)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Memory
-from predgen.measures.distributions import Belief
+from predgen.measures.distributions import PredictiveDistribution
 from predgen.methods.answering import Answering, FieldSources, Sources, choices_of
 from predgen.methods.base import Method
 from predgen.methods.batch import Batch
@@ -131,7 +131,7 @@ class Generator(Method):
 
     def _predictive(
         self, memory: Memory, scored: ScoredFields, wanted: Sequence[int], trie_mass: float, *, marginal: bool
-    ) -> dict[int, Belief]:
+    ) -> dict[int, PredictiveDistribution]:
         """Returns the Writer's predictive distributions of the wanted fields; of all if they are marginal."""
         if marginal and wanted:
             return dict(enumerate(self.writer.marginals(memory, trie_mass)))

@@ -111,7 +111,7 @@ class PooledHead(nn.Module):
         Args:
             pooling: a name in `predgen.names.POOLINGS` or `READINGS`.
             hidden_size: size of the states.
-            num_outputs: of all fields together; see `predgen.methods.heads.FieldHead`.
+            num_outputs: of all fields together; see `predgen.methods.heads.Head`.
         """
         table = READINGS if pooling in READINGS else POOLINGS
         return cls(table.load(pooling)(hidden_size), Mlp(hidden_size, num_outputs))

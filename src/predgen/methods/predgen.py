@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,12 +14,11 @@ from predgen.codec.codec import EncodedTargets
 from predgen.methods.answering import Answering, FieldChoice, FieldSources, Sources, choices_of
 from predgen.methods.base import Method
 from predgen.methods.batch import Batch
-from predgen.methods.heads import FieldHead
+from predgen.methods.heads import Head
 from predgen.methods.losses import Join, join_at_means, token_accuracy
 from predgen.methods.poolings import PooledHead
 from predgen.methods.writer import Writer
 from predgen.processes import mean_over_processes, num_processes
-from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
 from predgen.writing.targets import Decoding, DecodingName
@@ -239,8 +239,8 @@ class PredGen(Method):
         return Sources(fields, list(written.texts))
 
 
-def _needs_distribution(head: FieldHead, choice: FieldChoice, probabilities: bool, marginal: bool) -> bool:
+def _needs_distribution(head: Head[Any], choice: FieldChoice, probabilities: bool, marginal: bool) -> bool:
     """Returns whether the Writer's distribution of a field is needed; its text is there already."""
-    is_number = isinstance(head.field, Number)
+    is_number = head.field.numeric
     has_share = choice.mix.writer != 0
     return (probabilities and is_number) or (has_share and (marginal or not is_number or choice.estimate != "text"))

@@ -1,6 +1,7 @@
 """The method that everybody uses: pool the prompt's states and put a head on them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,7 +11,7 @@ from predgen.codec.codec import Codec
 from predgen.methods.answering import Answering, FieldSources, Sources
 from predgen.methods.base import Method
 from predgen.methods.batch import Batch
-from predgen.methods.heads import FieldHead
+from predgen.methods.heads import Head
 from predgen.methods.poolings import PooledHead
 from predgen.writing.sampling import Draws
 from predgen.writing.targets import DecodingName
@@ -28,7 +29,7 @@ class Predictor(Method):
 
     writes = False
 
-    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[FieldHead], head: PooledHead) -> None:
+    def __init__(self, backbone: Backbone, codec: Codec, fields: Sequence[Head[Any]], head: PooledHead) -> None:
         super().__init__(backbone, codec, fields)
         self.head = head
 

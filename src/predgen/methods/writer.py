@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from predgen.backbones import Memory
 from predgen.codec.codec import EncodedTargets
-from predgen.codec.trie import Trie, fits
-from predgen.measures.distributions import Belief, NumberDistribution, belief_of_samples, belief_of_values
-from predgen.methods.heads import FieldHead
+from predgen.codec.kinds import is_enumerable
+from predgen.codec.trie import Trie
+from predgen.measures.base import distribution_of_samples
+from predgen.measures.distributions import PredictiveDistribution
+from predgen.measures.kinds import measure_of
+from predgen.methods.heads import Head
 from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
-from predgen.targets.label import Label
-from predgen.targets.number import Number
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import Decoded, sample
 from predgen.writing.sampling import scores_after
@@ -59,7 +60,7 @@ class Writer(nn.Module):
         tries: all targets of a field, to be scored in one write, by the field's index; fields with too many have none.
     """
 
-    def __init__(self, symbols: SymbolModel, token_loss: TokenLoss, fields: Sequence[FieldHead]) -> None:
+    def __init__(self, symbols: SymbolModel, token_loss: TokenLoss, fields: Sequence[Head[Any]]) -> None:
         super().__init__()
         self.symbols = symbols
         self.token_loss = token_loss
@@ -68,7 +69,7 @@ class Writer(nn.Module):
             {
                 str(field_index): Trie(codec, full=symbols.full)
                 for field_index, codec in enumerate(symbols.codec.parts)
-                if fits(codec.target)
+                if is_enumerable(codec.target)
             }
         )
         self._whole: Trie | None = None
@@ -105,8 +106,10 @@ class Writer(nn.Module):
             trie, head = self.trie_of(0), self.fields[0]
             assert trie is not None  # `build_method` refuses numbers with too many values
             scores = score_all(symbols.backbone, memory, trie)
-            numbers = trie.numbers.log10() if head.logarithmic else trie.numbers
-            return expected_value_loss(scores, numbers, truth, mean=head.scale.mean, deviation=head.scale.deviation)
+            numbers = head.learned(trie.numbers)
+            return expected_value_loss(
+                scores, numbers, truth[:, 0], mean=head.scale.mean, deviation=head.scale.deviation
+            )
         scores = symbols.scores(memory, logits, gold.states)
         counted = gold.mask if symbols.full else self.decided(gold)
         allowed = symbols.codec.allowed(gold.states)
@@ -164,7 +167,7 @@ class Writer(nn.Module):
                 scores[field_index] = score_likeliest(self.symbols.backbone, memories[field_index], trie, trie_mass)
         return ScoredFields(memories, scores)
 
-    def predictive(self, field_index: int, scored: ScoredFields, trie_mass: float) -> Belief:
+    def predictive(self, field_index: int, scored: ScoredFields, trie_mass: float) -> PredictiveDistribution:
         """Returns the Writer's predictive distribution of a field, after what was written before it.
 
         Exact where the field has a trie that is written whole; else of the likeliest targets, or from samples of sets.
@@ -176,21 +179,18 @@ class Writer(nn.Module):
         """
         symbols, trie = self.symbols.fields[field_index], self.trie_of(field_index)
         memory, scores = scored.memories[field_index], scored.scores[field_index]
-        is_number = isinstance(symbols.codec.target, Number)
+        head = self.fields[field_index]
         if trie is None:
-            if is_number:
-                return Belief(best_first(symbols, memory))
-            return belief_of_samples(self.fields[field_index].field, _draws(symbols, memory), symbols.device)
+            if head.field.numeric:
+                return PredictiveDistribution(best_first(symbols, memory))
+            return distribution_of_samples(measure_of(head.field), _draws(symbols, memory), symbols.device)
         scores = score_likeliest(symbols.backbone, memory, trie, trie_mass) if scores is None else scores
-        if is_number:
-            return Belief(NumberDistribution.of_all(scores.log_probabilities, trie.numbers, scores.covered))
-        probabilities = scores.log_probabilities.double().softmax(dim=-1)
-        return Belief(None, probabilities if isinstance(symbols.codec.target, Label) else probabilities @ trie.members)
+        return head.distribution(trie, scores.log_probabilities, scores.covered)
 
     @property
     def marginals_are_exact(self) -> bool:
         """Whether a record's values are few enough to score them all; else its marginals are drawn."""
-        if not fits(self.symbols.codec.target):
+        if not is_enumerable(self.symbols.codec.target):
             return False
         num_nodes, num_before = 0, 1
         for field_index in range(len(self.fields)):
@@ -205,7 +205,7 @@ class Writer(nn.Module):
                 return False
         return True
 
-    def marginals(self, memory: Memory, trie_mass: float) -> list[Belief]:
+    def marginals(self, memory: Memory, trie_mass: float) -> list[PredictiveDistribution]:
         """Returns the Writer's predictive distribution of each field, whatever the fields before it say.
 
         Args:
@@ -223,12 +223,14 @@ class Writer(nn.Module):
             probabilities = score_all(symbols.backbone, memory, self._whole).double().softmax(dim=-1)
             values = self._whole.values
             return [
-                belief_of_values(field, field_values(target, values, name), probabilities)
+                measure_of(field).distribution_of_values(field_values(target, values, name), probabilities)
                 for name, field in fields.items()
             ]
         rows = _draws(symbols, memory)
         return [
-            belief_of_samples(field, [field_values(target, row, name) for row in rows], symbols.device)
+            distribution_of_samples(
+                measure_of(field), [field_values(target, row, name) for row in rows], symbols.device
+            )
             for name, field in fields.items()
         ]
 

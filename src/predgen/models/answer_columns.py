@@ -8,19 +8,15 @@ import numpy as np
 import pandas as pd
 
 from predgen.errors import ConfigError
-from predgen.measures.calibration import Calibration, set_texts
+from predgen.measures.calibration import Calibration
+from predgen.measures.kinds import measure_of
 from predgen.methods import Answers
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number, learned, unlearned
-from predgen.targets.record import ALONE, Field, Target, fields_of
+from predgen.targets.record import ALONE, Target, fields_of
 
 PREDICTION = "prediction"
 WRITTEN = "written"
 INVALID = "invalid"
 STD = "std"
-SET = "set"
-LOW, HIGH = "low", "high"
 PROBABILITY = "probability"
 
 
@@ -52,12 +48,12 @@ def output_names(
     names = [column_of(PREDICTION, field) for field in fields_of(target)]
     names += [WRITTEN, INVALID]
     for name, field in fields_of(target).items():
-        if std and isinstance(field, Number):
+        if std and field.numeric:
             names.append(column_of(STD, name))
-        if probabilities and not isinstance(field, Number):
-            names += [column_of(PROBABILITY, name, label) for label in field.values]
+        if probabilities:
+            names += [column_of(PROBABILITY, name, label) for label in field.labels]
         if interval and name in calibrations:
-            names += [column_of(one, name) for one in ((LOW, HIGH) if isinstance(field, Number) else (SET,))]
+            names += [column_of(column, name) for column in measure_of(field).interval_names]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(
@@ -93,58 +89,27 @@ def with_answers(
         WRITTEN: _objects(answers.written, table),
         INVALID: pd.Series([value is None for value in answers.values], index=table.index),
     }
-    parts = answers.fields or (answers,)
-    for (name, field), own in zip(fields_of(target).items(), parts, strict=True):
-        cells = cells_of(field, own.values)
-        numbers = isinstance(field, Number)
+    for (name, field), answer in zip(fields_of(target).items(), answers.fields or (answers,), strict=True):
+        cells = [field.cell(value) for value in answer.values]
         columns[column_of(PREDICTION, name)] = (
-            pd.Series(cells, index=table.index, dtype=np.float64) if numbers else _objects(cells, table)
+            pd.Series(cells, index=table.index, dtype=np.float64) if field.numeric else _objects(cells, table)
         )
-        if own.deviations is not None:
-            columns[column_of(STD, name)] = pd.Series(own.deviations.numpy(), index=table.index)
-        if own.probabilities is not None and not isinstance(field, Number):
-            for label, column in zip(field.values, own.probabilities.double().numpy().T, strict=True):
-                columns[column_of(PROBABILITY, name, label)] = pd.Series(column, index=table.index)
-        if interval is None or name not in calibrations:
-            continue
-        if isinstance(field, Number):
-            ends = interval_of(field, calibrations[name], np.array(cells, dtype=np.float64), interval)
-            for one, end in zip((LOW, HIGH), ends, strict=True):
-                # Where invalid calibration answers leave an end open, the cell is empty: files hold no infinity.
-                columns[column_of(one, name)] = pd.Series(np.where(np.isfinite(end), end, np.nan), index=table.index)
-        elif isinstance(field, Label):
-            assert own.probabilities is not None  # asked for with the interval
-            chosen = calibrations[name].sets(own.probabilities.double().numpy(), interval)
-            columns[column_of(SET, name)] = _objects(set_texts(field.values, chosen), table)
+        if answer.deviations is not None:
+            columns[column_of(STD, name)] = pd.Series(answer.deviations.numpy(), index=table.index)
+        shares = None if answer.probabilities is None else answer.probabilities.double().numpy()
+        for label, column in zip(field.labels, [] if shares is None else shares.T, strict=shares is not None):
+            columns[column_of(PROBABILITY, name, label)] = pd.Series(column, index=table.index)
+        if interval is not None and name in calibrations:
+            measure = measure_of(field)
+            predicted = measure.as_array(answer.values)
+            ends = measure.interval_columns(calibrations[name], interval, predicted, shares)
+            columns |= {column_of(column, name): _series(values, table) for column, values in ends.items()}
     return pd.concat([table, pd.DataFrame({name: columns[name] for name in names}, index=table.index)], axis=1)
 
 
-def cells_of(field: Field, values: Sequence[Any]) -> list[Any]:
-    """Returns a field's answers as a table holds them: NaN for an invalid number, text for a set."""
-    if isinstance(field, Number):
-        return [np.nan if value is None else value for value in values]
-    if isinstance(field, LabelSet):
-        return [None if value is None else field.cell(value) for value in values]
-    return list(values)
-
-
-def interval_of(
-    field: Number, calibration: Calibration, predicted: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ends of each answer's interval, inside a declared range.
-
-    That of a logarithmic number reaches as far up as down on its logarithm.
-
-    Args:
-        field: the number.
-        calibration: its own.
-        predicted: the answers, shape (row,).
-        level: in (0, 1).
-    """
-    low, high = (unlearned(field, end) for end in calibration.interval(learned(field, predicted), level))
-    if field.declared:  # an inferred range promises nothing
-        low, high = np.clip(low, field.low, None), np.clip(high, None, field.high)
-    return low, high
+def _series(values: Any, table: pd.DataFrame) -> pd.Series:
+    """Returns numbers, or texts as objects, as a column of a table."""
+    return pd.Series(values, index=table.index, dtype=object if isinstance(values, list) else np.float64)
 
 
 def _objects(cells: Sequence[Any], table: pd.DataFrame) -> pd.Series:

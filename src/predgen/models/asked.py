@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Literal
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
 from predgen.models.answer_columns import output_names
-from predgen.targets.label import Label
-from predgen.targets.number import Number
 from predgen.targets.record import Target, fields_of
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class Asked:
                 marginal answers of one that is no record, or whose answers are the Director's.
         """
         fields = fields_of(model.target)
-        numbers = [name for name, field in fields.items() if isinstance(field, Number)]
+        numbers = [name for name, field in fields.items() if field.numeric]
         calibrations = model.contents.calibrations
         if self.interval is not None:
             if not calibrations:
@@ -74,7 +72,7 @@ class Asked:
 
     def needs_spread(self, target: Target) -> bool:
         """Returns whether the probabilities of labels, or the distributions of numbers, are needed for it."""
-        has_sets = self.interval is not None and any(isinstance(field, Label) for field in fields_of(target).values())
+        has_sets = self.interval is not None and any(not field.numeric for field in fields_of(target).values())
         return self.probabilities or self.std or has_sets
 
     def columns(self, model: "Model") -> list[str]:

@@ -7,10 +7,10 @@ import torch
 from predgen.adapters import apply_peft, initial_rank_of
 from predgen.backbones import Backbone, Source, load_backbone
 from predgen.codec.codec import Codec
-from predgen.codec.trie import MAX_NUMBERS, MAX_SETS, fits, num_values
+from predgen.codec.kinds import is_enumerable, most_values, num_values
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
-from predgen.measures.distributions import ESTIMATE_OF_METRIC
+from predgen.measures.kinds import measure_of
 from predgen.methods import (
     Answering,
     Generator,
@@ -27,9 +27,7 @@ from predgen.methods.heads import field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
 from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
-from predgen.targets.record import ALONE, Field, Record, Target, fields_of
+from predgen.targets.record import ALONE, Target, fields_of
 from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding, DecodingName
 
@@ -100,7 +98,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     return PredGen(
         writer,
         PooledHead.of(model.director, backbone.hidden_size, num_outputs_of(fields)),
-        join_of(train.loss, squared_error=isinstance(codec.target, Number), sharpness=train.loss_sharpness),
+        join_of(train.loss, squared_error=len(fields) == 1 and fields[0].SQUARED_ERROR, sharpness=train.loss_sharpness),
         Sampling(
             passes=None if train.sampling == "sequential" else train.passes,
             reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
@@ -150,45 +148,35 @@ def check_method(config: RunConfig, target: Target) -> None:
             "Expected trie_mass 1 with the softmax over the whole vocabulary, where forced symbols have a share too, "
             f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
         )
-    if not isinstance(target, Number) and WRITER_LOSSES[train.writer_loss].for_numbers:
-        found = {"label": "labels", "set": "sets of labels", "record": "a record"}[target.kind]
+    fields = fields_of(target)
+    numeric = any(field.numeric for field in fields.values())
+    if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
         raise ConfigError(
-            f"Expected a number to predict with writer_loss '{train.writer_loss}', found {found}. Leave writer_loss "
-            "out."
+            f"Expected a number to predict with writer_loss '{train.writer_loss}', found {target.nouns}. Leave "
+            "writer_loss out."
         )
-    if not any(isinstance(field, Number) for field in fields_of(target).values()) and model.decoding != "trie":
+    if not numeric and model.decoding != "trie":
         return
     if model.decoding == "free" and model.estimate not in ("auto", "text"):
         raise ConfigError(
             f"Expected the estimate text with free decoding, which reads what was written, found '{model.estimate}'. "
             "Leave estimate or decoding out."
         )
-    if model.estimate == "geometric_mean":
-        for field in fields_of(target).values():
-            if isinstance(field, Number) and field.low <= 0:
-                raise ConfigError(
-                    f"Expected numbers above 0 for the estimate geometric_mean, found a range from {field.low:.15g}. "
-                    "Use the mean, or declare a range above 0."
-                )
+    for field in fields.values():
+        measure_of(field).check_estimate(model.estimate)
     needs_all = {
         "writer_loss": (train.writer_loss, WRITER_LOSSES[train.writer_loss].scores_all),
         "decoding": (model.decoding, model.decoding == "trie"),
         "estimate": (model.estimate, model.estimate not in ("auto", "text", "mean")),
     }
-    for name, field in fields_of(target).items():
+    for name, field in fields.items():
         for setting, (value, needed) in needs_all.items():
-            if fits(field) or not needed or (setting == "estimate" and isinstance(field, LabelSet)):
+            if is_enumerable(field) or not needed or (setting == "estimate" and not field.numeric):
                 continue
-            what = f"{MAX_NUMBERS:,} numbers" if isinstance(field, Number) else f"{MAX_SETS} sets of labels"
-            fix = (
-                "Declare fewer decimals (--set decimals=…) or a smaller range."
-                if isinstance(field, Number)
-                else "Use another decoding."
-            )
-            place = f" in the field '{name}'" if name != ALONE else ""
+            where = f" in the field '{name}'" if name != ALONE else ""
             raise ConfigError(
-                f"Expected at most {what} to predict with {setting} '{value}', found {num_values(field):,}{place}. "
-                f"{fix}"
+                f"Expected at most {most_values(field):,} {field.nouns} to predict with {setting} '{value}', found "
+                f"{num_values(field):,}{where}. {field.fewer_values}"
             )
 
 
@@ -198,20 +186,9 @@ def estimates_of(config: RunConfig, target: Target) -> list[str]:
     A record's metric names one of its fields, whose metric it is; the others have that of their kind.
     """
     metric = config.train.metric or target.default_metric
-    found = []
-    for name, field in fields_of(target).items():
-        own = metric if not isinstance(target, Record) else metric.removeprefix(f"{name}.")
-        found.append(_estimate(config.model.estimate, field, own))
-    return found
-
-
-def _estimate(name: str, field: Field, metric: str) -> str:
-    """Returns one field's estimate."""
-    if isinstance(field, LabelSet):
-        return "thresholds" if fits(field) and name != "text" else "text"
-    if not isinstance(field, Number):
-        return "text"
-    if name != "auto":
-        return name
-    best = ESTIMATE_OF_METRIC.get(metric, ESTIMATE_OF_METRIC[field.default_metric])
-    return best if fits(field) else "text"
+    return [
+        measure_of(field).estimate(
+            config.model.estimate, metric.removeprefix(f"{name}."), enumerable=is_enumerable(field)
+        )
+        for name, field in fields_of(target).items()
+    ]

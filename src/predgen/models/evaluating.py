@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from predgen.codec.trie import fits
+from predgen.codec.kinds import is_enumerable
 from predgen.errors import ConfigError
-from predgen.measures.calibration import Calibration, calibrate_labels, calibrate_numbers
-from predgen.measures.metrics import crps, metric_of, reliability
+from predgen.measures.base import metric_of
+from predgen.measures.calibration import Calibration
+from predgen.measures.number import crps
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
-from predgen.models.answer_columns import interval_of
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
-from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, fields_scored, intervals, score
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of
-from predgen.targets.label import Label
-from predgen.targets.number import Number, learned
-from predgen.targets.record import ALONE, fields_of
+from predgen.targets.record import fields_of
 
 if TYPE_CHECKING:
     from predgen.models.model import Model
@@ -46,11 +44,10 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
         log.warning(unseen)
     answers, seconds = timed_answers(model, table, distributions=bool(_scored_distributions(model)))
     scored = score(model.target, truth, answers)
-    fields = fields_scored(scored)
     metrics, ci95 = scored.metrics(), intervals(scored)
     if answers.valid_mass is not None:
         metrics["valid_mass"] = float(answers.valid_mass.mean())
-    by_row = _coverage_by_row(model, fields, interval) | _crps_by_row(model, fields, answers)
+    by_row = _coverage_by_row(model, scored, interval) | _crps_by_row(model, scored, answers)
     if by_row:
         metrics |= {name: float(values.mean()) for name, values in by_row.items()}
         ci95 |= bootstrap_interval(
@@ -65,12 +62,7 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
         invalid_fraction=scored.invalid_fraction,
         examples_per_second=len(table) / seconds,
         warnings=(unseen,) if unseen else (),
-        reliability=tuple(
-            {**({"field": name} if name != ALONE else {}), **line}
-            for name, of_field in fields.items()
-            if of_field.kind == "label" and of_field.probabilities is not None
-            for line in reliability(of_field.truth, of_field.probabilities)
-        ),
+        reliability=scored.reliability(),
     )
 
 
@@ -85,7 +77,7 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
         table: the rows.
         distributions: also return what is kept of the Writer's distributions of numbers.
     """
-    has_labels = any(not isinstance(field, Number) for field in fields_of(model.target).values())
+    has_labels = any(not field.numeric for field in fields_of(model.target).values())
     start = time.perf_counter()
     encoded = encode_rows(model.method, model.contents, table)
     plain = Asked(probabilities=has_labels and model.method.free_probabilities)
@@ -108,21 +100,18 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
         ConfigError: there are only sets of labels.
         DataError: an input or an answer is missing, or there are too few rows.
     """
-    table, fields = read_table(rows), fields_of(model.target)
+    table = read_table(rows)
     truth = values_of(model.target, table, _target_columns(model, table))
-    has_labels = any(isinstance(field, Label) for field in fields.values())
+    has_labels = any(not field.numeric for field in fields_of(model.target).values())
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
     (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
     model.warn_of(encoded, answers)
-    calibrations = {}
-    for name, of_field in fields_scored(score(model.target, truth, answers)).items():
-        field = fields[name]
-        if isinstance(field, Number):
-            calibrations[name] = calibrate_numbers(learned(field, of_field.predicted), learned(field, of_field.truth))
-        elif of_field.kind == "label":
-            assert of_field.probabilities is not None  # asked for above
-            calibrations[name] = calibrate_labels(of_field.probabilities, of_field.truth)
+    by_field = {
+        name: field.measure.calibrate(field.truth, field.predicted, field.probabilities)
+        for name, field in score(model.target, truth, answers).fields.items()
+    }
+    calibrations = {name: calibration for name, calibration in by_field.items() if calibration is not None}
     if not calibrations:
         raise ConfigError(
             "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
@@ -140,23 +129,14 @@ def _target_columns(model: "Model", table: pd.DataFrame) -> tuple[str, ...]:
     return target_columns(model.config.data.target, table)
 
 
-def _coverage_by_row(model: "Model", fields: dict[str, Scored], level: float | None) -> dict[str, np.ndarray]:
+def _coverage_by_row(model: "Model", scored: Scored, level: float | None) -> dict[str, np.ndarray]:
     """Returns for each row whether its interval or set holds the truth, and how large it is, by the metric's name."""
     by_row: dict[str, np.ndarray] = {}
-    for name, scored in fields.items():
-        if level is None or name not in model.contents.calibrations:
-            continue
-        calibration, field = model.contents.calibrations[name], fields_of(model.target)[name]
-        if isinstance(field, Number):
-            low, high = interval_of(field, calibration, scored.predicted, level)
-            by_row[metric_of(name, "coverage")] = (low <= scored.truth) & (scored.truth <= high)
-            by_row[metric_of(name, "width")] = high - low
-            continue
-        assert scored.probabilities is not None  # labels are answered with them
-        chosen = calibration.sets(scored.probabilities, level)
-        held = chosen[np.arange(len(chosen)), np.maximum(scored.truth, 0)] & (scored.truth >= 0)
-        by_row[metric_of(name, "coverage")] = held
-        by_row[metric_of(name, "set_size")] = chosen.sum(axis=1)
+    for name, field in scored.fields.items():
+        if level is not None and name in model.contents.calibrations:
+            calibration = model.contents.calibrations[name]
+            covered = field.measure.covered(calibration, level, field.truth, field.predicted, field.probabilities)
+            by_row |= {metric_of(name, metric): rows for metric, rows in covered.items()}
     return by_row
 
 
@@ -165,15 +145,15 @@ def _scored_distributions(model: "Model") -> list[tuple[int, str]]:
     return [
         (field_index, name)
         for field_index, (name, field) in enumerate(fields_of(model.target).items())
-        if isinstance(field, Number) and model.method.writes and fits(field)
+        if field.numeric and model.method.writes and is_enumerable(field)
     ]
 
 
-def _crps_by_row(model: "Model", fields: dict[str, Scored], answers: Answers) -> dict[str, np.ndarray]:
+def _crps_by_row(model: "Model", scored: Scored, answers: Answers) -> dict[str, np.ndarray]:
     """Returns the score of the Writer's distribution in each row, by the metric's name."""
     by_row = {}
     for field_index, name in _scored_distributions(model):
-        quantiles = (answers.fields or (answers,))[field_index].quantiles
+        quantiles = answers.by_field[field_index].quantiles
         assert quantiles is not None  # asked for with the answers
-        by_row[metric_of(name, "crps")] = crps(fields[name].truth, quantiles.numpy())
+        by_row[metric_of(name, "crps")] = crps(scored.fields[name].truth, quantiles.numpy())
     return by_row

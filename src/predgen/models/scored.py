@@ -1,220 +1,162 @@
 """Answers beside the truth, as metrics and tests take them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from predgen.measures.metrics import (
-    EXACT_MATCH,
-    RELATIVE_ERROR,
-    json_number,
-    label_metrics,
-    log_metrics,
-    metric_of,
-    number_metrics,
-    per_row_losses,
-    relative_error,
-    set_metrics,
-)
+from predgen.measures.base import Measure, json_number, metric_of
+from predgen.measures.kinds import measure_of
+from predgen.measures.metrics import RELATIVE_ERROR
+from predgen.measures.number import INEXACT
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
-from predgen.targets.label import Label
-from predgen.targets.label_set import member_table
-from predgen.targets.number import Number
-from predgen.targets.record import ALONE, Field, Record, Target, field_values, metric_kind
+from predgen.targets.field import Field
+from predgen.targets.record import ALONE, Target, field_values, fields_of
 
 BOOTSTRAP_SEED = 0
-# The loss of `exact_match`: 1 where an answer is not the truth.
-INEXACT = "inexact"
-# The metrics that are means of per-row losses, the loss of each, and the sign that turns the loss into the metric.
-TESTED: dict[str, dict[str, tuple[str, int]]] = {
-    "number": {"mse": ("squared_error", 1), "mae": ("absolute_error", 1), EXACT_MATCH: (INEXACT, -1)},
-    "logarithmic": {"mse_log10": ("squared_log_error", 1), "mae": ("absolute_error", 1), EXACT_MATCH: (INEXACT, -1)},
-    "label": {"accuracy": ("error", -1), "log_loss": ("log_loss", 1)},
-    "set": {"jaccard": ("jaccard_error", -1), "hamming_loss": ("hamming", 1)},
-}
-# The metrics that are no means over rows: tested by a paired bootstrap.
-CORRELATIONS: dict[str, tuple[str, ...]] = {
-    "number": ("pearson", "spearman"),
-    "logarithmic": ("spearman",),
-    "label": (),
-    "set": (),
-}
-NUMBERS: dict[str, Callable[..., dict[str, float]]] = {"number": number_metrics, "logarithmic": log_metrics}
-LABELS: dict[str, Callable[..., dict[str, float]]] = {"label": label_metrics, "set": set_metrics}
-
-
-@runtime_checkable
-class AnyScored(Protocol):
-    """The answers of a target of any kind beside the truth."""
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows."""
-        ...
-
-    @property
-    def invalid_fraction(self) -> float:
-        """The share of invalid answers."""
-        ...
-
-    @property
-    def tested(self) -> dict[str, tuple[str, int]]:
-        """The metrics that paired tests compare: for each its loss, and the sign that makes the metric of it."""
-        ...
-
-    @property
-    def correlations(self) -> tuple[str, ...]:
-        """The metrics that are correlations."""
-        ...
-
-    def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Returns the metrics, of some rows or of all."""
-        ...
-
-    def losses(self) -> dict[str, np.ndarray]:
-        """Returns the losses of each row."""
-        ...
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the answers as JSON holds them."""
-        ...
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredField:
     """The answers of one field as arrays beside the truth.
 
     Attributes:
-        kind: `number`, `logarithmic`, `label` or `set`.
-        truth: numbers; label positions with −1 for a label never seen in training; or sets as `set_metrics` takes them.
-            The first axis is the row.
-        predicted: the same with NaN, −1, or 1 in the last column, for an invalid answer.
+        measure: what the field's answers are worth.
+        truth: as `Measure.as_array` returns it; the first axis is the row.
+        predicted: the same for the answers.
         probabilities: of each label, shape (row, label), or None.
-        right: of a number: whether the answer is the truth as far as the target's decimals go, shape (row,).
+        exact: as `Measure.exact` returns it.
     """
 
-    kind: str
+    measure: Measure[Any]
     truth: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray | None
-    right: np.ndarray | None = None
+    exact: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, field: Field, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
+    ) -> "ScoredField":
+        """Returns the answers of a field beside the truth; the arguments are the attributes."""
+        measure = measure_of(field)
+        return cls(measure, truth, predicted, probabilities, measure.exact(truth, predicted))
 
     @property
-    def num_rows(self) -> int:
-        """How many rows."""
-        return len(self.truth)
+    def answers(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The answers and their probabilities."""
+        return self.predicted, self.probabilities
 
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Returns the metrics, of some rows or of all."""
-        part = slice(None) if rows is None else rows
-        if self.kind in NUMBERS:
-            right = None if self.right is None else self.right[part]
-            return NUMBERS[self.kind](self.truth[part], self.predicted[part], right)
-        probabilities = None if self.probabilities is None else self.probabilities[part]
-        return LABELS[self.kind](self.truth[part], self.predicted[part], probabilities)
+        chosen = slice(None) if rows is None else rows
+        arrays = (self.truth, self.predicted, self.probabilities, self.exact)
+        truth, predicted, probabilities, exact = (None if array is None else array[chosen] for array in arrays)
+        assert truth is not None
+        assert predicted is not None
+        return self.measure.metrics(truth, predicted, probabilities, exact)
 
     def losses(self) -> dict[str, np.ndarray]:
         """Returns the losses of each row."""
-        losses = per_row_losses(self.kind, self.truth, self.predicted, self.probabilities)
-        return losses if self.right is None else losses | {INEXACT: 1.0 - self.right}
-
-    @property
-    def tested(self) -> dict[str, tuple[str, int]]:
-        """The metrics that paired tests compare: for each its loss, and the sign that makes the metric of it."""
-        return {name: one for name, one in TESTED[self.kind].items() if name != EXACT_MATCH or self.right is not None}
-
-    @property
-    def correlations(self) -> tuple[str, ...]:
-        """The metrics that are correlations."""
-        return CORRELATIONS[self.kind]
+        losses = self.measure.losses(self.truth, self.predicted, self.probabilities)
+        return losses if self.exact is None else losses | {INEXACT: 1.0 - self.exact}
 
     @property
     def invalid(self) -> np.ndarray:
         """Which answers are invalid, shape (row,)."""
-        if self.kind == "set":
-            return np.asarray(self.predicted[:, -1] > 0)
-        return np.isnan(self.predicted) if self.kind in NUMBERS else np.asarray(self.predicted < 0)
-
-    @property
-    def invalid_fraction(self) -> float:
-        """The share of invalid answers."""
-        return float(self.invalid.mean())
+        return self.measure.invalid(self.predicted)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the answers as JSON holds them."""
-        predicted = self.predicted.tolist()
         return {
-            "predicted": predicted if self.kind == "set" else [json_number(float(value)) for value in predicted],
+            "predicted": self.measure.to_json(self.predicted),
             "probabilities": None if self.probabilities is None else self.probabilities.tolist(),
         }
 
 
 @dataclass(frozen=True)
-class ScoredRecord:
-    """The answers of a record beside the truth.
+class Scored:
+    """The answers of a target beside the truth, field by field.
 
     Attributes:
         fields: those of each field by its name.
     """
 
-    fields: Mapping[str, Scored]
+    fields: Mapping[str, ScoredField]
 
     @property
     def num_rows(self) -> int:
         """How many rows."""
-        return next(iter(self.fields.values())).num_rows
+        return len(next(iter(self.fields.values())).truth)
 
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Returns each field's metrics after its name and a point, and first `relative_error`.
+        """Returns the metrics, of some rows or of all; those of a record's field after its name and a point.
 
-        That is the mean over the fields of `predgen.measures.metrics.relative_error`, those left out whose truth is
-        constant.
+        Of a record `relative_error` comes first: the mean over the fields of `Measure.relative_error`, those left out
+        whose truth is constant.
         """
-        part = slice(None) if rows is None else rows
-        relative = [relative_error(one.kind, one.truth[part], one.predicted[part]) for one in self.fields.values()]
-        defined = [value for value in relative if np.isfinite(value)]
-        found = {RELATIVE_ERROR: float(np.mean(defined)) if defined else float("nan")}
-        for name, one in self.fields.items():
-            found |= {metric_of(name, metric): value for metric, value in one.metrics(rows).items()}
-        return found
+        metrics: dict[str, float] = {}
+        if len(self.fields) > 1:
+            chosen = slice(None) if rows is None else rows
+            errors = [
+                field.measure.relative_error(field.truth[chosen], field.predicted[chosen])
+                for field in self.fields.values()
+            ]
+            defined = [error for error in errors if np.isfinite(error)]
+            metrics[RELATIVE_ERROR] = float(np.mean(defined)) if defined else float("nan")
+        for name, field in self.fields.items():
+            metrics |= {metric_of(name, metric): value for metric, value in field.metrics(rows).items()}
+        return metrics
 
     def losses(self) -> dict[str, np.ndarray]:
-        """Returns the losses of each row, each after its field's name."""
-        return {metric_of(name, loss): rows for name, one in self.fields.items() for loss, rows in one.losses().items()}
+        """Returns the losses of each row; those of a record's field after its name and a point."""
+        return {
+            metric_of(name, loss): rows for name, field in self.fields.items() for loss, rows in field.losses().items()
+        }
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:
         """The metrics that paired tests compare: for each its loss, and the sign that makes the metric of it."""
         return {
             metric_of(name, metric): (metric_of(name, loss), sign)
-            for name, one in self.fields.items()
-            for metric, (loss, sign) in one.tested.items()
+            for name, field in self.fields.items()
+            for metric, (loss, sign) in field.measure.tested.items()
         }
 
     @property
     def correlations(self) -> tuple[str, ...]:
-        """The metrics that are correlations."""
-        return tuple(metric_of(name, metric) for name, one in self.fields.items() for metric in one.correlations)
+        """The metrics that paired tests compare by a bootstrap."""
+        return tuple(
+            metric_of(name, metric) for name, field in self.fields.items() for metric in field.measure.correlations
+        )
 
     @property
     def invalid_fraction(self) -> float:
         """The share of rows with an invalid answer."""
-        return float(np.any([one.invalid for one in self.fields.values()], axis=0).mean())
+        return float(np.any([field.invalid for field in self.fields.values()], axis=0).mean())
+
+    def reliability(self) -> tuple[dict[str, Any], ...]:
+        """Returns confidence beside accuracy of the fields that are labels, with a record's `field`."""
+        return tuple(
+            {**({"field": name} if name != ALONE else {}), **line}
+            for name, field in self.fields.items()
+            for line in field.measure.reliability(field.truth, field.probabilities)
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the answers as JSON holds them."""
-        return {"fields": {name: one.to_json() for name, one in self.fields.items()}}
+        """Returns the answers as JSON holds them; a record's under `fields`."""
+        fields = {name: field.to_json() for name, field in self.fields.items()}
+        return dict(fields.get(ALONE, {"fields": fields}))
 
 
-def intervals(scored: AnyScored) -> dict[str, tuple[float, float]]:
+def intervals(scored: Scored) -> dict[str, tuple[float, float]]:
     """Returns the 95 % interval of each metric, from a bootstrap over the rows."""
     return bootstrap_interval(scored.metrics, scored.num_rows, seed=BOOTSTRAP_SEED)
 
 
-def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored | ScoredRecord:
+def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored:
     """Returns answers and truth as arrays.
 
     Args:
@@ -222,76 +164,31 @@ def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored | Sc
         truth: the true values; None for a label never seen in training.
         answers: the answers, in the order of the truth.
     """
-    if isinstance(target, Record):
-        return ScoredRecord(
-            {
-                name: score_field(field, field_values(target, truth, name), one)
-                for (name, field), one in zip(target.fields.items(), answers.fields, strict=True)
-            }
-        )
-    return score_field(target, truth, answers)
-
-
-def score_field(field: Field, truth: Sequence[Any], answers: Answers) -> Scored:
-    """Returns the answers of one field as arrays; the arguments are those of `score`."""
-    probabilities = None if answers.probabilities is None else answers.probabilities.double().numpy()
-    return scored_field(field, encoded(field, truth), encoded(field, answers.values), probabilities)
-
-
-def scored_field(field: Field, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> Scored:
-    """Returns the answers of one field beside the truth.
-
-    Args:
-        field: what is predicted.
-        truth: as `Scored` holds it, like all that follow.
-        predicted: see there.
-        probabilities: see there.
-    """
-    right = None
-    if isinstance(field, Number):
-        # What would be written of both: the same digits, whatever the form and the range.
-        pairs = zip(truth.tolist(), predicted.tolist(), strict=True)
-        right = np.array([np.isfinite(b) and field.to_text(a) == field.to_text(b) for a, b in pairs], dtype=bool)
-    return Scored(metric_kind(field), truth, predicted, probabilities, right)
-
-
-def encoded(field: Field, values: Sequence[Any]) -> np.ndarray:
-    """Returns a field's values as `Scored` holds them; None is an unseen label or an invalid answer."""
-    if isinstance(field, Number):
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    if isinstance(field, Label):
-        found = [None if value is None else field.index(value) for value in values]
-        return np.array([-1 if position is None else position for position in found], dtype=np.int64)
-    last = np.array([value is None or None in value for value in values], dtype=np.float64)
-    return np.column_stack([member_table(field, [value or () for value in values]), last])
-
-
-def scored_from_json(target: Target, truth: Sequence[Any], data: Mapping[str, Any]) -> Scored | ScoredRecord:
-    """Returns what `to_json` described, beside the truth."""
-
-    def one(field: Field, values: Sequence[Any], found: Mapping[str, Any]) -> Scored:
-        predicted = [np.nan if value is None else value for value in found["predicted"]]
-        probabilities = found["probabilities"]
-        return scored_field(
+    fields = {}
+    for (name, field), answer in zip(fields_of(target).items(), answers.fields or (answers,), strict=True):
+        measure = measure_of(field)
+        fields[name] = ScoredField.of(
             field,
-            encoded(field, values),
-            np.array(predicted, dtype=np.int64 if isinstance(field, Label) else np.float64),
+            measure.as_array(field_values(target, truth, name)),
+            measure.as_array(answer.values),
+            None if answer.probabilities is None else answer.probabilities.double().numpy(),
+        )
+    return Scored(fields)
+
+
+def scored_from_json(target: Target, truth: Sequence[Any], data: Mapping[str, Any]) -> Scored:
+    """Returns what `Scored.to_json` described, beside the truth."""
+    fields = {}
+    for name, field in fields_of(target).items():
+        answers = data if name == ALONE else data["fields"][name]
+        measure, probabilities = measure_of(field), answers["probabilities"]
+        fields[name] = ScoredField.of(
+            field,
+            measure.as_array(field_values(target, truth, name)),
+            measure.from_json(answers["predicted"]),
             None if probabilities is None else np.array(probabilities, dtype=np.float64),
         )
-
-    if not isinstance(target, Record):
-        return one(target, truth, data)
-    return ScoredRecord(
-        {
-            name: one(field, field_values(target, truth, name), data["fields"][name])
-            for name, field in target.fields.items()
-        }
-    )
-
-
-def fields_scored(scored: Scored | ScoredRecord) -> dict[str, Scored]:
-    """Returns the answers of each field by its name."""
-    return dict(scored.fields) if isinstance(scored, ScoredRecord) else {ALONE: scored}
+    return Scored(fields)
 
 
 @dataclass(frozen=True)
@@ -305,7 +202,7 @@ class Evaluation:
         invalid_fraction: the share of answers that are no value of the target.
         examples_per_second: rows answered per second, tokenization included.
         warnings: what a reader of the figures must know.
-        reliability: of labels, as `predgen.measures.metrics.reliability` returns it, with a record's `field`; empty
+        reliability: of labels, as `predgen.measures.label.reliability` returns it, with a record's `field`; empty
             for numbers.
     """
 

@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from predgen.measures.metrics import EXACT_MATCH, higher_is_better, metric_of
+from predgen.measures.base import EXACT_MATCH, metric_of
+from predgen.measures.metrics import higher_is_better
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")

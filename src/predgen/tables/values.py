@@ -1,18 +1,18 @@
 """A target's columns: cells to values, and what is wrong with them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from predgen.errors import ConfigError, DataError, TargetError, explain
+from predgen.errors import ConfigError, DataError, TargetError
 from predgen.tables.reading import require_columns, row_numbers
-from predgen.targets.cells import Cell, describe, is_missing
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet, is_empty
-from predgen.targets.number import Number
-from predgen.targets.record import Field, Target, field_values, fields_of, joined_values
+from predgen.targets.cells import Cell
+from predgen.targets.field import Field, missing_message
+from predgen.targets.record import Target, field_values, fields_of, joined_values
+
+log = logging.getLogger("predgen")
 
 
 def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence[int]) -> list[Any]:
@@ -29,28 +29,38 @@ def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence
     """
     values = []
     for row, cell in zip(rows, cells, strict=True):
-        refuse_missing(field.kind, cell, row, column)
-        try:
-            values.append(field.parse(cell))
-        except TargetError as error:
-            raise DataError(f"Row {row}, column '{column}': {error}") from error
+        values.append(_read_cell(type(field), field.parse, cell, row, column))
     return values
 
 
-def refuse_missing(kind: str, cell: object, row: int, column: str) -> None:
-    """Refuses a cell that holds nothing.
+def check_cells(kind: type[Field], cells: Sequence[Cell], column: str, rows: Sequence[int]) -> None:
+    """Refuses cells that are no value of any field of a kind.
+
+    Args:
+        kind: what the cells must be.
+        cells: the cells.
+        column: the column's name, for messages.
+        rows: each cell's row in its source, counted from 1 without the header.
 
     Raises:
-        DataError: it does; the message names its row.
+        DataError: a cell is missing or is no value of the kind; the message names its row.
     """
-    if is_empty(cell) if kind == "set" else is_missing(cell):
-        what = "a set of labels" if kind == "set" else f"a {kind}"
-        found = describe(cell) if kind == "number" else "an empty cell"
-        fill = "Write none for the empty set" if kind == "set" else "Fill the cell"
-        raise DataError(explain(expected=what, found=found, fix=f"{fill} or remove the row.", row=row, column=column))
+    for row, cell in zip(rows, cells, strict=True):
+        _read_cell(kind, kind.check_cell, cell, row, column)
 
 
-log = logging.getLogger("predgen")
+def _read_cell(kind: type[Field], read: Callable[[Cell], Any], cell: Cell, row: int, column: str) -> Any:
+    """Returns what a cell is read as.
+
+    Raises:
+        DataError: it holds nothing, or cannot be read; the message names its row.
+    """
+    if kind.is_missing(cell):
+        raise DataError(missing_message(kind, cell, row, column))
+    try:
+        return read(cell)
+    except TargetError as error:
+        raise DataError(f"Row {row}, column '{column}': {error}") from error
 
 
 def columns_named(names: Sequence[str], table: pd.DataFrame) -> tuple[str, ...]:
@@ -84,35 +94,19 @@ def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> li
     Raises:
         DataError: a cell is missing, or is no number, or lies outside a declared range.
     """
-    found: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
-        cells: list[Cell] = table[column].tolist()
-        if isinstance(field, Number):
-            found[name] = parse_cells(field, cells, column, row_numbers(table))
-            continue
-        found[name] = []
-        for row, cell in zip(row_numbers(table), cells, strict=True):
-            refuse_missing(field.kind, cell, row, column)
-            found[name].append(_known(field, cell))
-    return joined_values(target, found)
-
-
-def _known(field: Label | LabelSet, cell: Cell) -> Any:
-    """Returns a cell's label or set, with None for a label that was never seen in training."""
-    if isinstance(field, LabelSet):
-        return field.members(cell)
-    position = field.index(cell)
-    return None if position is None else field.values[position]
+        cells = zip(table[column].tolist(), row_numbers(table), strict=True)
+        values[name] = [_read_cell(type(field), field.known, cell, row, column) for cell, row in cells]
+    return joined_values(target, values)
 
 
 def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> str | None:
     """Returns a sentence about labels that training never saw, or None if there are none."""
     unseen = []
     for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
-        own = field_values(target, values, name)
-        if not isinstance(field, Number):
-            pairs = zip(table[column].tolist(), own, strict=True)
-            unseen += [cell for cell, value in pairs if value is None or (isinstance(value, tuple) and None in value)]
+        pairs = zip(table[column].tolist(), field_values(target, values, name), strict=True)
+        unseen += [cell for cell, value in pairs if field.is_unseen(value)]
     if not unseen:
         return None
     names = ", ".join(sorted({f"'{cell}'" for cell in unseen})[:5])

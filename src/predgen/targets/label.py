@@ -1,17 +1,18 @@
 """A label, and the word that a model writes for it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from predgen.errors import ConfigError, TargetError, explain
-from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key
-from predgen.targets.number import Kind
+from predgen.errors import ConfigError, DataError, TargetError, explain
+from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key, label_value, parse_number
+from predgen.targets.declared import Declared
+from predgen.targets.field import Field
 
 
 @dataclass(frozen=True)
-class Label:
+class Label(Field):
     """One of a few labels, each with the word that is written for it.
 
     Attributes:
@@ -22,8 +23,10 @@ class Label:
     values: tuple[LabelValue, ...]
     words: tuple[str, ...]
 
-    kind: ClassVar[Kind] = "label"
-    default_metric: ClassVar[str] = "accuracy"
+    kind: ClassVar[str] = "label"
+    noun: ClassVar[str] = "a label"
+    nouns: ClassVar[str] = "labels"
+    stratifies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if len(self.values) < 2:
@@ -35,6 +38,46 @@ class Label:
                 )
             )
         check_words(self.values, self.words)
+
+    @classmethod
+    def infer(cls, cells: Sequence[Cell], declared: Declared) -> "Label":
+        """Returns the labels of a column in numeric or else alphabetic order; see `infer_label`.
+
+        Raises:
+            ConfigError: a label text is of no label.
+            DataError: there are too many different cells.
+        """
+        label = infer_label(cells, declared.label_text, codes=declared.label_codes, declared=declared.labels)
+        return cls(label.values, label.words)
+
+    def lost_labels(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns the labels that other rows of the column have and this field does not know, in order."""
+        return sorted({label_key(cell) for cell in cells if not is_missing(cell)} - set(map(label_key, self.values)))
+
+    @property
+    def default_metric(self) -> str:
+        """The metric that chooses the checkpoint unless one is declared."""
+        return "accuracy"
+
+    @property
+    def num_values(self) -> int:
+        """How many labels there are."""
+        return len(self.values)
+
+    @property
+    def labels(self) -> tuple[LabelValue, ...]:
+        """The labels, each of which has a probability."""
+        return self.values
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The words that are written."""
+        return self.words
+
+    def known(self, cell: Cell) -> LabelValue | None:
+        """Returns a held-out cell's label, None for one that was never seen in training."""
+        position = self.index(cell)
+        return None if position is None else self.values[position]
 
     def index(self, cell: Cell) -> int | None:
         """Returns the label's position in `values`, or None for a label that is not known."""
@@ -74,6 +117,15 @@ class Label:
         words = {word.strip(): value for word, value in zip(self.words, self.values, strict=True)}
         return words.get(text.strip())
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the labels as plain JSON values."""
+        return {"kind": self.kind, "values": list(self.values), "words": list(self.words)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Label":
+        """Returns the labels that `to_json` described."""
+        return cls(tuple(data["values"]), tuple(data["words"]))
+
     def describe(self) -> str:
         """Returns one line for people."""
         pairs = [
@@ -109,3 +161,66 @@ def check_words(values: Sequence[LabelValue], words: Sequence[str]) -> None:
         raise ConfigError(
             explain(expected="a word to write for each label", found="an empty one", fix="Give it a word.")
         )
+
+
+def infer_label(
+    cells: Sequence[Cell],
+    words: Mapping[str, str] | None = None,
+    *,
+    codes: bool = False,
+    declared: Sequence[str] | None = None,
+) -> Label:
+    """Returns the label target of a column, its labels in numeric or else alphabetic order.
+
+    Args:
+        cells: the training cells, none missing.
+        words: the word to write for a label, by the label's text; labels that are not named write themselves.
+        codes: write letters (A, B, … AA) instead, for labels whose own texts cannot be told apart.
+        declared: the labels, those that no cell has among them, whatever else the cells hold; None for those that
+            occur.
+    """
+    if declared is not None:
+        keys = set(map(label_key, declared))
+        cells = [*(cell for cell in cells if label_key(cell) in keys), *declared]
+    return Label(*labels_of(cells, len(cells), words, codes=codes))
+
+
+def labels_of(
+    cells: Sequence[Any], num_rows: int, words: Mapping[str, str] | None, *, codes: bool
+) -> tuple[tuple[LabelValue, ...], tuple[str, ...]]:
+    """Returns the labels that occur, in their order, and the word to write for each."""
+    found: dict[str, LabelValue] = {}
+    for cell in cells:
+        found.setdefault(label_key(cell), label_value(cell))
+    if len(found) > max(20, num_rows // 2):
+        raise DataError(
+            explain(
+                expected="a column of labels",
+                found=f"{len(found)} different values in {num_rows} rows, such as {describe(next(iter(found)))}",
+                fix="Name another target column, or declare the kind 'number'.",
+            )
+        )
+    numbers = {key: parse_number(key) for key in found}
+    if all(value is not None for value in numbers.values()):
+        order = sorted(found, key=lambda key: (numbers[key], key))
+    else:
+        order = sorted(found)
+    if codes:
+        words = {key: _letters(position) for position, key in enumerate(order)}
+    words = words or {}
+    unknown = [key for key in words if key not in found]
+    if unknown:
+        raise ConfigError(
+            explain(
+                expected=f"label texts for the labels {', '.join(order[:10])}",
+                found=f"one for '{unknown[0]}'",
+                fix="Correct --label-text.",
+            )
+        )
+    return tuple(found[key] for key in order), tuple(words.get(key, key) for key in order)
+
+
+def _letters(position: int) -> str:
+    """Returns the letter code of a position: A to Z, AA, AB and so on."""
+    rest, letter = divmod(position, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("A") + letter)

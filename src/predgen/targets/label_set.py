@@ -2,16 +2,17 @@
 
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from predgen.errors import ConfigError, TargetError, explain
-from predgen.targets.cells import LabelValue, describe, is_missing, label_key
-from predgen.targets.label import check_words
-from predgen.targets.number import Kind
+from predgen.errors import ConfigError, DataError, TargetError, explain
+from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key
+from predgen.targets.declared import Declared
+from predgen.targets.field import Field
+from predgen.targets.label import check_words, labels_of
 
 # What may stand between the labels of a cell; a column's own is the first of them that it holds.
 DELIMITERS = ("|", ";", ",")
@@ -21,7 +22,7 @@ SetValue = tuple[LabelValue | None, ...]
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(Field):
     """Any number of a few labels, written in the order in which they are declared.
 
     Attributes:
@@ -36,8 +37,10 @@ class LabelSet:
     empty: str = NONE
     delimiter: str = DELIMITERS[0]
 
-    kind: ClassVar[Kind] = "set"
-    default_metric: ClassVar[str] = "micro_f1"
+    kind: ClassVar[str] = "set"
+    noun: ClassVar[str] = "a set of labels"
+    nouns: ClassVar[str] = "sets of labels"
+    fill: ClassVar[str] = "Write none for the empty set"
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -55,6 +58,56 @@ class LabelSet:
                 )
             )
 
+    @classmethod
+    def infer(cls, cells: Sequence[Cell], declared: Declared) -> "LabelSet":
+        """Returns the sets of a column; see `infer_set`.
+
+        Raises:
+            ConfigError: a label text is of no label.
+            DataError: no cell has a label, or the labels cannot be told apart.
+        """
+        return infer_set(cells, declared.label_text, codes=declared.label_codes)
+
+    @classmethod
+    def check_declared(cls, declared: Declared, column: str, reason: str) -> None:
+        """Refuses what is declared of numbers, and declared labels.
+
+        Raises:
+            ConfigError: some are declared.
+        """
+        super().check_declared(declared, column, reason)
+        if declared.labels is not None:
+            raise ConfigError(
+                f"Expected declared labels for a column of labels, found '{column}' of sets. Leave them out."
+            )
+
+    @classmethod
+    def is_missing(cls, cell: object) -> bool:
+        """Returns whether a cell holds nothing; an empty list holds the empty set."""
+        return is_empty(cell)
+
+    def lost_labels(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns the labels that other rows of the column have and this field does not know, in order."""
+        # By the delimiter of all rows: the first ones may hold no set of two labels.
+        delimiter = delimiter_of(cells)
+        items = [item for cell in cells if not is_empty(cell) for item in items_of(cell, delimiter, self.empty)]
+        return sorted({label_key(item) for item in items if not is_missing(item)} - set(map(label_key, self.values)))
+
+    @property
+    def default_metric(self) -> str:
+        """The metric that chooses the checkpoint unless one is declared."""
+        return "micro_f1"
+
+    @property
+    def labels(self) -> tuple[LabelValue, ...]:
+        """The labels; each has a probability of being in the set."""
+        return self.values
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The words that are written, the empty set's last."""
+        return (*self.words, self.empty)
+
     @property
     def num_values(self) -> int:
         """How many sets there are."""
@@ -66,6 +119,14 @@ class LabelSet:
         found = [positions.get(label_key(item)) for item in items_of(cell, self.delimiter, self.empty)]
         known = sorted({position for position in found if position is not None})
         return (*(self.values[position] for position in known), *([None] if None in found else []))
+
+    def known(self, cell: object) -> SetValue:
+        """Returns a held-out cell's labels, then None if there are others that were never seen in training."""
+        return self.members(cell)
+
+    def is_unseen(self, value: SetValue) -> bool:
+        """Returns whether a value that `known` returned has a label that was never seen in training."""
+        return None in value
 
     def parse(self, cell: object) -> SetValue:
         """Returns the cell's labels in their order.
@@ -108,9 +169,19 @@ class LabelSet:
         known = sorted({position for position in found if position is not None})
         return None if None in found else tuple(self.values[position] for position in known)
 
-    def cell(self, value: SetValue) -> str:
-        """Returns a set as a cell of a table."""
-        return self.delimiter.join(map(label_key, value)) or self.empty
+    def cell(self, value: SetValue | None) -> str | None:
+        """Returns a set as a cell of a table; None for an invalid answer."""
+        return None if value is None else self.delimiter.join(map(label_key, value)) or self.empty
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the sets' labels as plain JSON values."""
+        labels = {"kind": self.kind, "values": list(self.values), "words": list(self.words)}
+        return labels | {"empty": self.empty, "delimiter": self.delimiter}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "LabelSet":
+        """Returns the sets that `to_json` described."""
+        return cls(tuple(data["values"]), tuple(data["words"]), data["empty"], data["delimiter"])
 
     def describe(self) -> str:
         """Returns one line for people."""
@@ -172,3 +243,47 @@ def member_table(field: LabelSet, values: Sequence[Any]) -> np.ndarray:
     for row, value in enumerate(values):
         table[row, field.positions(value)] = 1.0
     return table
+
+
+def infer_set(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, codes: bool = False) -> LabelSet:
+    """Returns the target of a column of sets of labels, the labels in numeric or else alphabetic order.
+
+    Args:
+        cells: the training cells, none missing: lists, lists in JSON, or text with |, ; or , between the labels (the
+            first of them that the column holds); `none` and the empty list are the empty set.
+        words: as in `infer_label`.
+        codes: as in `infer_label`.
+    """
+    delimiter = delimiter_of(cells)
+    items = [item for cell in cells for item in items_of(cell, delimiter)]
+    if not items:
+        raise DataError(explain(expected="sets of labels", found="only empty ones", fix="Name another target column."))
+    if any(map(is_missing, items)):
+        raise DataError(
+            explain(
+                expected="a label in every place of a list",
+                found="an empty one",
+                fix="Leave it out of the list, or give it a name.",
+            )
+        )
+    broken = next((item for item in items if is_broken_list(item)), None)
+    if broken is not None:
+        raise DataError(
+            explain(
+                expected='lists of labels such as ["a", "b"]',
+                found=f"{broken!r}",
+                fix="Correct that cell.",
+            )
+        )
+    values, texts = labels_of(items, len(cells), words, codes=codes)
+    # Labels of lists may hold any sign; what is answered must be told apart.
+    free = [one for one in DELIMITERS if not any(one in label_key(value) for value in values)]
+    if not free:
+        raise DataError(
+            explain(
+                expected=f"labels that leave one of {' '.join(DELIMITERS)} free to stand between them",
+                found="labels that hold all of them",
+                fix="Rename some.",
+            )
+        )
+    return LabelSet(values, texts, delimiter=delimiter if delimiter in free else free[0])

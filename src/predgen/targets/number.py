@@ -1,33 +1,27 @@
-"""What is predicted: a number or a label, and its text.
-
-A target knows the way between a table's cell, a value, and the text that a model writes. It knows nothing of
-tokens (`codec.py`), of models, or of tables' files.
-"""
+"""A number, and the digits that a model writes for it."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets import scientific
 from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.declared import Declared
+from predgen.targets.field import Field
+from predgen.targets.ranges import MAX_DECIMALS, MAX_UNITS, Form, infer_range
 
-Kind = Literal["number", "label", "set"]
-Form = Literal["fixed", "scientific"]
-
-# Beyond this many units a float no longer holds every one of them.
-MAX_UNITS = 10**15
-MAX_DECIMALS = 12
 # The first digit of a mantissa stands before its point.
 MAX_MANTISSA_DECIMALS = scientific.MAX_DIGITS - 1
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Field):
     """A number written in decimal digits, such as `3.80`, or in scientific form, such as `e-5*3.80`.
 
     Attributes:
@@ -49,7 +43,65 @@ class Number:
     logarithmic: bool = False
     smallest: float = 0.0
 
-    kind: ClassVar[Kind] = "number"
+    kind: ClassVar[str] = "number"
+    noun: ClassVar[str] = "a number"
+    nouns: ClassVar[str] = "numbers"
+    numeric: ClassVar[bool] = True
+    fewer_values: ClassVar[str] = "Declare fewer decimals (--set decimals=…) or a smaller range."
+
+    @classmethod
+    def infer(cls, cells: Sequence[Cell], declared: Declared) -> "Number":
+        """Returns the number of a column; `predgen.targets.ranges.infer_range` states the rules.
+
+        Raises:
+            ConfigError: one end of a range is declared without the other, or what is declared holds no number.
+            DataError: a value has more digits than the form holds.
+        """
+        return infer_number(
+            [number for number in map(parse_number, cells) if number is not None],
+            low=declared.low,
+            high=declared.high,
+            decimals=declared.decimals,
+            form=declared.form,
+            logarithmic=declared.logarithmic,
+        )
+
+    @classmethod
+    def check_cell(cls, cell: Cell) -> None:
+        """Refuses a cell that is no finite number.
+
+        Raises:
+            TargetError: it is none.
+        """
+        if parse_number(cell) is None:
+            raise TargetError(
+                explain(
+                    expected="a finite number",
+                    found=describe(cell),
+                    fix="Correct or remove the row, or declare the kind 'label'.",
+                )
+            )
+
+    @classmethod
+    def check_declared(cls, declared: Declared, column: str, reason: str) -> None:
+        """Refuses the words of labels.
+
+        Raises:
+            ConfigError: some are declared.
+        """
+        if declared.words:
+            raise ConfigError(
+                explain(
+                    expected="label texts for a column of labels",
+                    found=f"the number column '{column}' ({reason})",
+                    fix="Declare --kind label, or leave --label-text, label_codes and labels out.",
+                )
+            )
+
+    @classmethod
+    def describe_missing(cls, cell: object) -> str:
+        """Returns how a message calls a cell that holds nothing: empty, or NaN."""
+        return describe(cell)
 
     @property
     def default_metric(self) -> str:
@@ -167,15 +219,9 @@ class Number:
             TargetError: the cell is not a finite number, lies outside a declared range, or has no logarithm where the
                 number is logarithmic.
         """
+        self.check_cell(cell)
         value = parse_number(cell)
-        if value is None:
-            raise TargetError(
-                explain(
-                    expected="a finite number",
-                    found=describe(cell),
-                    fix="Correct or remove the row, or declare the kind 'label'.",
-                )
-            )
+        assert value is not None  # `check_cell` refuses what is no number
         if self.declared and not self.low <= value <= self.high:
             raise TargetError(
                 explain(
@@ -193,6 +239,20 @@ class Number:
                 )
             )
         return value
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the range's ends and of its middle, as it is learned."""
+        middle = self.unlearned((self.learned(self.low) + self.learned(self.high)) / 2)
+        return tuple(dict.fromkeys(self.to_text(value) for value in (self.low, middle, self.high)))
+
+    def known(self, cell: Cell) -> float:
+        """Returns the value of a held-out cell, as `parse`."""
+        return self.parse(cell)
+
+    def is_unseen(self, value: Any) -> bool:
+        """Returns False: every number can be seen."""
+        return False
 
     def to_units(self, value: float) -> int:
         """Returns the nearest value that can be written in fixed form, in units of the last digit (ties to even)."""
@@ -240,6 +300,22 @@ class Number:
         except OverflowError:
             return math.inf
 
+    def cell(self, value: float | None) -> float:
+        """Returns an answer as a table's cell: NaN for an invalid one."""
+        return math.nan if value is None else value
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the number as plain JSON values."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Number":
+        """Returns the number that `to_json` described."""
+        # Those that were saved before there were other forms do not name one.
+        form, smallest = data.get("form", "fixed"), data.get("smallest", 0.0)
+        logarithmic = data.get("logarithmic", False)
+        return cls(data["low"], data["high"], data["decimals"], data["declared"], form, logarithmic, smallest)
+
     def describe(self) -> str:
         """Returns one line for people."""
         source = "declared" if self.declared else "inferred"
@@ -249,6 +325,19 @@ class Number:
         if self.form == "scientific" and self._scientific.has_zero:
             more += f", least magnitude {self.smallest:.15g}"
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
+
+
+def infer_number(
+    values: Sequence[float],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    decimals: int | None = None,
+    form: Form | None = None,
+    logarithmic: bool | None = None,
+) -> Number:
+    """Returns the number of a column of values, by the rules of `predgen.targets.ranges.infer_range`."""
+    return Number(*infer_range(values, low=low, high=high, decimals=decimals, form=form, logarithmic=logarithmic))
 
 
 def learned(number: Number, values: np.ndarray) -> np.ndarray:

@@ -5,22 +5,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from predgen.errors import ConfigError, explain
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
+from predgen.targets.field import Field
 
-Field = Number | Label | LabelSet
 # The name of the only field of a target that is no record.
 ALONE = ""
-# The kind of a number whose errors are those of its logarithm.
-LOGARITHMIC = "logarithmic"
 # What is written between the fields of a record.
 SEMICOLON = ";"
 
 
 @dataclass(frozen=True)
 class Record:
-    """Several outputs of one text: named fields, each a number, a label or a set of labels.
+    """Several outputs of one text: named fields of any kinds.
 
     A value maps the fields' names to their values. Each field is written after those before it, so that its
     probabilities are conditional on what they say.
@@ -32,6 +27,8 @@ class Record:
     fields: Mapping[str, Field]
 
     kind: ClassVar[Literal["record"]] = "record"
+    noun: ClassVar[str] = "a record"
+    nouns: ClassVar[str] = "a record"
     default_metric: ClassVar[str] = "relative_error"
 
     def __post_init__(self) -> None:
@@ -49,6 +46,8 @@ class Record:
         """Returns the text to write for a record.
 
         Example:
+            >>> from predgen.targets.label import Label
+            >>> from predgen.targets.number import Number
             >>> Record({"mood": Label(("a", "b"), ("good", "bad")), "stars": Number(0.0, 5.0, 1)}).to_text(
             ...     {"mood": "b", "stars": 1.0}
             ... )
@@ -64,6 +63,10 @@ class Record:
         pairs = zip(self.fields.items(), pieces, strict=True)
         found = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
         return None if None in found.values() else found
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as plain JSON values."""
+        return {"kind": self.kind, "fields": {name: field.to_json() for name, field in self.fields.items()}}
 
     def describe(self) -> str:
         """Returns one line for people."""
@@ -90,13 +93,3 @@ def joined_values(target: Target, values: Mapping[str, Sequence[Any]]) -> list[A
     if not isinstance(target, Record):
         return list(values[ALONE])
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-
-
-def kinds_of(target: Target) -> dict[str, str]:
-    """Returns the kind of each field as metrics know it, by its name."""
-    return {name: metric_kind(field) for name, field in fields_of(target).items()}
-
-
-def metric_kind(field: Field) -> str:
-    """Returns the kind of a field as metrics know it: its own, or `logarithmic` for such a number."""
-    return LOGARITHMIC if isinstance(field, Number) and field.logarithmic else field.kind

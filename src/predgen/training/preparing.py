@@ -17,7 +17,7 @@ from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.template import Template
 from predgen.tables.values import log_unseen, target_columns, values_of
-from predgen.targets.number import Number
+from predgen.targets.kinds import field_kind
 from predgen.targets.record import Target, fields_of
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
 
@@ -95,8 +95,7 @@ def prepare(
     target, train_values = prepare_target(settings, splits.train, columns)
     if len(all_rows) > len(splits.train):
         for field, column in zip(fields_of(target).values(), columns, strict=True):
-            if not isinstance(field, Number):
-                warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
+            warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
     inputs = settings.inputs
     if settings.template is not None:
         if inputs is not None:
@@ -224,7 +223,8 @@ def _name_of(data: TableLike) -> str:
 def _strata(settings: DataSettings, table: pd.DataFrame) -> str | None:
     """Returns the first column of the target that holds labels, which a split keeps in their shares."""
     for column in target_columns(settings.target, table):
-        if kind_of(settings.fields.get(column, settings), table[column].tolist())[0] == "label":
+        kind, _ = kind_of(settings.fields.get(column, settings), table[column].tolist())
+        if field_kind(kind).stratifies:
             return column
     return None
 

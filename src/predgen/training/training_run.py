@@ -15,14 +15,14 @@ from predgen.backbones import Source, find_source
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, TrainSettings
 from predgen.measures.metrics import check_metric, higher_is_better
-from predgen.methods import Method, Scale
-from predgen.methods.heads import truth_of
+from predgen.methods import Method
+from predgen.methods.heads import scale_of, truth_of
 from predgen.models.building import answering_of, build_method, load_base
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
 from predgen.processes import from_first, is_first
-from predgen.targets.record import field_values, fields_of, kinds_of
+from predgen.targets.record import field_values, fields_of
 from predgen.training.arguments import training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, newest_whole
@@ -117,7 +117,7 @@ class Run:
             UnknownNameError: the target has no such metric.
             TrainingError: a single row does not fit into memory, or the loss is not finite.
         """
-        check_metric(kinds_of(self.prepared.target), self.metric)
+        check_metric(self.prepared.target, self.metric)
         settings = batches_in(self.folder, self.config.train) if self.resume else self.config.train
         return with_smaller_batches(self.folder, settings, self.attempt)
 
@@ -207,7 +207,7 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
     backbone = load_base(config, source)
     target = prepared.target
     scales = [
-        Scale.of(field, field_values(target, prepared.train_values, name), standardize=config.train.standardize)
+        scale_of(field, field_values(target, prepared.train_values, name), standardize=config.train.standardize)
         for name, field in fields_of(target).items()
     ]
     method = build_method(config, backbone, Codec(target, backbone), scales)

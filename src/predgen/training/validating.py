@@ -1,15 +1,15 @@
 """Answers on validation rows, and what is chosen by them."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from predgen.backbones.base import dropout_off
 from predgen.config import TrainSettings
-from predgen.measures.choices import Mix, fitted_thresholds, stack_labels, stack_numbers
+from predgen.measures.kinds import measure_of
 from predgen.measures.metrics import higher_is_better, needs_probabilities
 from predgen.methods import Answering, Answers, Batch, Method, PredGen
 from predgen.methods.buckets import BatchLimits, run_in_buckets
@@ -17,8 +17,7 @@ from predgen.methods.heads import truth_of
 from predgen.models.asked import Asked
 from predgen.models.encoding import Encoded, encode_prompts
 from predgen.models.model import Model
-from predgen.models.scored import Scored, fields_scored, score
-from predgen.targets.label_set import LabelSet
+from predgen.models.scored import ScoredField, score
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
 from predgen.writing.targets import Decoding
@@ -78,67 +77,41 @@ class Validation:
             if not any(tuned):
                 return answering
             (answers,) = self._answers(answering)
-            probabilities = [of_field.probabilities for of_field in _by_field(answers)]
+            probabilities = [of_field.probabilities for of_field in answers.by_field]
         else:
             sources = self._answers(answering.predicting_from("director"), answering.predicting_from("writer"))
             director, writer = (list(self._scored(answers).values()) for answers in sources)
-            mixes = [_stack(*pair) for pair in zip(director, writer, strict=True)]
+            mixes = [
+                one.measure.stack(one.answers, other.answers, one.truth)
+                for one, other in zip(director, writer, strict=True)
+            ]
             answering = replace(answering, mixes=tuple(mixes))
-            pairs = zip(*(_by_field(answers) for answers in sources), strict=True)
+            pairs = zip(*(answers.by_field for answers in sources), strict=True)
             probabilities = [
                 head.mixed(mix, one.probabilities, other.probabilities) if is_tuned else None
                 for head, mix, (one, other), is_tuned in zip(model.method.fields, mixes, pairs, tuned, strict=True)
             ]
             answers = sources[0]
-        truths = [scored.truth for scored in self._scored(answers).values()]
         thresholds = [
-            _thresholds(table, truth) if is_tuned else None
-            for table, truth, is_tuned in zip(probabilities, truths, tuned, strict=True)
+            torch.from_numpy(field.measure.thresholds(field.truth, table.double().numpy())) if is_tuned else None
+            for table, field, is_tuned in zip(probabilities, self._scored(answers).values(), tuned, strict=True)
         ]
         return replace(answering, thresholds=tuple(thresholds))
 
     def _answers(self, *answerings: Answering) -> list[Answers]:
         return self.model.answers_each(self.rows, list(answerings), Asked(probabilities=True))
 
-    def _scored(self, answers: Answers) -> dict[str, Scored]:
-        return fields_scored(score(self.prepared.target, self.prepared.validation_values, answers))
+    def _scored(self, answers: Answers) -> Mapping[str, ScoredField]:
+        return score(self.prepared.target, self.prepared.validation_values, answers).fields
 
 
 def tuned_fields(method: Method, answering: Answering) -> list[bool]:
     """Returns which fields' thresholds are tuned: sets, but not those of a method that reads them from its text."""
     return [
-        isinstance(head.field, LabelSet)
+        measure_of(head.field).HAS_THRESHOLDS
         and (not method.writes or isinstance(method, PredGen) or answering.estimates[field_index] != "text")
         for field_index, head in enumerate(method.fields)
     ]
-
-
-def _by_field(answers: Answers) -> tuple[Answers, ...]:
-    return answers.fields or (answers,)
-
-
-def _thresholds(probabilities: torch.Tensor | None, truth: np.ndarray) -> Float[torch.Tensor, " label"]:
-    """Returns the probability from which on each label is in a set: the one with the best F1."""
-    assert probabilities is not None  # asked for with the answers
-    return torch.from_numpy(fitted_thresholds(probabilities.double().numpy(), truth[:, :-1]))
-
-
-def _stack(director: Scored, writer: Scored) -> Mix:
-    """Returns the shares of two answers that answer best."""
-    if director.kind == "number":
-        return stack_numbers(director.predicted, writer.predicted, director.truth)
-    if director.kind == "logarithmic":
-        return stack_numbers(*(np.log10(column) for column in (director.predicted, writer.predicted, director.truth)))
-    assert director.probabilities is not None
-    assert writer.probabilities is not None
-    if director.kind == "label":
-        return stack_labels(director.probabilities, writer.probabilities, director.truth)
-    # Each label of a set is a label of its own: it is there, or it is not.
-    held = director.truth[:, :-1].ravel().astype(int)
-    tables = (
-        np.column_stack([1 - table.ravel(), table.ravel()]) for table in (director.probabilities, writer.probabilities)
-    )
-    return stack_labels(*tables, held)
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:

@@ -17,7 +17,7 @@ from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.experiments.reproduction.grid import presets
 from predgen.tables.reading import read_table
 from predgen.tables.template import Template
-from predgen.targets.inference import infer_label
+from predgen.targets.label import infer_label
 from predgen.training.preparing import prepare
 from tests.helpers.task_rows import MADE, write_rows
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen.codec import trie as trie_module
 from predgen.codec.codec import Codec
-from predgen.codec.trie import Trie, fits
+from predgen.codec.kinds import is_enumerable
+from predgen.codec.number import NumberPaths
+from predgen.codec.trie import Trie
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target
@@ -87,12 +88,12 @@ def test_the_numbers_of_a_rating_take_few_nodes() -> None:
 
 def test_too_many_numbers_are_refused_and_labels_never(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = Codec(Number(0.0, 10.0, decimals=8), Vocabulary())
-    assert not fits(codec.target)
+    assert not is_enumerable(codec.target)
     assert codec.num_targets == 1_000_000_001
-    with pytest.raises(ValueError, match=r"at most 10000 numbers or 256 sets, found 1000000001"):
+    with pytest.raises(ValueError, match=r"at most 10,000 values, found 1,000,000,001"):
         Trie(codec)
-    monkeypatch.setattr(trie_module, "MAX_NUMBERS", 2)
-    assert fits(Label(("a", "b", "c"), ("a", "b", "c")))
+    monkeypatch.setattr(NumberPaths, "MOST_VALUES", 2)
+    assert is_enumerable(Label(("a", "b", "c"), ("a", "b", "c")))
 
 
 def test_the_order_of_labels_is_the_targets_own() -> None:

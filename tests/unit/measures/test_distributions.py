@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from predgen.config import build_config
 from predgen.errors import ConfigError
-from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, belief_of_samples
+from predgen.measures.base import distribution_of_samples
+from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution
+from predgen.measures.kinds import measure_of
 from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
@@ -74,20 +76,24 @@ def test_the_geometric_mean_and_samples() -> None:
     )
     assert found.estimate("geometric_mean").tolist() == [pytest.approx(10 ** (0.25 * 2 + 0.25 * 4))]
     rows = [[3.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 5.0]]
-    drawn = belief_of_samples(Number(0.0, 5.0, 0), rows, torch.device("cpu")).distribution
+    drawn = distribution_of_samples(measure_of(Number(0.0, 5.0, 0)), rows, torch.device("cpu")).distribution
     assert drawn is not None
     assert drawn.mode().tolist() == [3.0, 1.0]
     assert drawn.mean().tolist() == [2.25, 2.0]
-    labels = belief_of_samples(Label(("a", "b"), ("a", "b")), [["a", "b", "a", "a"]], torch.device("cpu"))
+    labels = distribution_of_samples(
+        measure_of(Label(("a", "b"), ("a", "b"))), [["a", "b", "a", "a"]], torch.device("cpu")
+    )
     assert labels.probabilities is not None
     assert labels.probabilities.tolist() == [[0.75, 0.25]]
-    sets = belief_of_samples(LabelSet(("a", "b"), ("a", "b")), [[("a",), ("a", "b"), (), ("a",)]], torch.device("cpu"))
+    sets = distribution_of_samples(
+        measure_of(LabelSet(("a", "b"), ("a", "b"))), [[("a",), ("a", "b"), (), ("a",)]], torch.device("cpu")
+    )
     assert sets.probabilities is not None
     assert sets.probabilities.tolist() == [[0.75, 0.25]]
 
 
 def test_every_metric_of_numbers_has_its_estimate() -> None:
-    from predgen.measures.metrics import log_metrics
+    from predgen.measures.number import log_metrics
 
     one = np.array([1.0, 2.0])
     assert set(ESTIMATE_OF_METRIC) == set(log_metrics(one, one + 0.5, np.array([True, False])))

@@ -10,22 +10,23 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from predgen.errors import UnknownNameError
-from predgen.measures.metrics import (
-    NUMBER_METRICS,
-    calibration_error,
-    check_metric,
-    crps,
-    higher_is_better,
-    json_number,
-    label_metrics,
-    metric_names,
-    number_metrics,
-    per_row_losses,
-    relative_error,
-    reliability,
-    set_metrics,
-)
+from predgen.measures.base import json_number
+from predgen.measures.kinds import measure_of
+from predgen.measures.label import calibration_error, label_metrics, reliability
+from predgen.measures.label_set import set_metrics
+from predgen.measures.metrics import check_metric, higher_is_better, metric_names
+from predgen.measures.number import NUMBER_METRICS, crps, number_metrics
+from predgen.targets.label import Label
+from predgen.targets.label_set import LabelSet
+from predgen.targets.number import Number
+from predgen.targets.record import Record
 
+FIELDS = {
+    "number": Number(0.0, 10.0, 1),
+    "logarithmic": Number(1.0, 1e6, 1, logarithmic=True),
+    "label": Label(("a", "b", "c"), ("a", "b", "c")),
+    "set": LabelSet(("a", "b"), ("a", "b")),
+}
 PROPERTY = settings(max_examples=60)
 nan = math.nan
 
@@ -109,8 +110,8 @@ def test_exact_answers_are_counted_over_all_rows() -> None:
     assert "exact_match" not in number_metrics(truth, predicted)
     assert number_metrics(truth, np.full(4, nan), np.zeros(4, bool))["exact_match"] == 0.0
     assert higher_is_better("exact_match")
-    check_metric({"": "number"}, "exact_match")
-    check_metric({"": "logarithmic"}, "exact_match")
+    check_metric(FIELDS["number"], "exact_match")
+    check_metric(FIELDS["logarithmic"], "exact_match")
 
 
 # ── Labels ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +179,7 @@ def test_unseen_labels_and_invalid_answers_count_as_wrong() -> None:
     found = label_metrics(truth, predicted, None)
     # F1: label 0 has 2 hits of 2 and 3; label 1 none of 1; the unseen none of 2.
     close(found, {"accuracy": 2 / 5, "macro_f1": (4 / 5 + 0 + 0) / 3})
-    assert per_row_losses("label", truth, predicted, None)["error"].tolist() == [0, 1, 1, 1, 0]
+    assert measure_of(FIELDS["label"]).losses(truth, predicted, None)["error"].tolist() == [0, 1, 1, 1, 0]
 
 
 def test_labels_that_nobody_names_do_not_lower_macro_f1() -> None:
@@ -216,17 +217,17 @@ def test_the_means_of_the_rows_losses_are_the_metrics_of_labels(
     case: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     truth, _, _ = case
-    rows, metrics = per_row_losses("label", *case), label_metrics(*case)
+    rows, metrics = measure_of(FIELDS["label"]).losses(*case), label_metrics(*case)
     assert rows["error"].mean() == pytest.approx(1 - metrics["accuracy"])
     assert np.isnan(rows["log_loss"]).tolist() == (truth < 0).tolist()
     if (truth >= 0).any():
         assert np.nanmean(rows["log_loss"]) == pytest.approx(metrics["log_loss"])
-    assert per_row_losses("label", *case[:2], None).keys() == {"error"}
+    assert measure_of(FIELDS["label"]).losses(*case[:2], None).keys() == {"error"}
 
 
 def test_the_means_of_the_rows_losses_are_the_metrics_of_numbers() -> None:
     truth, predicted = np.array([1.0, 2.0, 3.0, -4.0]), np.array([1.5, nan, 0.0, -4.0])
-    rows, metrics = per_row_losses("number", truth, predicted, None), number_metrics(truth, predicted)
+    rows, metrics = measure_of(FIELDS["number"]).losses(truth, predicted, None), number_metrics(truth, predicted)
     assert np.isnan(rows["squared_error"]).tolist() == [False, True, False, False]
     assert np.nanmean(rows["squared_error"]) == pytest.approx(metrics["mse"])
     assert np.nanmean(rows["absolute_error"]) == pytest.approx(metrics["mae"])
@@ -246,11 +247,11 @@ def test_every_metric_says_which_way_is_better() -> None:
 
 
 def test_names_are_those_that_come_back() -> None:
-    assert metric_names({"": "number"}) == tuple(number_metrics(np.zeros(2), np.ones(2), np.ones(2, bool)))
-    assert metric_names({"": "label"}) == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
+    assert metric_names(FIELDS["number"]) == tuple(number_metrics(np.zeros(2), np.ones(2), np.ones(2, bool)))
+    assert metric_names(FIELDS["label"]) == tuple(label_metrics(np.array([0]), np.array([0]), np.array([[1.0, 0.0]])))
     for kind in ("number", "label"):
-        for name in metric_names({"": kind}):
-            check_metric({"": kind}, name)
+        for name in metric_names(FIELDS[kind]):
+            check_metric(FIELDS[kind], name)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_names_are_those_that_come_back() -> None:
 )
 def test_a_metric_of_the_other_kind(kind: str, name: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
-        check_metric({"": kind}, name)
+        check_metric(FIELDS[kind], name)
 
 
 def test_json_holds_finite_numbers_alone() -> None:
@@ -310,7 +311,7 @@ def test_the_metrics_of_sets_are_scikit_learns(seed: int, rows: int) -> None:
     assert found["hamming_loss"] == pytest.approx(sk.hamming_loss(a, b))
     losses = [sk.log_loss(a[:, one], probabilities[:, one], labels=[0, 1]) for one in range(4)]
     assert found["label_log_loss"] == pytest.approx(np.mean(losses))
-    per_row = per_row_losses("set", truth, predicted, probabilities)
+    per_row = measure_of(FIELDS["set"]).losses(truth, predicted, probabilities)
     assert 1 - per_row["jaccard_error"].mean() == pytest.approx(found["jaccard"])
     assert per_row["hamming"].mean() == pytest.approx(found["hamming_loss"])
 
@@ -331,26 +332,26 @@ def test_unseen_labels_and_invalid_sets_count_as_wrong() -> None:
 
 def test_the_relative_error_is_one_for_the_best_constant() -> None:
     numbers = np.array([1.0, 2.0, 6.0])
-    assert relative_error("number", numbers, np.full(3, 3.0)) == pytest.approx(1)
-    assert relative_error("number", numbers, np.array([1.0, np.nan, 6.0])) == pytest.approx(1 / 14)
-    assert relative_error("number", numbers, np.full(3, np.nan)) == pytest.approx(1)
+    assert measure_of(FIELDS["number"]).relative_error(numbers, np.full(3, 3.0)) == pytest.approx(1)
+    assert measure_of(FIELDS["number"]).relative_error(numbers, np.array([1.0, np.nan, 6.0])) == pytest.approx(1 / 14)
+    assert measure_of(FIELDS["number"]).relative_error(numbers, np.full(3, np.nan)) == pytest.approx(1)
     powers = 10.0**numbers
-    assert relative_error("logarithmic", powers, np.full(3, 1000.0)) == pytest.approx(1)
+    assert measure_of(FIELDS["logarithmic"]).relative_error(powers, np.full(3, 1000.0)) == pytest.approx(1)
     labels = np.array([0, 0, 1, -1])
-    assert relative_error("label", labels, np.zeros(4, dtype=np.int64)) == pytest.approx(1)
+    assert measure_of(FIELDS["label"]).relative_error(labels, np.zeros(4, dtype=np.int64)) == pytest.approx(1)
     sets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    assert relative_error("set", sets, np.tile([1.0, 0.0, 0.0], (3, 1))) == pytest.approx(1)
-    assert math.isnan(relative_error("number", np.ones(3), np.ones(3)))
+    assert measure_of(FIELDS["set"]).relative_error(sets, np.tile([1.0, 0.0, 0.0], (3, 1))) == pytest.approx(1)
+    assert math.isnan(measure_of(FIELDS["number"]).relative_error(np.ones(3), np.ones(3)))
 
 
 def test_a_records_metrics_stand_after_its_fields() -> None:
-    kinds = {"mood": "label", "stars": "logarithmic", "tags": "set"}
-    names = metric_names(kinds)
+    record = Record({"mood": FIELDS["label"], "stars": FIELDS["logarithmic"], "tags": FIELDS["set"]})
+    names = metric_names(record)
     assert names[0] == "relative_error"
     assert {"mood.accuracy", "stars.mse_log10", "tags.micro_f1"} <= set(names)
     assert not higher_is_better("stars.mse_log10")
     assert higher_is_better("tags.jaccard")
     assert not higher_is_better("relative_error")
-    check_metric(kinds, "tags.micro_f1")
+    check_metric(record, "tags.micro_f1")
     with pytest.raises(UnknownNameError, match=r"metric of the record 'mood\.acuracy'\. Did you mean 'mood\.acc"):
-        check_metric(kinds, "mood.acuracy")
+        check_metric(record, "mood.acuracy")

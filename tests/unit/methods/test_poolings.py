@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen.methods.poolings import POOLINGS, Attention, Mlp, PooledHead
+from predgen.methods.poolings import Attention, First, Last, Mean, Mlp, PooledHead
 
 PROPERTY = settings(max_examples=60)
 READINGS = ("mean", "last", "attention")  # what a Director may be set to
@@ -17,9 +17,9 @@ LENGTHS = (3, 1, 5, 2)
 Pool = Callable[[Tensor, Tensor], Tensor]
 
 POOLS: dict[str, tuple[Pool, Callable[[list[Tensor]], Tensor]]] = {
-    "mean": (POOLINGS["mean"](HIDDEN), lambda kept: sum(kept[1:], kept[0]) / len(kept)),
-    "last": (POOLINGS["last"](HIDDEN), lambda kept: kept[-1]),
-    "first": (POOLINGS["first"](HIDDEN), lambda kept: kept[0]),
+    "mean": (Mean(), lambda kept: sum(kept[1:], kept[0]) / len(kept)),
+    "last": (Last(), lambda kept: kept[-1]),
+    "first": (First(), lambda kept: kept[0]),
 }
 
 

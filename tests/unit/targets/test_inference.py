@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
 from predgen.targets.cells import label_key
-from predgen.targets.inference import infer_kind, infer_label, infer_number
-from predgen.targets.label import Label
-from predgen.targets.number import Number, written_value
+from predgen.targets.inference import infer_kind
+from predgen.targets.label import Label, infer_label
+from predgen.targets.number import Number, infer_number, written_value
 from tests.unit.targets.test_targets import exact
 
 PROPERTY = settings(max_examples=150)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
 from predgen.tables.values import parse_cells
-from predgen.targets.inference import infer_kind, infer_set
-from predgen.targets.label_set import LabelSet, delimiter_of, is_empty
+from predgen.targets.inference import infer_kind
+from predgen.targets.label_set import LabelSet, delimiter_of, infer_set, is_empty
 
 MOODS = LabelSet(("anger", "joy", "sadness"), ("anger", "joy", "sad"))
 

@@ -9,7 +9,7 @@ from predgen.targets.kinds import target_from_json, target_to_json
 from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
 from predgen.targets.number import Number
-from predgen.targets.record import ALONE, Record, field_values, fields_of, joined_values, kinds_of
+from predgen.targets.record import ALONE, Record, field_values, fields_of, joined_values
 
 MOOD = Label(("a", "b"), ("good", "bad"))
 STARS = Number(0.0, 5.0, decimals=1)
@@ -24,7 +24,11 @@ def test_a_record_is_written_field_by_field() -> None:
     assert RECORD.from_text("bad; 2.5") is None
     assert RECORD.from_text("bad; many; x") is None
     assert "'mood', 2 labels: a=good, b=bad; 'stars', number 0 … 5" in RECORD.describe()
-    assert kinds_of(RECORD) == {"mood": "label", "stars": "number", "tags": "set"}
+    assert {name: field.kind for name, field in fields_of(RECORD).items()} == {
+        "mood": "label",
+        "stars": "number",
+        "tags": "set",
+    }
 
 
 def test_values_come_apart_and_together() -> None:

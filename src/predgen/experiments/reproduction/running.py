@@ -17,7 +17,8 @@ from predgen.experiments.comparing import Bench
 from predgen.experiments.reproduction.grid import Cell, Preset, presets
 from predgen.experiments.results import MethodResult
 from predgen.files import write_text
-from predgen.measures.metrics import EXACT_MATCH, check_metric, json_number
+from predgen.measures.base import EXACT_MATCH, json_number
+from predgen.measures.metrics import check_metric_of_kind
 from predgen.models.building import check_method
 from predgen.models.scored import intervals, scored_from_json
 from predgen.training.fitting import prepared_for, source_of, warn_if_for_trying
@@ -122,7 +123,7 @@ def reproduce(
     cells = grid.cells()
     for cell in cells:  # before anything is trained
         metric = config_of(grid, cell).train.metric
-        check_metric({"": load_task(cell.task).target.kind}, metric or load_task(cell.task).metrics[0])
+        check_metric_of_kind(load_task(cell.task).target.kind, metric or load_task(cell.task).metrics[0])
     folder = _checked_folder(Path(out), preset, resume=resume, overwrite=overwrite)
     finished = Finished(folder)
     reproduction: dict[str, Any] = {

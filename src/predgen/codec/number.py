@@ -3,12 +3,15 @@
 States that accept the same rest are one state, so that a wide range needs few.
 """
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import ClassVar
 
-from predgen.targets.number import Number
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-END = "<end>"
+from predgen.codec.base import END, Paths, TargetVocabulary, explore
+from predgen.targets.number import Number, written_value
 
 # One run of numbers that share the digits written so far: digits still to come, the smallest and the largest
 # remainder that stays in the range, and whether the point has been written.
@@ -86,6 +89,48 @@ def _scientific_rows(target: Number) -> list[dict[str, int]]:
     return explore(tuple(sorted(beginnings.items(), key=lambda one: one[0])), step)
 
 
+class NumberPaths(Paths[Number]):
+    """The digit automaton of a number; states that accept the same rest are one state."""
+
+    # The mask of a tree grows with the square of its nodes.
+    MOST_VALUES: ClassVar[int | None] = 10_000
+
+    def __init__(self, field: Number, vocabulary: TargetVocabulary, end_id: int) -> None:
+        super().__init__(field, vocabulary, end_id)
+        rows = number_rows(field)
+        # A character that the vocabulary lacks is added to it: always all of the form's, and in the same order.
+        written = [character for row in rows for character in row if character != END]
+        characters = dict.fromkeys([*written, *field.characters])
+        self._tokens: dict[str, int] = {character: vocabulary.symbol_id(character) for character in characters} | {
+            END: end_id
+        }
+        self._characters: dict[int, str] = {
+            token: character for character, token in self._tokens.items() if character != END
+        }
+        self.arcs = [{self._tokens[character]: after for character, after in row.items()} for row in rows]
+
+    def path(self, value: float) -> list[int]:
+        """Returns the tokens of the nearest value that can be written."""
+        return [*(self._tokens[character] for character in self.field.to_text(value)), self.end_id]
+
+    def read(self, path: Sequence[int]) -> tuple[float, str]:
+        """Returns the number and its text."""
+        text = "".join(self._characters[token] for token in path[:-1])
+        return written_value(text), text
+
+    def character(self, token: int) -> str:
+        """Returns the character that a token writes; nothing for the end token."""
+        return self._characters.get(token, "")
+
+    def order(self, value: float) -> float | int:
+        """Returns the number: they ascend."""
+        return value
+
+    def numbers(self, values: Sequence[float]) -> Float[Tensor, " value"]:
+        """Returns the numbers."""
+        return torch.tensor(values, dtype=torch.float64)
+
+
 def number_rows(target: Number) -> list[dict[str, int]]:
     """Returns the state after each character of every state; the accepting state, after `END`, is the last."""
     return _scientific_rows(target) if target.form == "scientific" else _fixed_rows(target)
@@ -98,26 +143,3 @@ def likeness(text: str) -> Hashable:
     """
     before, star, _ = text.partition("*")
     return (len(text), before if star else text.startswith("-"))
-
-
-def explore(start: Hashable, step: Callable[[Any], dict[Any, Hashable]]) -> list[dict[Any, int]]:
-    """Returns the automaton reachable from `start`, its accepting state last."""
-    number = {start: 0}
-    queue: list[Hashable] = [start]
-    rows: list[dict[Any, int]] = []
-    while len(rows) < len(queue):
-        row: dict[Any, int] = {}
-        for character, key in step(queue[len(rows)]).items():
-            if character == END:
-                row[END] = -1
-                continue
-            if key not in number:
-                number[key] = len(queue)
-                queue.append(key)
-            row[character] = number[key]
-        rows.append(row)
-    accepting = len(rows)
-    for row in rows:
-        if END in row:
-            row[END] = accepting
-    return [*rows, {}]

@@ -1,0 +1,48 @@
+"""The automaton of each kind of field, by the kind's name."""
+
+import math
+from typing import Any
+
+from predgen.codec.base import Paths, TargetVocabulary
+from predgen.codec.label import LabelPaths
+from predgen.codec.label_set import LabelSetPaths
+from predgen.codec.number import NumberPaths
+from predgen.targets.field import Field
+from predgen.targets.record import Target, fields_of
+
+PATHS: dict[str, type[Paths[Any]]] = {
+    "number": NumberPaths,
+    "label": LabelPaths,
+    "set": LabelSetPaths,
+}
+# Records of more values are not unrolled.
+MAX_RECORDS = 10_000
+
+
+def paths_of(field: Field, vocabulary: TargetVocabulary, end_id: int) -> Paths[Any]:
+    """Returns the automaton of a field over a backbone's tokens.
+
+    Raises:
+        TargetError: the tokens of two labels cannot be told apart.
+    """
+    return PATHS[field.kind](field, vocabulary, end_id)
+
+
+def most_values(target: Target) -> int:
+    """Returns how many values a target may have to be scored one and all, as far as there is a limit."""
+    limits = [PATHS[field.kind].MOST_VALUES for field in fields_of(target).values()]
+    return min(limit for limit in [*limits, MAX_RECORDS] if limit is not None)
+
+
+def num_values(target: Target) -> int:
+    """Returns how many values a target has."""
+    return math.prod(field.num_values for field in fields_of(target).values())
+
+
+def is_enumerable(target: Target) -> bool:
+    """Returns whether a target's values are few enough to be scored one and all; labels always are."""
+    fields = fields_of(target).values()
+    if len(fields) > 1 and num_values(target) > MAX_RECORDS:
+        return False
+    limits = [(field.num_values, PATHS[field.kind].MOST_VALUES) for field in fields]
+    return all(limit is None or number <= limit for number, limit in limits)

@@ -1,0 +1,265 @@
+"""Answers that are numbers beside the true ones."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+from sklearn import metrics as sk
+from torch import Tensor
+
+from predgen.errors import ConfigError
+from predgen.measures.base import EXACT_MATCH, Baseline, Measure, json_number
+from predgen.measures.calibration import Calibration, calibrate_numbers
+from predgen.measures.choices import Mix, stack_numbers
+from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, PredictiveDistribution, indicators
+from predgen.targets.number import Number, learned, unlearned
+
+NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman", EXACT_MATCH)
+LOG_METRICS = ("mse_log10", *NUMBER_METRICS)
+# The loss of `exact_match`: 1 where an answer is not the truth.
+INEXACT = "inexact"
+
+
+class NumberMeasure(Measure[Number]):
+    """What numbers are worth: NaN is an invalid answer. A logarithmic one is also measured by its logarithm."""
+
+    NAMES: ClassVar[tuple[str, ...]] = NUMBER_METRICS
+    LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("mse", "rmse", "mae", "mse_log10", "crps", "width")
+    CORRELATIONS: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
+    BASELINE: ClassVar[Baseline] = "regression"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, `mse_log10` first where the number is logarithmic."""
+        return LOG_METRICS if self.field.logarithmic else NUMBER_METRICS
+
+    @property
+    def correlations(self) -> tuple[str, ...]:
+        """The correlations; that of values says little of a number that spans magnitudes."""
+        return ("spearman",) if self.field.logarithmic else self.CORRELATIONS
+
+    @property
+    def tested(self) -> dict[str, tuple[str, int]]:
+        """The losses behind the metrics that paired tests compare."""
+        squared = {"mse_log10": ("squared_log_error", 1)} if self.field.logarithmic else {"mse": ("squared_error", 1)}
+        return {**squared, "mae": ("absolute_error", 1), EXACT_MATCH: (INEXACT, -1)}
+
+    def as_array(self, values: Sequence[Any]) -> np.ndarray:
+        """Returns numbers, NaN for None, shape (row,)."""
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+    def invalid(self, predicted: np.ndarray) -> np.ndarray:
+        """Returns which answers are NaN."""
+        return np.asarray(np.isnan(predicted))
+
+    def exact(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Returns where the same digits would be written of both, whatever the form and the range."""
+        pairs = zip(truth.tolist(), predicted.tolist(), strict=True)
+        to_text = self.field.to_text
+        return np.array(
+            [np.isfinite(answer) and to_text(true) == to_text(answer) for true, answer in pairs], dtype=bool
+        )
+
+    def to_json(self, predicted: np.ndarray) -> list[Any]:
+        """Returns the numbers, null for an invalid one."""
+        return [json_number(float(value)) for value in predicted.tolist()]
+
+    def from_json(self, predicted: Sequence[Any]) -> np.ndarray:
+        """Returns the numbers that `to_json` described."""
+        return self.as_array(predicted)
+
+    def metrics(
+        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+    ) -> dict[str, float]:
+        """Returns `number_metrics`, or `log_metrics` of a logarithmic number."""
+        return (log_metrics if self.field.logarithmic else number_metrics)(truth, predicted, exact)
+
+    def losses(
+        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """Returns `squared_error` and `absolute_error` of each row, of a logarithmic number first `squared_log_error`.
+
+        NaN where the answer was invalid.
+        """
+        losses = {"squared_error": (truth - predicted) ** 2, "absolute_error": np.abs(truth - predicted)}
+        if not self.field.logarithmic:
+            return losses
+        return {"squared_log_error": (np.log10(truth) - np.log10(predicted)) ** 2, **losses}
+
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        """Returns 1 − R² of what is learned; an invalid answer counts as the constant one."""
+        return number_relative_error(learned(self.field, truth), learned(self.field, predicted))
+
+    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+        """Returns the training mean."""
+        mean = train.mean()
+        return np.array([mean]), None, f"mean {mean:.4g}"
+
+    def learned(self, values: np.ndarray) -> np.ndarray:
+        """Returns the numbers, or their logarithms."""
+        return learned(self.field, values)
+
+    def unlearned(self, values: np.ndarray) -> np.ndarray:
+        """Returns the numbers of what was learned."""
+        return unlearned(self.field, values)
+
+    def distribution_of_values(
+        self, values: Sequence[Any], probabilities: Float[Tensor, "row value"]
+    ) -> PredictiveDistribution:
+        """Returns the distribution of the numbers."""
+        numbers = sorted(set(values))
+        table = indicators([numbers.index(value) for value in values], len(numbers)).to(probabilities.device)
+        summed = probabilities @ table
+        support = torch.tensor(numbers, dtype=torch.float64, device=probabilities.device).expand_as(summed)
+        return PredictiveDistribution(NumberDistribution(support, summed, torch.ones_like(summed[:, 0])))
+
+    def stack(
+        self,
+        director: tuple[np.ndarray, np.ndarray | None],
+        writer: tuple[np.ndarray, np.ndarray | None],
+        truth: np.ndarray,
+    ) -> Mix:
+        """Returns the mix with the least squared error of what is learned."""
+        return stack_numbers(*(learned(self.field, numbers) for numbers in (director[0], writer[0], truth)))
+
+    def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:
+        """Returns the best estimate for the metric where all numbers are scored, unless another is asked for."""
+        if name != "auto":
+            return name
+        best = ESTIMATE_OF_METRIC.get(metric, ESTIMATE_OF_METRIC[self.field.default_metric])
+        return best if enumerable else "text"
+
+    def check_estimate(self, name: str) -> None:
+        """Refuses the geometric mean of numbers that are not all above 0.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if name == "geometric_mean" and self.field.low <= 0:
+            raise ConfigError(
+                f"Expected numbers above 0 for the estimate geometric_mean, found a range from {self.field.low:.15g}. "
+                "Use the mean, or declare a range above 0."
+            )
+
+    def calibrate(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> Calibration:
+        """Returns how far off the answers were, as learned."""
+        return calibrate_numbers(learned(self.field, predicted), learned(self.field, truth))
+
+    def covered(
+        self,
+        calibration: Calibration,
+        level: float,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        """Returns `coverage` and `width`, in the target's unit, of each row's interval."""
+        low, high = self.interval(calibration, level, predicted)
+        return {"coverage": (low <= truth) & (truth <= high), "width": high - low}
+
+    def interval(self, calibration: Calibration, level: float, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ends of each answer's interval, inside a declared range.
+
+        That of a logarithmic number reaches as far up as down on its logarithm.
+
+        Args:
+            calibration: the field's.
+            level: in (0, 1).
+            predicted: the answers, shape (row,).
+        """
+        ends = calibration.interval(learned(self.field, predicted), level)
+        low, high = (unlearned(self.field, end) for end in ends)
+        if self.field.declared:  # an inferred range promises nothing
+            low, high = np.clip(low, self.field.low, None), np.clip(high, None, self.field.high)
+        return low, high
+
+    @property
+    def interval_names(self) -> tuple[str, ...]:
+        """The two ends."""
+        return ("low", "high")
+
+    def interval_columns(
+        self, calibration: Calibration, level: float, predicted: np.ndarray, probabilities: np.ndarray | None
+    ) -> dict[str, Any]:
+        """Returns both ends.
+
+        Where invalid calibration answers leave an end open, the cell is empty: files hold no infinity.
+        """
+        ends = self.interval(calibration, level, predicted)
+        return {
+            name: np.where(np.isfinite(end), end, np.nan) for name, end in zip(self.interval_names, ends, strict=True)
+        }
+
+
+def number_relative_error(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Returns 1 − R², an invalid answer counting as the mean; NaN where the truth is constant."""
+    if not len(truth):
+        return math.nan
+    answered = np.where(np.isfinite(predicted), predicted, truth.mean())
+    error, constant = float(np.mean((truth - answered) ** 2)), float(truth.var())
+    return error / constant if constant > 0 else math.nan
+
+
+def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
+    """Returns the metrics of numbers over the rows with a valid prediction.
+
+    R² and the correlations are NaN where they are not defined (fewer than two rows, or a side that is constant).
+    `exact_match` is over all rows, an invalid answer counting as wrong; it is left out without `right`.
+
+    Args:
+        truth: true numbers, shape (row,).
+        predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
+        right: whether an answer is the truth as far as the target's decimals go, shape (row,), or None.
+    """
+    exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
+    valid = np.isfinite(predicted)
+    truth, predicted = truth[valid], predicted[valid]
+    if not len(truth):
+        return dict.fromkeys(NUMBER_METRICS[:-1], math.nan) | exact
+    mse = float(sk.mean_squared_error(truth, predicted))
+    varies = len(truth) > 1 and bool(np.ptp(truth) > 0)
+    both_vary = varies and bool(np.ptp(predicted) > 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+        return {
+            "mse": mse,
+            "rmse": math.sqrt(mse),
+            "mae": float(sk.mean_absolute_error(truth, predicted)),
+            "r2": float(sk.r2_score(truth, predicted)) if varies else math.nan,
+            "pearson": float(stats.pearsonr(truth, predicted).statistic) if both_vary else math.nan,
+            "spearman": float(stats.spearmanr(truth, predicted).statistic) if both_vary else math.nan,
+            **exact,
+        }
+
+
+def log_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
+    """Returns the metrics of numbers above 0, and first `mse_log10`, the squared error of their decimal logarithms.
+
+    Args:
+        truth: as in `number_metrics`.
+        predicted: as in `number_metrics`.
+        right: as in `number_metrics`.
+    """
+    errors = (np.log10(truth) - np.log10(predicted))[np.isfinite(predicted)] ** 2
+    return {"mse_log10": float(errors.mean()) if len(errors) else math.nan, **number_metrics(truth, predicted, right)}
+
+
+def crps(truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Returns the continuous ranked probability score of each row, in the target's unit; lower is better.
+
+    CRPS = 2 ∫₀¹ pinball_q(truth − quantile(q)) dq (Gneiting and Raftery 2007), by the midpoint rule. For a
+    distribution that is one value it is the absolute error.
+
+    Args:
+        truth: true numbers, shape (row,).
+        quantiles: at the shares (i + ½) / n, shape (row, n).
+    """
+    shares = (np.arange(quantiles.shape[1]) + 0.5) / quantiles.shape[1]
+    errors = truth[:, None] - quantiles
+    return np.asarray(2 * np.maximum(shares * errors, (shares - 1) * errors).mean(axis=1))

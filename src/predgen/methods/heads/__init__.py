@@ -1,0 +1,60 @@
+"""What a head's outputs mean, for each kind of field: a number, the logits of labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from predgen.methods.heads.base import Head, Scale
+from predgen.methods.heads.label import LabelHead
+from predgen.methods.heads.label_set import LabelSetHead
+from predgen.methods.heads.number import NumberHead
+from predgen.targets.field import Field
+from predgen.targets.record import Target, field_values, fields_of
+
+HEADS: dict[str, type[Head[Any]]] = {
+    "number": NumberHead,
+    "label": LabelHead,
+    "set": LabelSetHead,
+}
+
+
+def scale_of(field: Field, values: Sequence[Any], *, standardize: bool = True) -> Scale:
+    """Returns what training values say of a field's head.
+
+    Args:
+        field: what the values are.
+        values: the training values.
+        standardize: let heads of numbers learn standardized ones.
+    """
+    return HEADS[field.kind].scale_of(field, values, standardize=standardize)
+
+
+def field_heads(target: Target, scales: Sequence[Scale]) -> tuple[Head[Any], ...]:
+    """Returns the head of each field, their columns side by side."""
+    heads: list[Head[Any]] = []
+    output = column = 0
+    for field, scale in zip(fields_of(target).values(), scales, strict=True):
+        kind = HEADS[field.kind]
+        last_output, last_column = output + kind.num_outputs(field), column + kind.num_columns(field)
+        heads.append(kind(field, scale, slice(output, last_output), slice(column, last_column)))
+        output, column = last_output, last_column
+    return tuple(heads)
+
+
+def truth_of(target: Target, values: Sequence[Any], scales: Sequence[Scale]) -> Float[Tensor, "row column"]:
+    """Returns what heads are trained on, the columns of the fields side by side.
+
+    Args:
+        target: what is predicted.
+        values: its values.
+        scales: of its fields.
+    """
+    names = fields_of(target)
+    heads = zip(names, field_heads(target, scales), strict=True)
+    return torch.cat([head.truth_of(field_values(target, values, name)) for name, head in heads], dim=1)
+
+
+__all__ = ["HEADS", "Head", "Scale", "field_heads", "scale_of", "truth_of"]

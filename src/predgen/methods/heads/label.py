@@ -1,0 +1,56 @@
+"""The head of a label: a logit for each label, cross-entropy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from predgen.codec.trie import Trie
+from predgen.measures.distributions import PredictiveDistribution
+from predgen.methods.heads.base import FieldKind, Head, Scale, positions_of, shares_loss
+from predgen.methods.losses import label_loss
+from predgen.targets.label import Label
+
+
+class ExclusiveHead(Head[FieldKind]):
+    """What the heads of one label of a few share, whatever their outputs."""
+
+    @classmethod
+    def scale_of(cls, field: FieldKind, values: Sequence[Any], *, standardize: bool) -> Scale:
+        """Returns the entropy of the labels' shares, the loss of the best constant answer."""
+        positions = positions_of(field, values).long().flatten().numpy()
+        return Scale(constant_loss=shares_loss(np.bincount(positions) / len(values)))
+
+    def truth_of(self, values: Sequence[Any]) -> Float[Tensor, "row 1"]:
+        """Returns the labels' positions."""
+        return positions_of(self.field, values)
+
+    def distribution(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
+    ) -> PredictiveDistribution:
+        """Returns the labels' probabilities; those of a trie stand in the target's order."""
+        return PredictiveDistribution(None, log_probabilities.double().softmax(dim=-1))
+
+
+class LabelHead(ExclusiveHead[Label]):
+    """One of a few labels."""
+
+    @classmethod
+    def num_outputs(cls, field: Label) -> int:
+        """Returns the number of labels."""
+        return len(field.values)
+
+    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+        """Returns the mean cross-entropy in nats."""
+        return label_loss(outputs, truth.squeeze(-1).long())
+
+    def predictions(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
+        """Returns the probability of each label."""
+        return torch.softmax(outputs, dim=-1)
+
+    def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
+        """Returns the likeliest labels."""
+        return [self.field.values[position] for position in predictions.argmax(dim=-1).tolist()]

@@ -1,0 +1,105 @@
+"""The head of a number: one standardized output, squared error."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from predgen.codec.trie import Trie
+from predgen.measures.choices import Mix
+from predgen.measures.distributions import NumberDistribution, PredictiveDistribution
+from predgen.methods.heads.base import Head, Scale
+from predgen.methods.losses import number_loss
+from predgen.targets.number import Number
+
+log = logging.getLogger("predgen")
+
+# In interquartile ranges beyond the quartiles: far enough that none of a usual distribution lies there.
+FAR = 100.0
+
+
+class NumberHead(Head[Number]):
+    """A number, or its decimal logarithm, standardized by the training rows."""
+
+    SQUARED_ERROR: ClassVar[bool] = True
+
+    @classmethod
+    def scale_of(cls, field: Number, values: Sequence[Any], *, standardize: bool) -> Scale:
+        """Returns mean and deviation of what is learned; a constant column keeps its unit."""
+        column = np.array([field.learned(float(value)) for value in values], dtype=np.float64)
+        low, high = _bounds(column) if standardize else (None, None)
+        column = np.clip(column, -np.inf if low is None else low, np.inf if high is None else high)
+        deviation = float(column.std())
+        deviation = deviation if deviation > 0 else 1.0
+        if not standardize:
+            return Scale(constant_loss=deviation**2)
+        return Scale(float(column.mean()), deviation, low=low, high=high)
+
+    @classmethod
+    def num_outputs(cls, field: Number) -> int:
+        """Returns 1."""
+        return 1
+
+    def truth_of(self, values: Sequence[Any]) -> Float[Tensor, "row 1"]:
+        """Returns the standardized numbers."""
+        column = torch.tensor([[self.field.learned(float(value))] for value in values], dtype=torch.float64)
+        if self.scale.low is not None or self.scale.high is not None:
+            column = column.clamp(self.scale.low, self.scale.high)
+        return ((column - self.scale.mean) / self.scale.deviation).float()
+
+    def loss(self, outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+        """Returns the mean squared error of the standardized number."""
+        return number_loss(outputs.squeeze(-1), truth.squeeze(-1))
+
+    def predictions(self, outputs: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+        """Returns numbers in the target's unit."""
+        numbers: Tensor = outputs.squeeze(-1).double() * self.scale.deviation + self.scale.mean
+        return torch.pow(10.0, numbers) if self.field.logarithmic else numbers
+
+    def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[float]:
+        """Returns the numbers inside the target's range."""
+        return [self.field.clip(number) for number in predictions.tolist()]
+
+    def learned(self, numbers: Tensor) -> Tensor:
+        """Returns the numbers, or their decimal logarithms."""
+        return numbers.log10() if self.field.logarithmic else numbers
+
+    def mixed(self, mix: Mix, director: Tensor, writer: Tensor) -> Tensor:
+        """Returns one number from two; of a logarithmic one, the logarithms are mixed."""
+        if not self.field.logarithmic:
+            return mix.of(director, writer)
+        return torch.pow(10.0, mix.of(director.log10(), writer.log10()))
+
+    def distribution(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
+    ) -> PredictiveDistribution:
+        """Returns the distribution of the numbers."""
+        return PredictiveDistribution(NumberDistribution.of_all(log_probabilities, trie.numbers, covered))
+
+
+def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | None]:
+    """Returns between which numbers a head learns; None where no training number lies beyond.
+
+    One answer of 1e8 among a thousand below 100 would give the others a standardized spread that float32 cannot hold.
+    """
+    first, third = np.quantile(column, [0.25, 0.75])
+    reach = FAR * (third - first)
+    if reach == 0:  # half of the rows have one number: there is no spread to measure by
+        return None, None
+    low = float(first - reach) if column.min() < first - reach else None
+    high = float(third + reach) if column.max() > third + reach else None
+    if low is not None or high is not None:
+        num_far = int(((column < first - reach) | (column > third + reach)).sum())
+        log.warning(
+            "%d of %d training answers are more than %g interquartile ranges from the others; heads learn them as if "
+            "they lay at %s. If the numbers spread over magnitudes, logarithmic=true may fit them.",
+            num_far,
+            len(column),
+            FAR,
+            " and ".join(f"{bound:.6g}" for bound in (low, high) if bound is not None),
+        )
+    return low, high

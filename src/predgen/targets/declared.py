@@ -1,0 +1,41 @@
+"""What a user declares of a column to predict, besides its kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from predgen.targets.ranges import Form
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is declared of a column; what is not declared is inferred from the column.
+
+    Attributes:
+        label_text: the word to write for a label, by the label's text.
+        label_codes: write letters A, B, C … for the labels.
+        labels: the labels; for ordered ones in their order.
+        low: the low end of a number's range.
+        high: the high end of it.
+        decimals: a number's digits after the point, or those of its mantissa.
+        form: how a number is written.
+        logarithmic: whether a number's logarithm is learned.
+    """
+
+    label_text: Mapping[str, str] = field(default_factory=dict)
+    label_codes: bool = False
+    labels: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    decimals: int | None = None
+    form: Form | None = None
+    logarithmic: bool | None = None
+
+    @property
+    def numbers(self) -> bool:
+        """Whether something is declared that only numbers have."""
+        return any(setting is not None for setting in (self.low, self.high, self.decimals, self.form, self.logarithmic))
+
+    @property
+    def words(self) -> bool:
+        """Whether something is declared that only labels have."""
+        return bool(self.label_text) or self.label_codes or self.labels is not None

@@ -1,0 +1,172 @@
+"""What every kind of field answers: cell, value, text, and what a column of it holds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from predgen.errors import ConfigError, explain
+from predgen.targets.cells import Cell, LabelValue, is_missing
+from predgen.targets.declared import Declared
+
+
+class Field(ABC):
+    """One output of a text, such as a number, a label or a set of labels.
+
+    A new kind is a class of this form in a file of its own, with a line in `predgen.targets.kinds.FIELDS`. Its
+    automaton, head and metrics stand in `predgen.codec`, `predgen.methods.heads` and `predgen.measures` likewise.
+
+    Attributes:
+        kind: the name by which settings and artifacts call it.
+        noun: how messages call one of its values.
+        nouns: how messages call several of them.
+        fill: what to do about an empty cell.
+        numeric: whether its values are numbers, whose distribution has a mean and quantiles; else they are labels.
+        fewer_values: what to do where it has too many values to score them all.
+        stratifies: whether parts of a table are drawn with the same share of each value.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]
+    nouns: ClassVar[str]
+    fill: ClassVar[str] = "Fill the cell"
+    numeric: ClassVar[bool] = False
+    fewer_values: ClassVar[str] = "Use another decoding."
+    stratifies: ClassVar[bool] = False
+
+    # ---- a column
+
+    @classmethod
+    @abstractmethod
+    def infer(cls, cells: Sequence[Cell], declared: Declared) -> "Field":
+        """Returns the field of a column.
+
+        Args:
+            cells: the training cells, each of which `check_cell` takes.
+            declared: what is not to be inferred.
+
+        Raises:
+            ConfigError: what is declared does not fit the column.
+            DataError: the column holds nothing of this kind.
+        """
+
+    @classmethod
+    def check_cell(cls, cell: Cell) -> None:
+        """Refuses a cell that is no value of any field of this kind.
+
+        Raises:
+            TargetError: it is none. Labels take every cell that holds something.
+        """
+        return None
+
+    @classmethod
+    def check_declared(cls, declared: Declared, column: str, reason: str) -> None:
+        """Refuses what is declared of a column and this kind does not have; the default is that of labels.
+
+        Args:
+            declared: what is declared.
+            column: the column's name, for messages.
+            reason: why it is of this kind, for messages.
+
+        Raises:
+            ConfigError: something of another kind is declared.
+        """
+        if declared.numbers:
+            raise ConfigError(
+                explain(
+                    expected="a range and decimals for a column of numbers",
+                    found=f"the label column '{column}' ({reason})",
+                    fix="Declare --kind number, or leave --low, --high, --decimals, number_form and logarithmic out.",
+                )
+            )
+
+    @classmethod
+    def is_missing(cls, cell: object) -> bool:
+        """Returns whether a cell holds nothing."""
+        return is_missing(cell)
+
+    @classmethod
+    def describe_missing(cls, cell: object) -> str:
+        """Returns how a message calls a cell that holds nothing."""
+        return "an empty cell"
+
+    def lost_labels(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns the labels that other rows of the column have and this field does not know, in order."""
+        return []
+
+    # ---- a value
+
+    @property
+    @abstractmethod
+    def default_metric(self) -> str:
+        """The metric that chooses the checkpoint unless one is declared."""
+
+    @property
+    @abstractmethod
+    def num_values(self) -> int:
+        """How many different values there are."""
+
+    @property
+    def labels(self) -> tuple[LabelValue, ...]:
+        """The labels that have probabilities, in the order that every output keeps; none for a number."""
+        return ()
+
+    @property
+    @abstractmethod
+    def texts(self) -> tuple[str, ...]:
+        """The words that are written, in order; of a number the texts of the range's ends and its middle."""
+
+    @abstractmethod
+    def parse(self, cell: Cell) -> Any:
+        """Returns the cell's value.
+
+        Raises:
+            TargetError: the cell is no value of the field.
+        """
+
+    @abstractmethod
+    def known(self, cell: Cell) -> Any:
+        """Returns the value of a held-out cell, with None for each label that was never seen in training.
+
+        Raises:
+            TargetError: the cell can be no value of any such field.
+        """
+
+    def is_unseen(self, value: Any) -> bool:
+        """Returns whether a value that `known` returned has a label that was never seen in training."""
+        return value is None
+
+    @abstractmethod
+    def to_text(self, value: Any) -> str:
+        """Returns the text to write for a value."""
+
+    @abstractmethod
+    def from_text(self, text: str) -> Any:
+        """Returns the value of a freely written text, or None if it is no value's."""
+
+    def cell(self, value: Any) -> Any:
+        """Returns an answer as a table's cell; None, an invalid answer, is an empty one."""
+        return value
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Returns one line for people."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Returns the field as plain JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Field":
+        """Returns the field that `to_json` described."""
+
+
+def missing_message(kind: type[Field], cell: object, row: int, column: str) -> str:
+    """Returns what to say of a cell that holds nothing."""
+    return explain(
+        expected=kind.noun,
+        found=kind.describe_missing(cell),
+        fix=f"{kind.fill} or remove the row.",
+        row=row,
+        column=column,
+    )
