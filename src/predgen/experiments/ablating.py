@@ -107,7 +107,7 @@ def ablate(
             f"Expected the method predgen, whose parts are switched, found {config.model.method}. Leave method out."
         )
     bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
-    numbers = bench.prepared.target.kind == "number"
+    numbers = bench.prepared.target.numeric
     wanted = parts or [part for part in PARTS if numbers or part not in FOR_NUMBERS]
     check_method(config, bench.prepared.target)
     variants: dict[str, RunConfig] = {}

@@ -11,9 +11,10 @@ from predgen.config import RunConfig
 from predgen.errors import DivergenceError, TrainingError, require
 from predgen.measures.metrics import higher_is_better
 from predgen.names import METHODS
-from predgen.training.fitting import fit_prepared, source_of
+from predgen.training.fitting import fit_prepared
 from predgen.training.preparing import Prepared
 from predgen.training.runs import Finished
+from predgen.training.training_run import source_of
 
 log = logging.getLogger("predgen")
 

@@ -10,21 +10,20 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from predgen.config import TASK_ROWS, RunConfig
 from predgen.errors import ConfigError, DataError, unknown_name
 from predgen.information.estimators import ESTIMATORS, MOST_SCORED, Pairs, check_rows, estimate, summary
 from predgen.information.exact import entropy
 from predgen.information.states import SOURCES, Rows, padded, prompts_of, sources_of, states_of
+from predgen.measures.kinds import measure_of
 from predgen.models.artifact import read_run
 from predgen.models.loading import load
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike
 from predgen.tables.values import values_of
-from predgen.targets.label import Label
-from predgen.targets.number import Number, learned
-from predgen.targets.record import Record, Target
+from predgen.targets.record import Target, fields_of
 from predgen.training.fitting import prepared_for
 from predgen.training.preparing import TABLE_IN_MEMORY, Prepared
 from predgen.version import __version__
@@ -74,7 +73,7 @@ class Parts:
     @property
     def labels(self) -> bool:
         """Whether the answers are labels."""
-        return isinstance(self.target, Label)
+        return is_discrete(self.target)
 
     def _answered(self, table: pd.DataFrame) -> tuple[pd.DataFrame, Float[Tensor, "row answer"], int]:
         """Returns the rows whose answer is a value of the target, the answers, and how many rows have another."""
@@ -119,9 +118,14 @@ def check_target(target: Target) -> None:
     Raises:
         ConfigError: the target is a record or a set of labels.
     """
-    if not isinstance(target, Number | Label):
-        kind = "a record" if isinstance(target, Record) else "a set of labels"
-        raise ConfigError(f"Expected models of a number or a label, found {kind}. Fit each part on its own.")
+    fields = list(fields_of(target).values())
+    if len(fields) > 1 or not measure_of(fields[0]).HAS_COORDINATES:
+        raise ConfigError(f"Expected models of a number or a label, found {target.noun}. Fit each part on its own.")
+
+
+def is_discrete(target: Target) -> bool:
+    """Returns whether the answers are labels."""
+    return all(measure_of(field).DISCRETE for field in fields_of(target).values())
 
 
 def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answer"]:
@@ -131,12 +135,8 @@ def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answ
         target: a number or a label.
         values: its values.
     """
-    if isinstance(target, Number):
-        return torch.tensor(learned(target, np.array(values, dtype=float)), dtype=torch.float32).unsqueeze(1)
-    assert isinstance(target, Label)  # `check_target`
-    index_of = {value: index for index, value in enumerate(target.values)}
-    indices = torch.tensor([index_of[value] for value in values], dtype=torch.long)
-    return nn.functional.one_hot(indices, len(index_of)).float()
+    (field,) = fields_of(target).values()  # `check_target`
+    return torch.tensor(measure_of(field).coordinates(values), dtype=torch.float32)
 
 
 def measure_information(

@@ -19,12 +19,11 @@ from torch import Tensor
 from predgen.errors import ConfigError, DataError
 from predgen.information.bounds import even_weights, log_mean_exp
 from predgen.information.estimators import FittedCritic, Pairs, check_rows, estimate, summary
-from predgen.information.measuring import Parts, answers_of, check_target, rows_of
+from predgen.information.measuring import Parts, answers_of, check_target, is_discrete, rows_of
 from predgen.information.states import padded, prompts_of, states_of
 from predgen.methods.buckets import answer_all
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike, read_table
-from predgen.targets.label import Label
 from predgen.version import __version__
 
 ESTIMATOR = "mine"
@@ -71,7 +70,7 @@ class _Read:
         """Returns tokens with answers; a critic sees one token of a row at a time."""
         most = None if every_token else TOKENS_PER_ROW
         states = states_of(model, self.prompts, ["prompt"], most_prompt=most).last["prompt"]
-        labels = isinstance(model.target, Label)
+        labels = is_discrete(model.target)
         return Pairs(*padded(states), answers_of(model.target, self.values), labels, one_position=True)
 
 

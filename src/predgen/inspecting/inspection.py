@@ -159,7 +159,7 @@ def _road(source: Source, dtype: str) -> dict[str, str]:
 
 def _without_tokenizer(target: Target, written: dict[str, Any] | None, notes: list[str]) -> dict[str, Any] | None:
     """Returns what is known of a target's tokens without a tokenizer: nothing of words, the lengths of a number."""
-    if not isinstance(target, Number):
+    if not target.numeric:
         notes.append(
             "Without the tokenizer, the plan takes one token for each character of a label, which is the most."
         )

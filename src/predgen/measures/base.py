@@ -37,6 +37,7 @@ class Measure(ABC, Generic[FieldKind]):
         OF_PROBABILITIES: those of them that need the probabilities of the labels.
         CORRELATIONS: those of them that are no means over rows, compared by a paired bootstrap.
         BASELINE: which simple linear model stands beside it.
+        HAS_COORDINATES: whether estimators of information can read its values.
         HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
     """
@@ -47,6 +48,7 @@ class Measure(ABC, Generic[FieldKind]):
     CORRELATIONS: ClassVar[tuple[str, ...]] = ()
     BASELINE: ClassVar[Baseline]
     DISCRETE: ClassVar[bool] = False
+    HAS_COORDINATES: ClassVar[bool] = True
     HAS_THRESHOLDS: ClassVar[bool] = False
 
     def __init__(self, field: FieldKind) -> None:
@@ -138,6 +140,10 @@ class Measure(ABC, Generic[FieldKind]):
     def unlearned(self, values: np.ndarray) -> np.ndarray:
         """Returns the values of what a simple model answered, the inverse of `learned`."""
         return values
+
+    def coordinates(self, values: Sequence[Any]) -> Float[np.ndarray, "row coordinate"]:
+        """Returns values that are known as estimators of information read them, where `HAS_COORDINATES`."""
+        return self.learned(self.as_array(values)).reshape(len(values), -1)
 
     # ---- distributions, mixes, calibration
 

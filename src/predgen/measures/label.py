@@ -57,6 +57,10 @@ class ExclusiveLabels(Measure[FieldKind]):
         """Returns confidence beside accuracy, bin by bin; nothing without probabilities."""
         return [] if probabilities is None else reliability(truth, probabilities)
 
+    def coordinates(self, values: Sequence[Any]) -> Float[np.ndarray, "row label"]:
+        """Returns the labels one-hot."""
+        return np.eye(len(self.field.labels))[self.as_array(values)]
+
     def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the most frequent label, and the labels' shares as probabilities."""
         # One imaginary row of each label, so that no label has probability 0.

@@ -28,6 +28,7 @@ class LabelSetMeasure(Measure[LabelSet]):
     LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("hamming_loss", "label_log_loss")
     OF_PROBABILITIES: ClassVar[tuple[str, ...]] = ("label_log_loss",)
     BASELINE: ClassVar[Baseline] = "multilabel"
+    HAS_COORDINATES: ClassVar[bool] = False
     HAS_THRESHOLDS: ClassVar[bool] = True
 
     @property

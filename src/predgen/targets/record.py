@@ -29,6 +29,7 @@ class Record:
     kind: ClassVar[Literal["record"]] = "record"
     noun: ClassVar[str] = "a record"
     nouns: ClassVar[str] = "a record"
+    numeric: ClassVar[bool] = False
     default_metric: ClassVar[str] = "relative_error"
 
     def __post_init__(self) -> None:

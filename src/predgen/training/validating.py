@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from predgen.backbones.base import dropout_off
 from predgen.config import TrainSettings
@@ -92,9 +94,10 @@ class Validation:
                 for head, mix, (one, other), is_tuned in zip(model.method.fields, mixes, pairs, tuned, strict=True)
             ]
             answers = sources[0]
+        scored = self._scored(answers).values()
         thresholds = [
-            torch.from_numpy(field.measure.thresholds(field.truth, table.double().numpy())) if is_tuned else None
-            for table, field, is_tuned in zip(probabilities, self._scored(answers).values(), tuned, strict=True)
+            None if table is None or not is_tuned else _thresholds(field, table)
+            for table, field, is_tuned in zip(probabilities, scored, tuned, strict=True)
         ]
         return replace(answering, thresholds=tuple(thresholds))
 
@@ -112,6 +115,11 @@ def tuned_fields(method: Method, answering: Answering) -> list[bool]:
         and (not method.writes or isinstance(method, PredGen) or answering.estimates[field_index] != "text")
         for field_index, head in enumerate(method.fields)
     ]
+
+
+def _thresholds(field: ScoredField, probabilities: Float[Tensor, "row label"]) -> Float[Tensor, " label"]:
+    """Returns the probability from which on each label is in a set."""
+    return torch.from_numpy(field.measure.thresholds(field.truth, probabilities.double().numpy()))
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:

@@ -21,8 +21,9 @@ from predgen.measures.base import EXACT_MATCH, json_number
 from predgen.measures.metrics import check_metric_of_kind
 from predgen.models.building import check_method
 from predgen.models.scored import intervals, scored_from_json
-from predgen.training.fitting import prepared_for, source_of, warn_if_for_trying
+from predgen.training.fitting import prepared_for, warn_if_for_trying
 from predgen.training.runs import Finished
+from predgen.training.training_run import source_of
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")
