@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from predgen import names
@@ -88,21 +96,10 @@ def estimate_name(value: Any) -> Any:
     return str(share)
 
 
-def name_in(choices: names.Choices[Any]) -> AfterValidator:
-    """Returns the check that a text is a name of a table."""
-
-    def check(name: str) -> str:
-        if name not in choices:
-            # Not the table's own error: all settings that are not right are told together.
-            known = names.in_a_sentence([f"'{known}'" for known in choices])
-            raise PydanticCustomError(
-                "unknown_name",
-                "Input should be {known}",
-                {"known": known, "hint": did_you_mean(name, choices)},
-            )
-        return name
-
-    return AfterValidator(check)
+def chosen(choices: names.Choices[Any], default: str | None, description: str) -> Any:
+    """Returns the field of a setting that is a name of a table, whose names its description explains."""
+    description = f"{description}: {choices.explained}"
+    return Field(default, description=description, json_schema_extra={"enum": list(choices)})
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
@@ -116,6 +113,19 @@ Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_in_its_table(cls, value: Any, info: Any) -> Any:
+        """Returns a value that need not be a name, or is one of those that its setting has."""
+        extra = cls.model_fields[str(info.field_name)].json_schema_extra
+        allowed = extra.get("enum") if isinstance(extra, dict) else None
+        if isinstance(allowed, list) and isinstance(value, str) and value not in allowed:
+            # Not the table's own error: all settings that are not right are told together.
+            known = names.in_a_sentence([f"'{name}'" for name in allowed])
+            hint = did_you_mean(value, map(str, allowed))
+            raise PydanticCustomError("unknown_name", "Input should be {known}", {"known": known, "hint": hint})
+        return value
 
 
 class FieldSettings(_Settings):
@@ -173,10 +183,8 @@ class ModelSettings(_Settings):
 
     backbone: str = Field("builtin:nano", description="hub id, local folder, or builtin:nano")
     revision: str | None = Field(None, description="hub revision of the backbone")
-    method: Annotated[str, name_in(names.METHODS)] = Field("predgen", description=names.METHODS.explained)
-    peft: Annotated[str, name_in(names.PEFT_METHODS)] = Field(
-        "lora", description=f"what is trained of the backbone: {names.PEFT_METHODS.explained}"
-    )
+    method: str = chosen(names.METHODS, "predgen", "the method")
+    peft: str = chosen(names.PEFT_METHODS, "lora", "what is trained of the backbone")
     lora_rank: int = Field(
         16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"
     )
@@ -186,26 +194,14 @@ class ModelSettings(_Settings):
     adalora_orthogonality: float = Field(
         0.1, ge=0, description="weight of adalora's penalty on singular vectors that are not orthogonal"
     )
-    rocoft_axis: Annotated[str, name_in(names.ROCOFT_AXES)] = Field(
-        "rows", description=f"what rocoft trains of each matrix: {names.ROCOFT_AXES.explained}"
-    )
+    rocoft_axis: str = chosen(names.ROCOFT_AXES, "rows", "what rocoft trains of each matrix")
     rocoft_rank: int = Field(3, ge=1, description="how many rows or columns rocoft trains")
-    rocoft_selection: Annotated[str, name_in(names.ROCOFT_SELECTIONS)] = Field(
-        "first", description=f"which ones rocoft trains: {names.ROCOFT_SELECTIONS.explained}"
-    )
+    rocoft_selection: str = chosen(names.ROCOFT_SELECTIONS, "first", "which ones rocoft trains")
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
-    pooling: Annotated[str, name_in(names.POOLINGS)] = Field(
-        "auto", description=f"predictor: which state of the prompt its head reads: {names.POOLINGS.explained}"
-    )
-    predict_from: Annotated[str, name_in(names.ANSWER_SOURCES)] = Field(
-        "director", description=f"where predgen's answers come from: {names.ANSWER_SOURCES.explained}"
-    )
-    director: Annotated[str, name_in(names.READINGS)] = Field(
-        "attention", description=f"predgen: how the Director reads the written states: {names.READINGS.explained}"
-    )
-    decoding: Annotated[str, name_in(names.DECODINGS)] = Field(
-        "auto", description=f"how the target is written: {names.DECODINGS.explained}"
-    )
+    pooling: str = chosen(names.POOLINGS, "auto", "predictor: which state of the prompt its head reads")
+    predict_from: str = chosen(names.ANSWER_SOURCES, "director", "where predgen's answers come from")
+    director: str = chosen(names.READINGS, "attention", "predgen: how the Director reads the written states")
+    decoding: str = chosen(names.DECODINGS, "auto", "how the target is written")
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
     trie_mass: float = Field(
         1.0,
@@ -218,19 +214,14 @@ class ModelSettings(_Settings):
         "auto",
         description=f"generator's answer for a number: {names.ESTIMATES.explained}, or a quantile such as 0.9",
     )
-    writer_vocabulary: Annotated[str, name_in(names.WRITER_VOCABULARIES)] = Field(
-        "target", description=f"tokens of the Writer's softmax: {names.WRITER_VOCABULARIES.explained}"
-    )
+    writer_vocabulary: str = chosen(names.WRITER_VOCABULARIES, "target", "tokens of the Writer's softmax")
     max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")
-    dtype: Annotated[str, name_in(names.DTYPES)] = Field(
-        "float32", description=f"type of the backbone's weights: {names.DTYPES.explained}"
-    )
+    dtype: str = chosen(names.DTYPES, "float32", "type of the backbone's weights")
     device_map: str | None = Field(
         None, description="where the backbone's layers go: auto, balanced, sequential, or one device for all of them"
     )
-    quantization: Annotated[str, name_in(names.QUANTIZATIONS)] | None = Field(
-        None,
-        description=f"load the backbone with {names.QUANTIZATIONS.listed} weights (bitsandbytes); they stay frozen",
+    quantization: str | None = chosen(
+        names.QUANTIZATIONS, None, "fewer bits for the backbone's weights, which stay frozen (bitsandbytes)"
     )
     chat_template: bool = Field(
         False, description="wrap each prompt as a user's message, for instruct models that have a chat template"
@@ -264,34 +255,22 @@ class TrainSettings(_Settings):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    loss: Annotated[str, name_in(names.JOINS)] = Field(
-        "wdal_stable", description=f"how L_W and L_D are joined: {names.JOINS.explained}"
-    )
+    loss: str = chosen(names.JOINS, "wdal_stable", "how L_W and L_D are joined")
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
-    writer_loss: Annotated[str, name_in(names.WRITER_LOSSES)] = Field(
-        "cross_entropy", description=f"L_W of numbers: {names.WRITER_LOSSES.explained}"
-    )
+    writer_loss: str = chosen(names.WRITER_LOSSES, "cross_entropy", "L_W of numbers")
     number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
     digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")
-    schedule: Annotated[str, name_in(names.SCHEDULES)] = Field(
-        "linear", description=f"sampling probability over training: {names.SCHEDULES.explained}"
-    )
+    schedule: str = chosen(names.SCHEDULES, "linear", "sampling probability over training")
     sampling_start: float = Field(0.0, ge=0, le=1, description="sampling probability at the first step")
     sampling_end: float = Field(1.0, ge=0, le=1, description="sampling probability at the schedule's end")
     sampling_fraction: float = Field(0.5, gt=0, le=1, description="share of the steps until the schedule's end")
     sampling_steps: int | None = Field(
         None, ge=1, description="steps until the schedule's end, also beyond the run's; overrides sampling_fraction"
     )
-    sampling: Annotated[str, name_in(names.SAMPLINGS)] = Field(
-        "parallel", description=f"how own tokens are drawn: {names.SAMPLINGS.explained}"
-    )
-    sampling_choice: Annotated[str, name_in(names.SAMPLING_CHOICES)] = Field(
-        "argmax", description=f"which token is the own one: {names.SAMPLING_CHOICES.explained}"
-    )
-    sampling_unit: Annotated[str, name_in(names.SAMPLING_UNITS)] = Field(
-        "token", description=f"what is drawn together: {names.SAMPLING_UNITS.explained}"
-    )
+    sampling: str = chosen(names.SAMPLINGS, "parallel", "how own tokens are drawn")
+    sampling_choice: str = chosen(names.SAMPLING_CHOICES, "argmax", "which token is the own one")
+    sampling_unit: str = chosen(names.SAMPLING_UNITS, "token", "what is drawn together")
     director_share: float | None = Field(
         None,
         ge=0,
@@ -308,12 +287,8 @@ class TrainSettings(_Settings):
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, about a third more time"
     )
-    precision: Annotated[str, name_in(names.PRECISIONS)] = Field(
-        "float32", description=f"mixed precision of training: {names.PRECISIONS.explained}"
-    )
-    device: Annotated[str, name_in(names.DEVICES)] = Field(
-        "auto", description=f"where to run: {names.DEVICES.explained}"
-    )
+    precision: str = chosen(names.PRECISIONS, "float32", "mixed precision of training")
+    device: str = chosen(names.DEVICES, "auto", "where to run")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
     report_to: Names = Field((), description="Trainer integrations, such as tensorboard or wandb")
 
@@ -447,24 +422,6 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"Expected a mapping of settings in '{path}', found {type(loaded).__name__}.")
     return {str(key): value for key, value in loaded.items()}
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Returns the layer of `key=value` texts; values are read as YAML.
-
-    Raises:
-        ConfigError: a text without `=`, or a value that is no YAML.
-    """
-    layer: dict[str, Any] = {}
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"Expected --set key=value, found '{text}'. Put '=' between the name and the value.")
-        try:
-            layer[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"Expected a YAML value in --set {text}, found a mistake: {error}. Quote it.") from error
-    return layer
 
 
 def write_config(config: RunConfig, path: str | Path) -> None:

@@ -69,7 +69,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
 
 
 def command_of(name: str) -> Any:
-    return typer.main.get_command(app).get_command(None, name)  # type: ignore[attr-defined]
+    return typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
 
 
 def examples_of(name: str) -> list[list[str]]:

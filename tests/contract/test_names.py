@@ -13,9 +13,8 @@ from predgen.errors import ConfigError, UnknownNameError
 from predgen.experiments.ablating import PARTS
 from predgen.measures.choices import MIXES
 from predgen.measures.distributions import ESTIMATE_OF_METRIC
-from predgen.methods.losses import join_of
 from predgen.methods.poolings import PooledHead
-from predgen.names import Choices, Join
+from predgen.names import Choices
 from predgen.writing.sampling import draw
 
 TABLES: dict[str, Choices[Any]] = {name: table for name, table in vars(names).items() if isinstance(table, Choices)}
@@ -47,11 +46,6 @@ SETTINGS = {
 
 def config(**settings: Any) -> RunConfig:
     return build_config({"data": "a.csv", "target": "y"}, settings)
-
-
-def largest(writer: torch.Tensor, director: torch.Tensor) -> torch.Tensor:
-    """Returns the larger loss."""
-    return torch.maximum(writer, director)
 
 
 # ── The tables ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,13 +114,20 @@ def test_the_ablation_switches_to_every_name() -> None:
         assert set(SETTINGS[setting]) - {getattr(getattr(config(), section), field)} <= switched
 
 
-def test_a_new_loss_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = {**names.JOINS, "largest": Join("the larger one", "tests.contract.test_names:largest")}
-    monkeypatch.setattr(names.JOINS, "_entries", entries)
-    assert config(loss="largest").train.loss == "largest"
-    join = join_of("largest", squared_error=True)
-    assert float(join(torch.tensor(2.0), torch.tensor(3.0))) == 3.0
-    assert "or largest (the larger one)" in names.JOINS.explained
+def test_a_new_loss_is_a_function_and_a_line() -> None:
+    code = """
+from predgen import names
+names.JOINS._entries["largest"] = names.Join("the larger one", "builtins:max")  # before anything has read the table
+import torch
+from predgen.config import SECTIONS, build_config
+from predgen.experiments.ablating import PARTS
+assert build_config({"data": "a.csv", "target": "y", "loss": "largest"}).train.loss == "largest"
+assert join_of("largest", squared_error=True)(torch.tensor(2.0), torch.tensor(3.0)) == 3
+assert "or largest (the larger one)" in SECTIONS["train"].model_fields["loss"].description
+assert PARTS["loss"]["loss=largest"] == {"train.loss": "largest"}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_settings_and_their_names_import_no_framework() -> None:

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from predgen.cli.options import parse_assignments
 from predgen.config import (
     SECTIONS,
     RunConfig,
     build_config,
-    parse_assignments,
     read_config_file,
     section_of,
     write_config,

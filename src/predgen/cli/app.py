@@ -76,7 +76,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = LoadedWhenUsed()
+        self.commands: Any = LoadedWhenUsed()
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names, without a look at the commands themselves."""

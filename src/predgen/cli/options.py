@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
+import yaml
 
 from predgen.config import (
     SECTIONS,
     RunConfig,
     build_config,
     merged_layers,
-    parse_assignments,
     read_config_file,
     split_names,
 )
@@ -81,7 +81,7 @@ class Option:
             f"--{self.name.replace('_', '-')}", metavar=self.metavar, help=self.help, rich_help_panel=self.panel
         )
 
-        def command(value: Annotated[kind | None, shown] = None) -> None:  # type: ignore[valid-type]
+        def command(value: Annotated[kind | None, shown] = None) -> None:
             """Has the parameter."""
 
         alone = typer.Typer(add_completion=False)
@@ -181,6 +181,24 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Returns the layer of `key=value` texts; values are read as YAML.
+
+    Raises:
+        ConfigError: a text without `=`, or a value that is no YAML.
+    """
+    layer: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"Expected --set key=value, found '{text}'. Put '=' between the name and the value.")
+        try:
+            layer[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Expected a YAML value in --set {text}, found a mistake: {error}. Quote it.") from error
+    return layer
 
 
 def takes(options: Sequence[Option]) -> Callable[[CommandT], CommandT]:

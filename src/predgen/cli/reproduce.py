@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from predgen.cli.options import parse_assignments
 from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
 from predgen.errors import ConfigError, TrainingError, UnknownNameError
 
@@ -95,7 +96,7 @@ def _settings_in(assignments: list[str], options: Sequence[str]) -> dict[str, An
         ConfigError: an option of the command is named.
         UnknownNameError: a name is neither.
     """
-    from predgen.config import merged_layers, parse_assignments
+    from predgen.config import merged_layers
 
     settings: dict[str, Any] = {}
     for name, value in parse_assignments(assignments).items():
