@@ -267,10 +267,10 @@ DECODINGS = Choices(
     "decoding",
     {
         "auto": Choice("greedy for predgen; trie or greedy by cost for generator"),
-        "greedy": Choice("token by token", "predgen.writing.decoding:greedy"),
-        "trie": Choice("the likeliest of all", "predgen.writing.scoring:score_likeliest"),
-        "beam": Choice("the likeliest that beam search finds", "predgen.writing.decoding:beam"),
-        "free": Choice("any text, as in the paper; generator alone", "predgen.writing.decoding:greedy_free"),
+        "greedy": Choice("token by token", "predgen.writing.targets:choose_greedily"),
+        "trie": Choice("the likeliest of all", "predgen.writing.targets:choose_likeliest"),
+        "beam": Choice("the likeliest that beam search finds", "predgen.writing.targets:choose_by_beam"),
+        "free": Choice("any text, as in the paper; generator alone", "predgen.writing.targets:choose_greedily"),
     },
 )
 ESTIMATES = Choices(

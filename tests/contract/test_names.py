@@ -121,6 +121,7 @@ names.JOINS._entries["largest"] = names.Join("the larger one", "builtins:max")  
 import torch
 from predgen.config import SECTIONS, build_config
 from predgen.experiments.ablating import PARTS
+from predgen.methods.losses import join_of
 assert build_config({"data": "a.csv", "target": "y", "loss": "largest"}).train.loss == "largest"
 assert join_of("largest", squared_error=True)(torch.tensor(2.0), torch.tensor(3.0)) == 3
 assert "or largest (the larger one)" in SECTIONS["train"].model_fields["loss"].description

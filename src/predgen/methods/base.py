@@ -16,7 +16,7 @@ from predgen.methods.batch import Batch
 from predgen.methods.heads import Head
 from predgen.targets.record import Target
 from predgen.writing.sampling import Draws
-from predgen.writing.targets import Decoding, DecodingName
+from predgen.writing.targets import Decoding
 
 
 class Method(nn.Module, ABC):
@@ -60,7 +60,7 @@ class Method(nn.Module, ABC):
         return self.codec.max_length
 
     @abstractmethod
-    def cheapest_decoding(self) -> DecodingName:
+    def cheapest_decoding(self) -> str:
         """Returns the decoding that `auto` stands for."""
 
     def usual_answering(self) -> Answering:

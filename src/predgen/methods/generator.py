@@ -16,7 +16,7 @@ from predgen.methods.writer import ScoredFields, Writer
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.decoding import greedy_free
 from predgen.writing.sampling import Draws
-from predgen.writing.targets import Decoding, DecodingName
+from predgen.writing.targets import Decoding
 
 # How many tokens more than the longest target free writing may take before it is stopped.
 FREE_MARGIN_TOKENS = 8
@@ -37,7 +37,7 @@ class Generator(Method):
         super().__init__(writer.symbols.backbone, writer.symbols.codec, writer.fields)
         self.writer = writer
 
-    def cheapest_decoding(self) -> DecodingName:
+    def cheapest_decoding(self) -> str:
         """Returns the Writer's."""
         return self.writer.cheapest_decoding()
 

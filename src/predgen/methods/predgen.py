@@ -21,11 +21,11 @@ from predgen.methods.writer import Writer
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.record import field_values, fields_of
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
-from predgen.writing.targets import Decoding, DecodingName
+from predgen.writing.targets import Decoding
 
 # What the decoding `auto` stands for, whatever it costs: the Director learns on tokens that are the likeliest one by
 # one; on the likeliest number as a whole, often a short one, it did far worse (docs/developers/log.md).
-AUTO_DECODING: DecodingName = "greedy"
+AUTO_DECODING: str = "greedy"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PredGen(Method):
         self.sampling = sampling or Sampling()
         self.joins_linearly = joins_linearly
 
-    def cheapest_decoding(self) -> DecodingName:
+    def cheapest_decoding(self) -> str:
         """Returns the one that the Director learns best on."""
         return AUTO_DECODING
 

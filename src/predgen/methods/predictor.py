@@ -14,7 +14,6 @@ from predgen.methods.batch import Batch
 from predgen.methods.heads import Head
 from predgen.methods.poolings import PooledHead
 from predgen.writing.sampling import Draws
-from predgen.writing.targets import DecodingName
 
 
 class Predictor(Method):
@@ -33,7 +32,7 @@ class Predictor(Method):
         super().__init__(backbone, codec, fields)
         self.head = head
 
-    def cheapest_decoding(self) -> DecodingName:
+    def cheapest_decoding(self) -> str:
         """Returns a decoding that nothing is written by."""
         return "greedy"
 

@@ -21,7 +21,7 @@ from predgen.writing.decoding import Decoded, sample
 from predgen.writing.sampling import scores_after
 from predgen.writing.scoring import TrieScores, best_first, score_all, score_likeliest
 from predgen.writing.symbols import SymbolModel
-from predgen.writing.targets import Decoding, DecodingName, WrittenTarget, memories_before, write_target
+from predgen.writing.targets import Decoding, WrittenTarget, memories_before, write_target
 
 # `auto` scores all targets at once where that writes at most so many tokens for each decision of greedy writing: a
 # write of 60 tokens cost as much as three writes of one (26M parameters, prompts of 128 tokens).
@@ -81,7 +81,7 @@ class Writer(nn.Module):
         assert trie is None or isinstance(trie, Trie)
         return trie
 
-    def cheapest_decoding(self) -> DecodingName:
+    def cheapest_decoding(self) -> str:
         """Returns `trie` where scoring all targets costs about as much as writing greedily; else `greedy`."""
         tries = [self.trie_of(field_index) for field_index in range(len(self.fields))]
         num_nodes = sum(trie.num_nodes for trie in tries if trie is not None)

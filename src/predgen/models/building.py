@@ -29,7 +29,7 @@ from predgen.methods.predgen import AUTO_DECODING
 from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.record import ALONE, Target, fields_of
 from predgen.writing.symbols import SymbolModel
-from predgen.writing.targets import Decoding, DecodingName
+from predgen.writing.targets import Decoding
 
 
 def load_base(config: RunConfig, source: Source) -> Backbone:
@@ -119,7 +119,7 @@ def answering_of(config: RunConfig, method: Method) -> Answering:
     )
 
 
-def _decoding(config: RunConfig, *, auto: DecodingName) -> Decoding:
+def _decoding(config: RunConfig, *, auto: str) -> Decoding:
     """Returns how targets are written; `auto` as is said."""
     model = config.model
     name = auto if model.decoding == "auto" else model.decoding

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from predgen.backbones import Memory
 from predgen.backbones.base import compact
 from predgen.codec.trie import Trie
+from predgen.names import DECODINGS
 from predgen.writing.decoding import Decoded, beam, greedy, write_paths
 from predgen.writing.scoring import TrieScores, score_likeliest
 from predgen.writing.symbols import SymbolModel
-
-DecodingName = Literal["greedy", "trie", "beam", "free"]
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,14 @@ class Decoding:
     """How targets are chosen, and how much of their probability is scored target by target.
 
     Attributes:
-        name: `greedy`, token by token along the automaton; `trie`, the likeliest of all targets, field by field;
-            `beam`, the likeliest that beam search finds. `free` writes greedily here: only a generator's answers are
+        name: one of `predgen.names.DECODINGS` but `auto`. `free` writes greedily here: only a generator's answers are
             written without the automaton.
         beam_width: the prefixes that beam search keeps.
         trie_mass: the share of the probability that scoring all targets must know target by target; see
             `predgen.writing.scoring.score_likeliest`.
     """
 
-    name: DecodingName = "greedy"
+    name: str = "greedy"
     beam_width: int = 4
     trie_mass: float = 1.0
 
@@ -109,14 +107,6 @@ def choose_likeliest(
     return Chosen(write_paths(symbols, memory, path, mask, with_states=with_states), memories, scores)
 
 
-DECODINGS: dict[DecodingName, Choose] = {
-    "greedy": choose_greedily,
-    "trie": choose_likeliest,
-    "beam": choose_by_beam,
-    "free": choose_greedily,
-}
-
-
 def write_target(
     symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, *, with_states: bool
 ) -> WrittenTarget:
@@ -130,7 +120,8 @@ def write_target(
         with_states: also return H[1..m].
     """
     codec = symbols.codec
-    chosen = DECODINGS[decoding.name](symbols, tries, memory, decoding, with_states)
+    choose: Choose = DECODINGS.load(decoding.name)
+    chosen = choose(symbols, tries, memory, decoding, with_states)
     paths = chosen.decoded.paths()
     answers = [codec.value_and_text(path) for path in paths]
     field_texts = [
