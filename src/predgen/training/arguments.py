@@ -52,18 +52,7 @@ def training_arguments(
     Raises:
         ConfigError: the device or an integration is not there.
     """
-    try:
-        for callback in get_reporting_integration_callbacks(list(settings.report_to)):
-            callback()  # it looks for its library here
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"Expected Trainer integrations that are installed for report_to, found {', '.join(settings.report_to)}: "
-            f"{error} Install it, or leave report_to out."
-        ) from error
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
-    if settings.device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")
+    _check_installed(settings)
     steps, per_epoch = total_steps(settings, num_rows, num_processes())
     eval_steps = max(1, math.ceil(min(per_epoch, steps) / settings.evals_per_epoch))
     arguments = TrainingArguments(
@@ -102,3 +91,23 @@ def training_arguments(
     # One process trains on one device; several devices are several processes (accelerate launch).
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _check_installed(settings: TrainSettings) -> None:
+    """Refuses devices and integrations that are not there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    try:
+        for callback in get_reporting_integration_callbacks(list(settings.report_to)):
+            callback()  # it looks for its library here
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"Expected Trainer integrations that are installed for report_to, found {', '.join(settings.report_to)}: "
+            f"{error} Install it, or leave report_to out."
+        ) from error
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("Expected a CUDA device, found none. Use --device cpu, or install torch with CUDA.")
+    if settings.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("Expected an MPS device, found none. Use --device cpu.")

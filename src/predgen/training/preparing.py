@@ -96,22 +96,7 @@ def prepare(
     if len(all_rows) > len(splits.train):
         for field, column in zip(fields_of(target).values(), columns, strict=True):
             warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
-    inputs = settings.inputs
-    if settings.template is not None:
-        if inputs is not None:
-            raise ConfigError("Expected --inputs or --template, found both. The template's fields are the inputs.")
-        template = Template.parse(settings.template, [name for name in splits.train.columns if name not in columns])
-    else:
-        if inputs is None:
-            inputs = tuple(infer_inputs(splits.train, columns))
-            log.info("Inputs: %s (the free-text columns; name others with --inputs)", ", ".join(inputs))
-        require_columns(splits.train, inputs)
-        if len(set(inputs)) < len(inputs):
-            raise ConfigError(f"Expected every input column once, found {', '.join(inputs)}. Leave the double one out.")
-        for column in columns:
-            if column in inputs:
-                raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
-        template = default_template(inputs, "; ".join(columns))
+    template = _template(settings, splits.train, columns, default_template)
     for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
             require_columns(part, template.fields)
@@ -125,6 +110,27 @@ def prepare(
         if part is not None:
             values_of(target, part, columns)  # a bad cell is better found now than after training
     return Prepared(splits, columns, target, template, train_values, validation_values, seed)
+
+
+def _template(
+    settings: DataSettings, train: pd.DataFrame, columns: Sequence[str], default_template: DefaultTemplate
+) -> Template:
+    """Returns how a row becomes a prompt: as the settings say, or by default from the free-text columns."""
+    inputs = settings.inputs
+    if settings.template is not None:
+        if inputs is not None:
+            raise ConfigError("Expected --inputs or --template, found both. The template's fields are the inputs.")
+        return Template.parse(settings.template, [name for name in train.columns if name not in columns])
+    if inputs is None:
+        inputs = tuple(infer_inputs(train, columns))
+        log.info("Inputs: %s (the free-text columns; name others with --inputs)", ", ".join(inputs))
+    require_columns(train, inputs)
+    if len(set(inputs)) < len(inputs):
+        raise ConfigError(f"Expected every input column once, found {', '.join(inputs)}. Leave the double one out.")
+    for column in columns:
+        if column in inputs:
+            raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
+    return default_template(inputs, "; ".join(columns))
 
 
 @dataclass(frozen=True)
