@@ -16,6 +16,10 @@ from predgen.experiments.baselines import (
     mean_or_majority,
     tfidf_linear,
 )
+from predgen.measures.base import Measure
+from predgen.measures.kinds import measure_of
+from predgen.targets.label import Label
+from predgen.targets.number import Number
 from tests.helpers.tables import reviews
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
@@ -35,8 +39,13 @@ def parts_of(kind: str) -> tuple[Part, Part, Part]:
     return review_part(80, 1, kind), review_part(30, 2, kind), review_part(40, 3, kind)
 
 
+def measure(kind: str, num_labels: int = 2) -> Measure[Any]:
+    labels = tuple(f"label {number}" for number in range(num_labels))
+    return measure_of(Number(0.0, 10.0, 2) if kind == "number" else Label(labels, labels))
+
+
 def fit(train: Part, validation: Part, test_texts: Texts, kind: str, num_labels: int = 2) -> BaselineResult:
-    return tfidf_linear(*train, *validation, test_texts, kind=kind, num_labels=num_labels, seed=0)
+    return tfidf_linear(measure(kind, num_labels), *train, *validation, test_texts, seed=0)
 
 
 def same(a: BaselineResult, b: BaselineResult, rows: slice = slice(None)) -> None:
@@ -52,14 +61,14 @@ def same(a: BaselineResult, b: BaselineResult, rows: slice = slice(None)) -> Non
 
 
 def test_the_mean() -> None:
-    found = mean_or_majority(np.array([1.0, 2.0, 6.0]), num_rows=4, kind="number", num_labels=0)
+    found = mean_or_majority(measure("number", 0), np.array([1.0, 2.0, 6.0]), num_rows=4)
     assert found.values.tolist() == [3.0] * 4
     assert found.probabilities is None
     assert found.chosen == "mean 3"
 
 
 def test_the_majority_with_the_labels_shares() -> None:
-    found = mean_or_majority(np.array([2, 0, 2, 2]), num_rows=3, kind="label", num_labels=4)
+    found = mean_or_majority(measure("label", 4), np.array([2, 0, 2, 2]), num_rows=3)
     assert found.values.tolist() == [2] * 3
     assert found.probabilities is not None
     # One row of each label is added, so that none has probability 0.
@@ -179,7 +188,7 @@ def test_texts_without_words_get_the_mean_or_the_majority(text: str, kind: str) 
     truth: np.ndarray = np.array([0, 1, 1, 1]) if kind == "label" else np.array([0.0, 1.0, 1.0, 2.0])
     texts: Texts = [(text,)] * 4
     found = fit((texts, truth), (texts, truth), texts[:3], kind)
-    simple = mean_or_majority(truth, num_rows=3, kind=kind, num_labels=2)
+    simple = mean_or_majority(measure(kind, 2), truth, num_rows=3)
     assert found.values.shape == (3,)
     np.testing.assert_allclose(found.values, simple.values)
     if kind == "label":

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predgen.methods.heads import Scale, field_heads, truth_of
+from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Record
@@ -23,7 +23,7 @@ PLAIN = Number(0.0, 1e12, 2)
 def test_heads_learn_standardized_logarithms_and_answer_in_the_targets_unit(
     values: list[float], standardize: bool
 ) -> None:
-    scale = Scale.of(WIDE, values, standardize=standardize)
+    scale = scale_of(WIDE, values, standardize=standardize)
     logarithms = np.log10(values)
     if standardize:
         assert scale.mean == pytest.approx(logarithms.mean(), abs=1e-9)
@@ -33,12 +33,12 @@ def test_heads_learn_standardized_logarithms_and_answer_in_the_targets_unit(
         assert scale.constant_loss == pytest.approx(logarithms.std() ** 2 or 1.0)
     truth = truth_of(WIDE, values, [scale])
     expected = (logarithms - scale.mean) / scale.deviation
-    np.testing.assert_allclose(truth.numpy(), expected.astype(np.float32), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(truth[:, 0].numpy(), expected.astype(np.float32), rtol=1e-5, atol=1e-5)
     (head,) = field_heads(WIDE, [scale])
-    answers = head.predictions(truth.unsqueeze(1))
+    answers = head.predictions(truth)
     assert answers.dtype == torch.float64
     np.testing.assert_allclose(answers.numpy(), values, rtol=1e-4)  # the truth is float32
-    assert float(head.loss(truth.unsqueeze(1), truth)) == 0.0
+    assert float(head.loss(truth, truth)) == 0.0
 
 
 def test_an_answer_beyond_all_floats_is_infinite_and_clipped_later() -> None:
@@ -50,11 +50,11 @@ def test_an_answer_beyond_all_floats_is_infinite_and_clipped_later() -> None:
 
 
 def test_other_numbers_are_learned_as_they_are() -> None:
-    scale = Scale.of(PLAIN, [1.0, 3.0])
+    scale = scale_of(PLAIN, [1.0, 3.0])
     assert (scale.mean, scale.deviation) == (2.0, 1.0)
     truth = truth_of(PLAIN, [1.0, 3.0], [scale])
-    assert truth.tolist() == [-1.0, 1.0]
-    assert field_heads(PLAIN, [scale])[0].predictions(truth.unsqueeze(1)).tolist() == [1.0, 3.0]
+    assert truth.tolist() == [[-1.0], [1.0]]
+    assert field_heads(PLAIN, [scale])[0].predictions(truth).tolist() == [1.0, 3.0]
 
 
 def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
@@ -63,7 +63,7 @@ def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
         {"wide": 1e-3, "mood": "a", "plain": 1.0},
         {"wide": 1e5, "mood": "b", "plain": 3.0},
     ]
-    scales = [Scale.of(field, [value[name] for value in values]) for name, field in record.fields.items()]
+    scales = [scale_of(field, [value[name] for value in values]) for name, field in record.fields.items()]
     truth = truth_of(record, values, scales)
     assert truth.tolist() == [[-1.0, 0.0, -1.0], [1.0, 1.0, 1.0]]
     wide, _, plain = field_heads(record, scales)
@@ -73,13 +73,13 @@ def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
 
 def test_heads_learn_small_numbers_beside_one_huge_one(caplog: pytest.LogCaptureFixture) -> None:
     values = [*range(1, 200), 100_000_000_000]
-    scale = Scale.of(PLAIN, values)
+    scale = scale_of(PLAIN, values)
     truth = truth_of(PLAIN, values, [scale])
-    assert float(truth.diff()[:-1].min()) > 1e-3  # a step of 1 is far above float32's resolution
+    assert float(truth[:, 0].diff()[:-1].min()) > 1e-3  # a step of 1 is far above float32's resolution
     # Quartiles 50.75 and 150.25: what lies beyond 150.25 + 100 · 99.5 is learned as if it lay there.
     assert (scale.low, scale.high) == (None, pytest.approx(10_100.25))
     (head,) = field_heads(PLAIN, [scale])
-    np.testing.assert_allclose(head.predictions(truth.unsqueeze(1)), [*range(1, 200), 10_100.25], rtol=1e-4)
+    np.testing.assert_allclose(head.predictions(truth), [*range(1, 200), 10_100.25], rtol=1e-4)
     assert "1 of 200 training answers are more than 100 interquartile ranges" in caplog.text
 
 
@@ -88,12 +88,12 @@ def test_heads_learn_small_numbers_beside_one_huge_one(caplog: pytest.LogCapture
 def test_usual_numbers_have_no_bounds(values: list[float], times: int) -> None:
     # Whatever half of the numbers does, the others are at most ten of its ranges away.
     spread = [*values, *np.linspace(1, 1000, 20 * len(values))] * times
-    scale = Scale.of(PLAIN, spread)
+    scale = scale_of(PLAIN, spread)
     assert (scale.low, scale.high) == (None, None)
     assert scale.mean == pytest.approx(np.mean(spread))
 
 
 def test_numbers_of_which_half_are_one_keep_their_spread() -> None:
-    scale = Scale.of(PLAIN, [0.0] * 9 + [1e9])
+    scale = scale_of(PLAIN, [0.0] * 9 + [1e9])
     assert (scale.low, scale.high) == (None, None)
     assert scale.mean == pytest.approx(1e8)
