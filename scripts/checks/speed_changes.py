@@ -17,9 +17,8 @@ from unittest import mock
 
 import torch
 
-from predgen.backbones import decoder_only
-from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.backbones.packing import PackedWeights
+from predgen.backbones import decoder_only, linear_head
+from predgen.backbones.prepacking import PrepackedWeights
 from predgen.bench import SHAPES, Cell
 from predgen.bench.timing import count_tokens, machine, ratio, time_cases
 from predgen.bench.workload import (
@@ -49,7 +48,7 @@ def all_logits() -> Any:
 
 def whole_gradients() -> Any:
     """Returns a switch that fills a matrix of the vocabulary's size for each write's embeddings."""
-    return mock.patch.object(DecoderOnlyBackbone, "_adds_rows", False)
+    return mock.patch.object(linear_head, "adds_rows", return_value=False)
 
 
 def every_pass() -> Any:
@@ -64,7 +63,7 @@ def one_by_one() -> Any:
 
 def plain_weights() -> Any:
     """Returns a switch that multiplies by the weights as they are."""
-    return mock.patch.object(PackedWeights, "_layers", return_value=[])
+    return mock.patch.object(PrepackedWeights, "_layers", return_value=[])
 
 
 def read_whole() -> Any:

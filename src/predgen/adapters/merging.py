@@ -16,7 +16,7 @@ def merge_update(backbone: Backbone) -> None:
     Raises:
         BackboneError: the weights have few bits.
     """
-    if getattr(backbone.model, "is_quantized", False):
+    if backbone.is_quantized:
         raise BackboneError(
             "Expected weights of 16 or 32 bits to merge an update into, found a quantized model. Load the backbone "
             "without quantization, or predict without merging."

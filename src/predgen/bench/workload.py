@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from predgen.backbones import find_source
-from predgen.backbones.base import Backbone
+from predgen.backbones.backbone import Backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.backbones.packing import PackedWeights
+from predgen.backbones.prepacking import PrepackedWeights
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec, EncodedTargets
@@ -118,7 +118,7 @@ def make_backbone(cell: Cell, device: torch.device) -> DecoderOnlyBackbone:
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[cell.dtype])
     backbone = DecoderOnlyBackbone(model, tokenizer)
-    backbone.choose_road()
+    backbone.choose_path()
     return backbone
 
 
@@ -184,7 +184,7 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         batch = Batch(prompt, mask, gold, truth)
         return trained(lambda: method(batch, fed)["loss"], method)
 
-    packed = PackedWeights(backbone)
+    packed = PrepackedWeights(backbone)
 
     def over_packed(run: Callable[[], object]) -> Callable[[], object]:
         def predict() -> object:
