@@ -50,7 +50,7 @@ def test_the_published_loss_is_that_of_its_equations(own: bool) -> None:
     model = tiny_model("llama", 50)
     published = Published(model, 50)
     prompt, gold, truth = published_batch(50)
-    found = published(prompt, gold, truth, own=own)
+    found = published(prompt, gold, truth, self_fed=own)
     fed = gold.clone()
     if own:  # the likeliest token after all before it, without a cache
         for step in range(gold.shape[1]):
@@ -76,7 +76,7 @@ def test_the_published_prediction_writes_greedily_and_runs_again() -> None:
     published = Published(tiny_model("llama", 50), 50)
     prompt, gold, truth = published_batch(50)
     written, again = published.predict(prompt, gold, truth)
-    assert torch.equal(written, published(prompt, gold, truth, own=True).fed)
+    assert torch.equal(written, published(prompt, gold, truth, self_fed=True).fed)
     assert torch.equal(again.fed, written)
     assert not again.loss.requires_grad
     kinder, same = published.predict(prompt, gold, truth, all_logits=False)

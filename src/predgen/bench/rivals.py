@@ -83,7 +83,7 @@ def _train(work: Workload, method_and_draws: tuple[Method, Draws]) -> None:
 
 def _train_published(work: Workload, _: None) -> None:
     work.published.zero_grad(set_to_none=True)
-    loss = work.published(work.batch.prompt, work.gold_tokens, work.batch.truth, own=True).loss
+    loss = work.published(work.batch.prompt, work.gold_tokens, work.batch.truth, self_fed=True).loss
     loss.backward()
 
 
