@@ -2,8 +2,8 @@
 
 After the program that came with Kowsher et al. (arXiv 2502.17817), by its description. A batch is fed either gold
 tokens or the tokens that the model writes itself. Those are written one after the other, with gradients on and logits
-for the whole sequence; then prompt and tokens go through one more full forward, whose loss is trained. Prediction writes
-greedily over a cache, with logits for the whole sequence too, and runs the whole text once more with its loss.
+for the whole sequence; then prompt and tokens go through one more full forward, whose loss is trained. Prediction
+writes greedily over a cache, with logits for the whole sequence too, and runs the whole text once more with its loss.
 """
 
 from dataclasses import dataclass
