@@ -83,7 +83,7 @@ def _train(work: Workload, method_and_draws: tuple[Method, Draws]) -> None:
 
 def _train_published(work: Workload, _: None) -> None:
     work.published.zero_grad(set_to_none=True)
-    loss = work.published(work.batch.prompt, work.gold_tokens, work.batch.truth, self_fed=True).loss
+    loss = work.published(work.batch.prompt, work.gold_tokens, work.truth, self_fed=True).loss
     loss.backward()
 
 
@@ -112,7 +112,7 @@ def _answer(work: Workload, method: Method) -> object:
 
 
 def _predict_published(work: Workload, _: None, *, all_logits: bool = True) -> object:
-    return work.published.predict(work.batch.prompt, work.gold_tokens, work.batch.truth, all_logits=all_logits)
+    return work.published.predict(work.batch.prompt, work.gold_tokens, work.truth, all_logits=all_logits)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -41,7 +41,8 @@ class Workload:
     Attributes:
         backbone: the model and its tokenizer.
         target: what is predicted.
-        batch: prompts of one length, gold targets, standardized numbers.
+        batch: prompts of one length, gold targets, and the numbers of `truth` as the methods' heads take them.
+        truth: standardized numbers.
         gold_tokens: the gold targets as tokens of the model.
         ragged: prompts of many lengths.
         predictor: the pooled head.
@@ -54,6 +55,7 @@ class Workload:
     backbone: DecoderOnlyBackbone
     target: Number
     batch: Batch
+    truth: Float[Tensor, " batch"]
     gold_tokens: Int[Tensor, "batch target"]
     ragged: list[list[int]]
     predictor: Predictor
@@ -117,7 +119,8 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
     return Workload(
         backbone=backbone,
         target=target,
-        batch=Batch(prompt, mask, gold, truth),
+        batch=Batch(prompt, mask, gold, truth.unsqueeze(1)),
+        truth=truth,
         gold_tokens=one_pass.codec.symbols[gold.symbols],
         ragged=ragged,
         predictor=predictor,
