@@ -17,20 +17,19 @@ from unittest import mock
 
 import torch
 
-from predgen.backbones import decoder_only
-from predgen.backbones.decoder_only import DecoderOnlyBackbone
-from predgen.backbones.packing import PackedWeights
+from predgen.backbones import decoder_only, linear_head
+from predgen.backbones.prepacking import PrepackedWeights
 from predgen.bench import SHAPES, Cell
-from predgen.bench.timing import count_tokens, machine, ratio, time_cases
-from predgen.bench.workload import (
+from predgen.bench.rivals import (
     PREDICT_PREDGEN,
     PREDICT_PREDICTOR,
     TRAIN_FIXED_POINT,
     TRAIN_ONE_PASS,
     TRAIN_PREDICTOR,
-    Workload,
-    make_workload,
+    Rival,
 )
+from predgen.bench.timing import count_tokens, machine, ratio, time_cases
+from predgen.bench.workload import Workload, make_workload
 from predgen.codec.codec import Codec
 from predgen.files import write_text
 from predgen.writing import sampling
@@ -49,7 +48,7 @@ def all_logits() -> Any:
 
 def whole_gradients() -> Any:
     """Returns a switch that fills a matrix of the vocabulary's size for each write's embeddings."""
-    return mock.patch.object(DecoderOnlyBackbone, "_adds_rows", False)
+    return mock.patch.object(linear_head, "adds_rows", return_value=False)
 
 
 def every_pass() -> Any:
@@ -64,7 +63,7 @@ def one_by_one() -> Any:
 
 def plain_weights() -> Any:
     """Returns a switch that multiplies by the weights as they are."""
-    return mock.patch.object(PackedWeights, "_layers", return_value=[])
+    return mock.patch.object(PrepackedWeights, "_layers", return_value=[])
 
 
 def read_whole() -> Any:
@@ -72,8 +71,8 @@ def read_whole() -> Any:
     return mock.patch.object(decoder_only, "LEAST_SHARED", NEVER)
 
 
-# Each change: what it is called, the case that it is measured on, how it is switched off, whether prompts begin alike.
-CHANGES: tuple[tuple[str, str, Callable[[], Any], bool], ...] = (
+# Each change: what it is called, the rival that it is measured on, how it is switched off, whether prompts begin alike.
+CHANGES: tuple[tuple[str, Rival, Callable[[], Any], bool], ...] = (
     ("logits of the target's symbols alone, training", TRAIN_ONE_PASS, all_logits, False),
     ("logits of the target's symbols alone, prediction", PREDICT_PREDGEN, all_logits, False),
     ("gradients of written embeddings as rows", TRAIN_ONE_PASS, whole_gradients, False),
@@ -86,28 +85,29 @@ CHANGES: tuple[tuple[str, str, Callable[[], Any], bool], ...] = (
 )
 
 
-def case_of(work: Workload, name: str, *, without: Callable[[], Any] | None, alike: bool) -> Callable[[], object]:
-    """Returns a case of the workload.
+def case_of(work: Workload, rival: Rival, *, without: Callable[[], Any] | None, alike: bool) -> Callable[[], object]:
+    """Returns what a rival does over the workload, with a change or without it.
 
     Args:
         work: the workload.
-        name: the case's.
+        rival: what is measured.
         without: switches off a change; None leaves it on.
         alike: half of each prompt is the first one's.
     """
+    case = rival.case(work)
 
     def run() -> None:
-        length = round(SHARED * work.prompt.shape[1])
-        before = work.prompt.clone()
+        length = round(SHARED * work.batch.prompt.shape[1])
+        before = work.batch.prompt.clone()
         with ExitStack() as stack:
             if without is not None:
                 stack.enter_context(without())
             if alike:
-                work.prompt[:, :length] = before[:1, :length]
+                work.batch.prompt[:, :length] = before[:1, :length]
             try:
-                work.cases[name]()
+                case()
             finally:
-                work.prompt.copy_(before)
+                work.batch.prompt.copy_(before)
 
     return run
 
@@ -117,8 +117,8 @@ def measure(cell: Cell, repetitions: int) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work = make_workload(cell, device)
     cases = {
-        (name, on): case_of(work, case, without=None if on else without, alike=alike)
-        for name, case, without, alike in CHANGES
+        (name, on): case_of(work, rival, without=None if on else without, alike=alike)
+        for name, rival, without, alike in CHANGES
         for on in (True, False)
     }
     tokens = {key: count_tokens(work.backbone.model, run) / cell.batch_size for key, run in cases.items()}

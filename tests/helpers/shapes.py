@@ -228,7 +228,7 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_backbone(family: str = "llama", *, plain: bool = False, seed: int = 0, **changes: Any) -> DecoderOnlyBackbone:
     """Returns a backbone over a tiny model and the byte-level tokenizer; equal arguments give equal weights."""
     tokenizer = byte_level_tokenizer()
-    return DecoderOnlyBackbone(tiny_model(family, len(tokenizer), seed=seed, **changes), tokenizer, plain=plain)
+    return DecoderOnlyBackbone(tiny_model(family, len(tokenizer), seed=seed, **changes), tokenizer, cached=not plain)
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -182,8 +182,8 @@ def test_rows_of_added_tokens_train_under_lora_and_come_back(family: str, tied: 
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_of_added_tokens_are_the_trained_ones(tied: bool) -> None:
     backbone = word_level_backbone("llama", tied)
-    backbone.choose_road()
-    assert backbone.linear_head
+    backbone.choose_path()
+    assert backbone.capabilities.linear_head
     method = adapted("predgen", "lora", "number", backbone, full=True)
     train(method, "number", steps=8)
     prompts = backbone.collate(ragged_prompts(len(backbone.tokenizer), seed=9))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from predgen.backbones import Memory
+from predgen.backbones import Memory, linear_head
 from predgen.backbones.base import dropout_off
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from tests.helpers.shapes import (
@@ -115,7 +115,7 @@ def test_prompt_states_are_finite_everywhere_and_right_at_the_prompt(family: str
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_logits_of_some_tokens_equal_those_of_all(family: str, plain: bool, training: bool) -> None:
     backbone = tiny_backbone(family, plain=plain)
-    backbone.choose_road()
+    backbone.choose_path()
     if training and not plain and getattr(backbone.model, "supports_gradient_checkpointing", False):
         checkpoint_activations(backbone.model)
     backbone.train(training)
@@ -147,14 +147,14 @@ def test_rows_of_gradients_add_up_to_whole_ones(
     family: str, tied: bool, shared: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = tiny_backbone(family, tie_word_embeddings=tied)
-    backbone.choose_road()
+    backbone.choose_path()
     backbone.model.to(dtype)
     vocab_size = backbone.model.config.vocab_size
     some = torch.tensor([3, 40, 7, 11])
     gradients = []
     for as_rows in (False, True):
         if not as_rows:
-            monkeypatch.setattr(DecoderOnlyBackbone, "_adds_rows", False)
+            monkeypatch.setattr(linear_head, "adds_rows", lambda model: False)
         backbone.zero_grad(set_to_none=True)
         for seed in (1, 2):  # two batches are added up
             prompts = [[9] * shared + prompt for prompt in ragged_prompts(vocab_size, seed=seed)]
@@ -174,7 +174,7 @@ def test_rows_of_gradients_add_up_to_whole_ones(
 
 def test_a_write_over_a_memory_without_gradients_has_whole_ones() -> None:
     backbone = tiny_backbone("llama", tie_word_embeddings=True)
-    backbone.choose_road()
+    backbone.choose_path()
     vocab_size = backbone.model.config.vocab_size
     target, mask = ragged_targets(vocab_size)
     memory = backbone.detach(backbone.read(*backbone.collate(ragged_prompts(vocab_size)), torch.tensor([3, 7])))
@@ -186,21 +186,21 @@ def test_a_write_over_a_memory_without_gradients_has_whole_ones() -> None:
 
 def test_a_head_is_linear_only_where_no_logits_say_otherwise() -> None:
     small = tiny_backbone("gemma2", std=0.001)  # far below the cap
-    small.choose_road()
+    small.choose_path()
     assert small.model.config.final_logit_softcapping
-    assert not small.linear_head
+    assert not small.capabilities.linear_head
     for family in FAMILIES:
         backbone = tiny_backbone(family)
-        backbone.choose_road()
-        assert backbone.linear_head
+        backbone.choose_path()
+        assert backbone.capabilities.linear_head
         backbone.model.get_output_embeddings()._hf_hook = object()  # as a device map puts it there
-        backbone.choose_road()
-        assert not backbone.linear_head
+        backbone.choose_path()
+        assert not backbone.capabilities.linear_head
 
 
 def test_dropout_is_drawn_for_each_row() -> None:
     backbone = tiny_backbone("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
-    backbone.choose_road()
+    backbone.choose_path()
     tokens, mask = backbone.collate([[5] * 20 + [6], [5] * 20 + [7]])
     assert backbone.eval()._num_shared(tokens, mask) == 20
     assert backbone.train()._num_shared(tokens, mask) == 0
@@ -212,7 +212,7 @@ def test_dropout_is_drawn_for_each_row() -> None:
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_what_all_prompts_begin_with_is_read_once(family: str, num_shared: int) -> None:
     backbone = tiny_backbone(family)
-    backbone.choose_road()
+    backbone.choose_path()
     vocab_size = backbone.model.config.vocab_size
     start = ragged_prompts(vocab_size, (num_shared,), seed=5)[0]
     prompts = [[*start, *rest] for rest in ragged_prompts(vocab_size, seed=6)]
@@ -224,7 +224,7 @@ def test_what_all_prompts_begin_with_is_read_once(family: str, num_shared: int) 
     )
     states = backbone.prompt_states(tokens, prompt_mask)
     handle.remove()
-    if backbone._takes_gaps and not backbone.plain:
+    if backbone.capabilities.pads_inside and backbone.capabilities.cached:
         assert given == [num_shared, tokens.numel() - num_shared * len(tokens)]
     else:
         assert given == [tokens.numel()]
@@ -256,7 +256,7 @@ def test_what_all_prompts_begin_with_is_read_once(family: str, num_shared: int) 
 
 def test_a_short_beginning_or_one_row_is_read_as_it_stands() -> None:
     backbone = tiny_backbone("llama")
-    backbone.choose_road()
+    backbone.choose_path()
     for prompts in ([[5] * 30], [[5] * 15 + [6, 7], [5] * 15 + [8, 7]], [[5] * 16, [5] * 16], [[5] * 40, [6] * 40]):
         tokens, mask = backbone.collate(prompts)
         assert backbone._num_shared(tokens, mask) == 0
@@ -510,8 +510,8 @@ class CachelessBackbone(DecoderOnlyBackbone):
 def test_a_cache_that_does_not_work_gives_the_plain_road(kind: type[DecoderOnlyBackbone]) -> None:
     tokenizer = byte_level_tokenizer()
     backbone = kind(tiny_model("llama", len(tokenizer)), tokenizer)
-    backbone.choose_road()
-    assert backbone.plain
+    backbone.choose_path()
+    assert not backbone.capabilities.cached
     prompts = ragged_prompts(250)
     with torch.no_grad():
         assert relative_difference(read(backbone, prompts).state, read(tiny_backbone(), prompts).state) < 1e-5
@@ -520,8 +520,8 @@ def test_a_cache_that_does_not_work_gives_the_plain_road(kind: type[DecoderOnlyB
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_the_cached_road_is_chosen_where_it_is_exact(family: str) -> None:
     backbone = tiny_backbone(family)
-    backbone.choose_road()
-    assert not backbone.plain
+    backbone.choose_path()
+    assert backbone.capabilities.cached
     assert not backbone.model.training
 
 
@@ -529,5 +529,5 @@ def test_the_cached_road_is_chosen_where_it_is_exact(family: str) -> None:
 def test_a_recurrent_model_takes_the_plain_road(family: str) -> None:
     changes = {"mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1}}.get(family, {})
     backbone = tiny_backbone(family, std=0.1, state_size=4, **changes)
-    backbone.choose_road()
-    assert backbone.plain
+    backbone.choose_path()
+    assert not backbone.capabilities.cached

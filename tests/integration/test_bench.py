@@ -1,22 +1,22 @@
 """The benchmark: rivals do what they say. No time is asserted: it is the machine's affair."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from predgen.bench import GOALS, SHAPES, Cell, grid_of, run_bench, running
-from predgen.bench import workload as cases
+from predgen.bench import GOALS, SHAPES, Cell, grid_of, rivals, run_bench, running, workload
 from predgen.bench.memory import memory_here, peak_memory
 from predgen.bench.published import Published
+from predgen.bench.rivals import cases_of, number_of
 from predgen.bench.running import MEMORY_RATIO, RATIOS
 from predgen.bench.shapes import Shape
 from predgen.bench.timing import count_flops, count_tokens, matrix_rate, ratio, time_cases
-from predgen.bench.workload import make_workload, number_of
+from predgen.bench.workload import make_workload
 from predgen.errors import ConfigError, OutputExistsError, PredGenError, UnknownNameError
 from tests.helpers.commands import refused, run
 from tests.helpers.shapes import tiny_model
@@ -29,10 +29,10 @@ TINY = Shape(16, 2, 2, 2, 32)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Cell:
     """Gives a cell of few numbers; the processes that measure memory do not know it."""
     monkeypatch.setitem(SHAPES, "26M", TINY)
-    monkeypatch.setattr(cases, "RAGGED_ROWS", 6)
-    monkeypatch.setattr(cases, "SURE", 2.0**12)  # so small a model is unsure of everything
+    monkeypatch.setattr(workload, "RAGGED_ROWS", 6)
+    monkeypatch.setattr(rivals, "SURE", 2.0**12)  # so small a model is unsure of everything
     monkeypatch.setattr(
-        running, "peak_memory", lambda cell, case, device: {"peak_bytes": 3 if case == cases.TRAIN_ONE_PASS else 6}
+        running, "peak_memory", lambda cell, rival, device: {"peak_bytes": 3 if rival == rivals.TRAIN_ONE_PASS else 6}
     )
     return Cell(prompt_tokens=8, batch_size=3)
 
@@ -50,7 +50,7 @@ def test_the_published_loss_is_that_of_its_equations(own: bool) -> None:
     model = tiny_model("llama", 50)
     published = Published(model, 50)
     prompt, gold, truth = published_batch(50)
-    found = published(prompt, gold, truth, own=own)
+    found = published(prompt, gold, truth, self_fed=own)
     fed = gold.clone()
     if own:  # the likeliest token after all before it, without a cache
         for step in range(gold.shape[1]):
@@ -76,7 +76,7 @@ def test_the_published_prediction_writes_greedily_and_runs_again() -> None:
     published = Published(tiny_model("llama", 50), 50)
     prompt, gold, truth = published_batch(50)
     written, again = published.predict(prompt, gold, truth)
-    assert torch.equal(written, published(prompt, gold, truth, own=True).fed)
+    assert torch.equal(written, published(prompt, gold, truth, self_fed=True).fed)
     assert torch.equal(again.fed, written)
     assert not again.loss.requires_grad
     kinder, same = published.predict(prompt, gold, truth, all_logits=False)
@@ -86,38 +86,40 @@ def test_the_published_prediction_writes_greedily_and_runs_again() -> None:
 
 def test_all_rivals_work_on_the_same_batch(tiny: Cell) -> None:
     work = make_workload(tiny, CPU)
-    assert work.prompt.shape == (3, 8)
-    assert bool(work.prompt_mask.all())
-    assert work.gold.symbols.shape == (3, 5)  # d.dd and the end
-    assert {name for pair in RATIOS.values() for name in pair} == set(work.cases)
+    assert work.batch.prompt.shape == (3, 8)
+    assert bool(work.batch.prompt_mask.all())
+    assert work.batch.gold.symbols.shape == (3, 5)  # d.dd and the end
+    cases = cases_of(work)
+    assert {rival.name for pair in RATIOS.values() for rival in pair} == set(cases)
+    assert list(cases) == [rival.name for rival in rivals.RIVALS]
     seen: list[tuple[int, ...]] = []
     handle = work.backbone.model.register_forward_pre_hook(
         lambda _, __, given: seen.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
     expected = {
-        cases.TRAIN_PREDICTOR: [(3, 8)],
-        cases.TRAIN_ONE_PASS: [(3, 8), (3, 4), (3, 5)],
-        cases.TRAIN_PUBLISHED: [(3, 8), *[(3, 1)] * 4, (3, 13)],
-        cases.TRAIN_SFT: [(3, 13)],
-        cases.PREDICT_PREDICTOR: [(3, 8)],
-        cases.PREDICT_PUBLISHED: [(3, 8), *[(3, 1)] * 4, (3, 13)],
-        cases.PREDICT_KINDER: [(3, 8), *[(3, 1)] * 4, (3, 13)],
-        cases.PREDICT_GENERATE: [(3, 8), *[(3, 1)] * 4],
+        rivals.TRAIN_PREDICTOR.name: [(3, 8)],
+        rivals.TRAIN_ONE_PASS.name: [(3, 8), (3, 4), (3, 5)],
+        rivals.TRAIN_PUBLISHED.name: [(3, 8), *[(3, 1)] * 4, (3, 13)],
+        rivals.TRAIN_SFT.name: [(3, 13)],
+        rivals.PREDICT_PREDICTOR.name: [(3, 8)],
+        rivals.PREDICT_PUBLISHED.name: [(3, 8), *[(3, 1)] * 4, (3, 13)],
+        rivals.PREDICT_KINDER.name: [(3, 8), *[(3, 1)] * 4, (3, 13)],
+        rivals.PREDICT_GENERATE.name: [(3, 8), *[(3, 1)] * 4],
     }
     for name, shapes in expected.items():
         seen.clear()
-        work.cases[name]()
+        cases[name]()
         assert seen == shapes, name
     seen.clear()
-    work.cases[cases.PREDICT_PREDGEN]()
+    cases[rivals.PREDICT_PREDGEN.name]()
     assert seen[0] == (3, 8)
     assert 5 <= sum(columns for _, columns in seen[1:]) <= 6
     seen.clear()
-    work.cases[cases.TRAIN_FIXED_POINT]()
+    cases[rivals.TRAIN_FIXED_POINT.name]()
     assert 4 <= len(seen) <= 8  # read, at least a pass and one that finds nothing to change, write
     handle.remove()
     every, pruned = (
-        count_tokens(work.backbone.model, work.cases[name]) for name in (cases.PREDICT_ALL, cases.PREDICT_PRUNED)
+        count_tokens(work.backbone.model, cases[name]) for name in (rivals.PREDICT_ALL.name, rivals.PREDICT_PRUNED.name)
     )
     assert every == 3 * (8 + 60)
     assert 3 * 8 <= pruned < every
@@ -125,9 +127,15 @@ def test_all_rivals_work_on_the_same_batch(tiny: Cell) -> None:
 
 def test_training_steps_leave_gradients(tiny: Cell) -> None:
     work = make_workload(tiny, CPU)
-    for name in (cases.TRAIN_PREDICTOR, cases.TRAIN_ONE_PASS, cases.TRAIN_PUBLISHED, cases.TRAIN_SFT):
+    cases = cases_of(work)
+    for name in (
+        rivals.TRAIN_PREDICTOR.name,
+        rivals.TRAIN_ONE_PASS.name,
+        rivals.TRAIN_PUBLISHED.name,
+        rivals.TRAIN_SFT.name,
+    ):
         work.backbone.zero_grad(set_to_none=True)
-        work.cases[name]()
+        cases[name]()
         layer = work.backbone.model.model.layers[0].self_attn.q_proj.weight
         assert layer.grad is not None, name
         assert float(layer.grad.norm()) > 0, name
@@ -139,17 +147,17 @@ def test_a_bench_has_all_ratios_under_their_names(tiny: Cell, tmp_path: Path) ->
     assert set(GOALS) <= set(found)
     one = found["cells"][0]
     for name, (over, base) in RATIOS.items():
-        assert len(one["seconds"][over]) == 2
-        assert found[name] == pytest.approx(one["median_seconds"][over] / one["median_seconds"][base])
+        assert len(one["seconds"][over.name]) == 2
+        assert found[name] == pytest.approx(one["median_seconds"][over.name] / one["median_seconds"][base.name])
         assert one["spreads"][name]["lower_quartile"] <= one["spreads"][name]["upper_quartile"]
     assert found[MEMORY_RATIO] == 0.5
-    assert one["tokens_per_row"][cases.TRAIN_SFT] == 13
+    assert one["tokens_per_row"][rivals.TRAIN_SFT.name] == 13
     assert found["machine"]["device"] == "cpu"
     assert one["parameters"] == 32_000 * 16 + 2 * (4 * 16**2 + 3 * 16 * 32 + 2 * 16) + 16
-    products = one["flops"][cases.TRAIN_ONE_PASS]
+    products = one["flops"][rivals.TRAIN_ONE_PASS.name]
     used = found["train_flops_over_matrix_rate"]
     assert used == pytest.approx(
-        products / one["median_seconds"][cases.TRAIN_ONE_PASS] / one["matrix_flops_per_second"]
+        products / one["median_seconds"][rivals.TRAIN_ONE_PASS.name] / one["matrix_flops_per_second"]
     )
 
 
@@ -190,11 +198,11 @@ def test_finished_cells_are_not_measured_again(tiny: Cell, tmp_path: Path, monke
 @pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own() -> None:
     cell = Cell("6M", 16, batch_size=2)
-    bytes_of = {case: peak_memory(cell, case, "cpu")["peak_bytes"] for case in running.MEMORY_CASES}
+    bytes_of = {rival: peak_memory(cell, rival, "cpu")["peak_bytes"] for rival in running.MEMORY_RIVALS}
     weights = 4 * 6_140_000
     assert all(2 * weights < one < 40 * weights for one in bytes_of.values())  # weights and gradients at least
     with pytest.raises(PredGenError, match="Expected the memory of 'nothing', found that its process failed: KeyError"):
-        peak_memory(cell, "nothing", "cpu")
+        peak_memory(cell, replace(rivals.TRAIN_SFT, name="nothing"), "cpu")
 
 
 def test_memory_counts_what_a_case_takes(tiny: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +211,8 @@ def test_memory_counts_what_a_case_takes(tiny: Cell, monkeypatch: pytest.MonkeyP
     def take() -> None:
         taken.append(torch.ones(2**26, dtype=torch.float32))  # 256 MiB
 
-    work = SimpleNamespace(cases={"take": take})
-    monkeypatch.setattr("predgen.bench.memory.make_workload", lambda *_: work)
+    monkeypatch.setattr("predgen.bench.memory.make_workload", lambda *_: None)
+    monkeypatch.setattr("predgen.bench.memory.cases_of", lambda _: {"take": take})
     assert memory_here(tiny, "take", "cpu")["peak_bytes"] > 200 * 2**20
 
 

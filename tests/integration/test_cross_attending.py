@@ -1,5 +1,6 @@
 """Encoder-decoders and encoders with a Writer: both roads equal unpadded rows, positions of trees, whole runs."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 import predgen
 from predgen.adapters import apply_peft
 from predgen.backbones import Memory, find_source, load_backbone
-from predgen.backbones.base import Backbone
+from predgen.backbones.backbone import Backbone
 from predgen.backbones.cross_attending import CrossAttendingBackbone
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
@@ -55,15 +56,15 @@ def new_backbone(family: str, *, plain: bool = False) -> CrossAttendingBackbone:
     """Returns a tiny backbone whose Writer's weights are enlarged too."""
     if family in ENCODER_DECODERS:
         tokenizer = byte_level_tokenizer()
-        backbone: CrossAttendingBackbone = EncoderDecoderBackbone(tiny_encoder_decoder(family, tokenizer), tokenizer)
+        model = tiny_encoder_decoder(family, tokenizer)
+        backbone: CrossAttendingBackbone = EncoderDecoderBackbone(model, tokenizer, cached=not plain)
     else:
         tokenizer = bert_tokenizer()
-        backbone = EncoderOnlyBackbone(tiny_encoder(family, tokenizer).base_model, tokenizer)
+        backbone = EncoderOnlyBackbone(tiny_encoder(family, tokenizer).base_model, tokenizer, cached=not plain)
         backbone.symbol_id("7")
         backbone.word_ids(["good", "film", "very bad"])
         enlarged(backbone.writer)
-    backbone.plain = plain
-    backbone.eval().choose_road()
+    backbone.eval().choose_path()
     return backbone
 
 
@@ -82,7 +83,7 @@ def targets_of(backbone: CrossAttendingBackbone, lengths: tuple[int, ...] = TARG
     mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
     first = 2 if isinstance(backbone, EncoderOnlyBackbone) else 8
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(first, backbone.target_vocabulary, mask.shape, generator=generator), mask
+    return torch.randint(first, backbone.num_target_tokens, mask.shape, generator=generator), mask
 
 
 def read(backbone: CrossAttendingBackbone) -> Memory:
@@ -148,7 +149,7 @@ def test_states_at_every_layer_equal_unpadded_rows(family: str) -> None:
 @torch.no_grad()
 def test_states_and_logits_equal_unpadded_rows(family: str, plain: bool) -> None:
     backbone = backbone_of(family, plain)
-    assert backbone.plain is plain
+    assert backbone.capabilities.cached is not plain
     memory, (tokens, mask) = read(backbone), targets_of(backbone)
     written = backbone.write(memory, tokens, mask)
     for row, prompt in enumerate(prompts_of(backbone)):
@@ -250,7 +251,7 @@ def test_gradient_checkpointing_takes_the_plain_road_with_the_same_gradients(fam
 @torch.no_grad()
 def test_a_tree_is_written_in_one_forward_where_its_positions_can_be_set(family: str) -> None:
     backbone = backbone_of(family)
-    assert backbone.masks_trees is (ENCODER_DECODERS[family][1] if family in ENCODER_DECODERS else True)
+    assert backbone.capabilities.masks_trees is (ENCODER_DECODERS[family][1] if family in ENCODER_DECODERS else True)
     # A chain that is longer than any window, with a branch at every step.
     tokens, mask = targets_of(backbone, (9,) * 5)
     begun = backbone.write(read(backbone), tokens[:, :3], mask[:, :3] & (torch.arange(5) != 2).unsqueeze(1)).memory
@@ -335,29 +336,31 @@ def test_the_name_of_a_special_token_in_a_text_is_text() -> None:
 
 def test_an_encoder_decoder_reads_what_its_tokenizer_ends_texts_with() -> None:
     backbone = backbone_of("t5")
-    backbone._suffix = [backbone.end_id]  # the byte-level tokenizer has none
+    special_tokens = backbone.prompts.special_tokens
+    # The byte-level tokenizer ends no texts.
+    backbone.prompts.special_tokens = replace(special_tokens, suffix=[backbone.end_id])
     assert backbone.tokenize_prompts(["a film"])[0][0][-1] == backbone.end_id
     (joined, _), (broken, _) = backbone.tokenize_prompts([f"a{SEPARATOR}b", "a\nb"])
     assert joined == broken
-    backbone._suffix = []
+    backbone.prompts.special_tokens = special_tokens
 
 
 def test_the_writer_knows_the_symbols_of_its_target_alone() -> None:
     backbone = new_backbone("bert")
     assert isinstance(backbone, EncoderOnlyBackbone)
-    before = backbone.target_vocabulary
+    before = backbone.num_target_tokens
     ids = [backbone.symbol_id(character) for character in "-13.4;"]
     assert len(set(ids)) == 6
-    assert backbone.target_vocabulary == before + 6 == len(backbone.writer.get_input_embeddings().weight)
+    assert backbone.num_target_tokens == before + 6 == len(backbone.writer.get_input_embeddings().weight)
     assert backbone.symbol_id("3") == ids[2]
     assert backbone.text_of([*ids[:5], backbone.end_id, 5]) == "-13.4"
     words = backbone.word_ids(["very good", "bad"])
     assert backbone.text_of(words[0]) == "very good"
     embeddings = backbone.bare_model.get_input_embeddings().weight
-    for row, piece in enumerate(backbone.pieces):
+    for row, piece in enumerate(backbone.target_tokens.pieces):
         if piece is not None:
             assert torch.equal(backbone.writer.get_input_embeddings().weight[row], embeddings[piece])
-    assert backbone.pieces[ids[5]] is None  # this vocabulary has no semicolon
+    assert backbone.target_tokens.pieces[ids[5]] is None  # this vocabulary has no semicolon
 
 
 @pytest.mark.parametrize(
@@ -399,13 +402,13 @@ def test_a_target_that_is_too_long_to_be_written_is_refused() -> None:
 def test_a_tree_of_more_nodes_than_positions_is_written_row_by_row() -> None:
     tokenizer = byte_level_tokenizer()
     backbone = EncoderDecoderBackbone(tiny_encoder_decoder("bart", tokenizer, max_position_embeddings=20), tokenizer)
-    backbone.eval().choose_road()
+    backbone.eval().choose_path()
     trie = Trie(Codec(TARGETS["number"], backbone))
-    assert backbone.masks_trees
+    assert backbone.capabilities.masks_trees
     assert trie.num_nodes > 20
     with torch.no_grad():
         scores = score_all(backbone, read(backbone), trie)
-        backbone.masks_trees = False
+        backbone.capabilities = replace(backbone.capabilities, masks_trees=False)
         torch.testing.assert_close(scores, score_all(backbone, read(backbone), trie))
 
 

@@ -280,7 +280,7 @@ def drawn_alone(
 @torch.no_grad()
 def test_draws_are_those_of_rows_that_repeat_the_prompt(family: str, plain: bool) -> None:
     backbone = tiny_backbone(family, plain=plain, seed=2)
-    backbone.choose_road()
+    backbone.choose_path()
     for target in ODD_TARGETS:
         codec = Codec(target, backbone)
         memory = read(backbone, ragged_prompts(250, seed=3))

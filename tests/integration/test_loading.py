@@ -37,7 +37,7 @@ def test_a_folder_gives_the_model_it_holds(tmp_path: Path, family: str) -> None:
     model = tiny_model(family, len(tokenizer))
     save_model(tmp_path / family, model, tokenizer)
     backbone = load(tmp_path / family)
-    assert not backbone.plain
+    assert backbone.capabilities.cached
     assert not backbone.training
     assert not any(part.training for part in backbone.modules())
     assert backbone.hidden_size == 16
@@ -54,7 +54,7 @@ def test_nano_reads_and_writes() -> None:
     assert source.name == "builtin:nano@2"
     assert find_source("builtin:nano@2") == source
     backbone = load_backbone(source)
-    assert not backbone.plain
+    assert backbone.capabilities.cached
     assert backbone.added_token_ids == []
     assert backbone.max_positions == 512
     text = "The film was directed by"
@@ -177,14 +177,14 @@ def test_a_bert_is_an_encoder_or_a_decoder_as_its_config_says(tmp_path: Path) ->
         name = save_model(tmp_path / f"bert-{is_decoder}", model.bert if not is_decoder else model, tokenizer)
         backbone = load_backbone(find_source(name))
         assert type(backbone) is kind
-        assert not backbone.plain
+        assert backbone.capabilities.cached
 
 
 def test_a_model_that_sees_later_tokens_is_no_decoder(tmp_path: Path) -> None:
     tokenizer = byte_level_tokenizer()
     backbone = DecoderOnlyBackbone(tiny_model("bert", len(tokenizer), is_decoder=False), tokenizer)
     with pytest.raises(BackboneError, match=r"do not depend on padding or on later tokens.*BertLMHeadModel"):
-        backbone.choose_road()
+        backbone.choose_path()
 
 
 def test_a_model_that_counts_positions_from_another_number_takes_the_plain_road(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_model_that_counts_positions_from_another_number_takes_the_plain_road(
     tokenizer = byte_level_tokenizer()
     model = tiny_model("roberta", len(tokenizer), is_decoder=True, pad_token_id=1)
     save_model(tmp_path / "roberta", model, tokenizer)
-    assert load(tmp_path / "roberta").plain
+    assert not load(tmp_path / "roberta").capabilities.cached
 
 
 # ---- tokens that the vocabulary lacks

@@ -61,7 +61,7 @@ def test_the_scores_of_all_targets_equal_one_by_one_unpadded_scores(
     family: str, kind: str, plain: bool, full: bool
 ) -> None:
     backbone = backbone_of(family, plain)
-    backbone.choose_road()
+    backbone.choose_path()
     codec = Codec(TARGETS[kind], backbone)
     trie = Trie(codec, full=full)
     prompts = ragged_prompts(backbone.model.config.vocab_size)
@@ -101,7 +101,7 @@ def test_a_tree_has_the_gradients_of_its_branches(family: str, checkpointing: bo
         if checkpointing:  # no cache then: prompt and tree go through one forward
             checkpoint_activations(backbone.model)
             backbone.train()
-        backbone.masks_trees = masks
+        backbone.capabilities = replace(backbone.capabilities, masks_trees=masks)
         trie = Trie(Codec(NUMBER, backbone))
         scores = score_all(backbone, read(backbone, ragged_prompts(250)), trie)
         (scores * torch.linspace(-1, 1, scores.shape[1])).sum().backward()
@@ -126,9 +126,9 @@ def test_many_rows_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("family", "masks"), [("llama", True), ("mistral", True), ("bloom", False), ("mpt", False)])
 def test_a_tree_is_masked_only_where_that_is_exact(family: str, masks: bool) -> None:
     backbone = tiny_backbone(family)
-    backbone.choose_road()
-    assert not backbone.plain
-    assert backbone.masks_trees is masks
+    backbone.choose_path()
+    assert backbone.capabilities.cached
+    assert backbone.capabilities.masks_trees is masks
 
 
 @torch.no_grad()
@@ -279,7 +279,7 @@ def test_groups_of_rows_write_the_fewest_tokens(num_nodes: list[int], most: int)
 @torch.no_grad()
 def test_the_likeliest_numbers_first_come_to_the_distribution_of_all(family: str, full: bool) -> None:
     backbone = backbone_of(family)
-    backbone.choose_road()
+    backbone.choose_path()
     codec = Codec(NUMBER, backbone)
     trie = Trie(codec, full=full)
     memory = read(backbone, ragged_prompts(250))

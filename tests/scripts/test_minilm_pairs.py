@@ -51,8 +51,8 @@ def parts() -> dict[str, pd.DataFrame]:
 def test_a_real_encoder_reads_pairs_as_its_own_library_does(script: Any) -> None:
     backbone = load_backbone(find_source(script.encoder_folder()))
     assert isinstance(backbone, EncoderOnlyBackbone)
-    assert backbone.masks_trees
-    assert not backbone.plain
+    assert backbone.capabilities.masks_trees
+    assert backbone.capabilities.cached
     assert backbone.hidden_size == 384
     texts = ("A dog is running.", "There is a cat.")
     (ids, _), *_ = backbone.tokenize_prompts([SEPARATOR.join(texts)])

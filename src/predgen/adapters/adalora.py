@@ -1,6 +1,6 @@
 """AdaLoRA (arXiv 2303.10512) around our Trainer: its schedule, its allocation of ranks, its penalty, its state.
 
-peft's `AdaLoraModel` allocates; what it leaves to the training program is here.
+peft's `AdaLoraModel` allocates ranks; this module does what peft leaves to the training program.
 """
 
 from typing import Any
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from predgen.errors import ConfigError
 
-# Shares of the steps before ranks are taken away, and after the last is. (The paper tunes both for each task.)
+# The fractions of the steps before the first rank is taken away, and after the last. (The paper tunes both for each
+# task.)
 INITIAL_FRACTION, FINAL_FRACTION = 0.1, 0.3
-# In the first step, whose learning rate is zero, nothing is learned of importance; in the last of three ranks are cut.
+# The learning rate of the first step is zero, so that no importance can be measured; the second measures it; the third
+# takes ranks away.
 LEAST_STEPS = 3
 # Ranks are allocated so many times at most.
 ALLOCATIONS = 100
@@ -23,13 +25,13 @@ _PATTERN = "rank_pattern"
 
 
 def tuner_of(model: Any) -> AdaLoraModel | None:
-    """Returns what allocates a model's ranks, or None if it is not trained with AdaLoRA."""
+    """Returns the part of a model that allocates its ranks, or None if the model is not trained with AdaLoRA."""
     tuner = getattr(model, "base_model", None)
     return tuner if isinstance(tuner, AdaLoraModel) else None
 
 
 def begin_allocation(tuner: AdaLoraModel) -> None:
-    """Counts the ranks that there are to allocate: those of the layers that are trained."""
+    """Starts the allocation with the ranks of all layers that are trained."""
     for key, parameter in tuner.model.named_parameters():
         if ".ranknum." in key:  # a constant, which peft 0.21 makes trainable as it casts it from 16 bits
             parameter.requires_grad_(False)
@@ -41,7 +43,7 @@ def plan_ranks(tuner: AdaLoraModel, total_steps: int) -> None:
     """Sets when ranks are taken away in a run of some optimizer steps.
 
     Raises:
-        ConfigError: the run is too short to learn what is important.
+        ConfigError: the run is too short to measure the importance of ranks.
     """
     if total_steps < LEAST_STEPS:
         raise ConfigError(
@@ -57,14 +59,14 @@ def plan_ranks(tuner: AdaLoraModel, total_steps: int) -> None:
 
 @torch.no_grad()
 def allocate_ranks(tuner: AdaLoraModel, step: int) -> None:
-    """Learns from the step's gradients what is important, and takes ranks away as the schedule says.
+    """Updates the importance of each rank from the step's gradients, and takes ranks away as the schedule says.
 
     Args:
         tuner: as `tuner_of` returns it.
-        step: optimizer steps that are done, this one included; its gradients must still be there.
+        step: optimizer steps that are done, the current step included; its gradients must still be there.
     """
     for name, parameter in tuner.model.named_parameters():
-        if "lora_" in name and parameter.grad is None:  # peft takes the product with it
+        if "lora_" in name and parameter.grad is None:  # peft multiplies by the gradient without a check
             parameter.grad = torch.zeros_like(parameter)
     tuner.update_and_allocate(step)
 
@@ -72,7 +74,8 @@ def allocate_ranks(tuner: AdaLoraModel, step: int) -> None:
 def orthogonality_penalty(tuner: AdaLoraModel) -> Tensor:
     """Returns the weighted mean of ‖A Aᵀ − I‖ and ‖Bᵀ B − I‖ over all updates, in Frobenius norms (its equation 4).
 
-    peft adds it, in this form, to a loss that the model itself computes, which ours is not. The paper squares them.
+    peft adds this form to a loss that the model itself computes; our losses are computed outside the model. The paper
+    squares the norms.
     """
     distances = []
     for name, parameter in tuner.model.named_parameters():
@@ -94,7 +97,7 @@ def ranks_of(tuner: AdaLoraModel) -> dict[str, int]:
 
 
 def allocation_state(tuner: AdaLoraModel) -> dict[str, Tensor]:
-    """Returns what the allocation has learned so far, for a checkpoint."""
+    """Returns the importances and the allocated ranks so far, for a checkpoint."""
     state = {
         f"{kind}/{name}": values.detach().cpu().contiguous()
         for kind in _AVERAGES
@@ -116,5 +119,5 @@ def restore_allocation(tuner: AdaLoraModel, state: dict[str, Tensor]) -> None:
             pattern[name] = values.tolist()
         else:
             getattr(allocator, kind)[name] = values.to(parameters[name].device)
-            allocator.ipt[name] = torch.zeros_like(parameters[name])  # or it begins all of them anew
+            allocator.ipt[name] = torch.zeros_like(parameters[name])  # or the allocator would reset every average
     config.rank_pattern = pattern or None

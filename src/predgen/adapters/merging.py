@@ -1,4 +1,4 @@
-"""An update inside the weights that it belongs to, for serving: each layer is one product again."""
+"""Merges an update into the weights that it belongs to, for serving: each layer is a single product again."""
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -11,34 +11,35 @@ from predgen.errors import BackboneError
 def merge_update(backbone: Backbone) -> None:
     """Adds the update of each linear layer to its weights; rows of added tokens stay beside theirs.
 
-    Answers stay the same up to rounding. Weights that are not in use by others alone should be merged into.
+    Answers stay the same up to rounding. The weights are changed in place: do not merge into weights that another model
+    uses too.
 
     Raises:
         BackboneError: the weights have few bits.
     """
-    if getattr(backbone.model, "is_quantized", False):
+    if backbone.is_quantized:
         raise BackboneError(
             "Expected weights of 16 or 32 bits to merge an update into, found a quantized model. Load the backbone "
             "without quantization, or predict without merging."
         )
-    for part in list(backbone.modules()):
-        if isinstance(part, RowColumnUpdate):
-            part.merge()
-        elif isinstance(part, LoraLayer) and not part.merged:
-            part.merge()
-            _tell_of_change(part)
+    for layer in list(backbone.modules()):
+        if isinstance(layer, RowColumnUpdate):
+            layer.merge()
+        elif isinstance(layer, LoraLayer) and not layer.merged:
+            layer.merge()
+            _count_change(layer)
 
 
 def unmerge_update(backbone: Backbone) -> None:
-    """Takes the updates out of the weights again: RoCoFT's to the bit, those of low rank up to rounding."""
-    for part in list(backbone.modules()):
-        if isinstance(part, RowColumnUpdate):
-            part.unmerge()
-        elif isinstance(part, LoraLayer) and part.merged:
-            part.unmerge()
-            _tell_of_change(part)
+    """Takes the updates out of the weights again: RoCoFT's equal to the bit, low-rank updates up to rounding."""
+    for layer in list(backbone.modules()):
+        if isinstance(layer, RowColumnUpdate):
+            layer.unmerge()
+        elif isinstance(layer, LoraLayer) and layer.merged:
+            layer.unmerge()
+            _count_change(layer)
 
 
-def _tell_of_change(layer: LoraLayer) -> None:
-    # peft writes past torch's count of changes, by which packed copies of the weights are known to be old.
+def _count_change(layer: LoraLayer) -> None:
+    # peft writes past torch's counter of changes, which tells that pre-packed copies of the weights are old.
     torch.autograd.graph.increment_version(layer.get_base_layer().weight)

@@ -2,10 +2,10 @@
 
     y = W x + b,   W = W₀ + R   or   W = W₀ + C
 
-R is zero but in r rows (output features), C but in r columns (input features). Only the differences of these rows or
-columns are kept and trained, beside the layer: W₀ stays frozen, can be shared or of few bits, and no matrix of its size
-is made. The gradient of a difference is that of the row itself, so without weight decay this is the paper's training;
-with it, the difference decays, and the row towards what was pretrained instead of towards zero.
+R is zero outside r rows (output features), C is zero outside r columns (input features). Only the differences of these
+rows or columns are kept and trained, beside the layer: W₀ stays frozen, can be shared or have 4 or 8 bits, and no
+matrix of its size is made. The gradient of a difference equals that of its row, so that without weight decay this is
+the paper's training. With weight decay a row decays towards its pretrained values instead of towards zero.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,9 +29,9 @@ class RowColumnUpdate(nn.Module):
     """A linear layer with an update of some of its rows or columns.
 
     Args:
-        base_layer: the frozen layer; GPT-2's `Conv1D` and layers of few bits are ones too.
+        base_layer: the frozen layer, which may be GPT-2's `Conv1D` or have weights of 4 or 8 bits.
         axis: whether rows or columns are trained.
-        indices: which of them, each once.
+        indices: which rows or columns, each once.
         biases: whether the layer's bias is trained as well, if it has one.
 
     Attributes:
@@ -55,7 +55,7 @@ class RowColumnUpdate(nn.Module):
         self.rocoft_bias = (
             nn.Parameter(torch.zeros(outputs, dtype=torch.float32, device=device)) if trains_bias else None
         )
-        # What the update took the place of, while it is merged.
+        # The rows or columns and the bias before the update was merged into them.
         self._replaced: tuple[Tensor, Tensor | None] | None = None
 
     @property
@@ -87,10 +87,10 @@ class RowColumnUpdate(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Adds the update to the frozen weights, in their own type, and keeps what it took the place of.
+        """Adds the update to the frozen weights, in their own type, and keeps the values that it replaces.
 
         Raises:
-            BackboneError: the weights have few bits, which no update can be added to.
+            BackboneError: the weights have 4 or 8 bits, to which no update can be added.
         """
         if self.is_merged:
             return
@@ -110,12 +110,12 @@ class RowColumnUpdate(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Puts back what the update took the place of, to the bit unless the layer's type has changed since."""
+        """Puts back the values that the update replaced, equal to the bit unless the layer's type has changed since."""
         if self._replaced is None:
             return
         kept, bias = self._replaced
         weight = self.base_layer.weight
-        # The layer may have gone to another type or device, where what is kept aside did not follow.
+        # The layer may have another type or device by now; the values that were kept aside have the old ones.
         weight.index_copy_(self._dimension, self.rocoft_index, kept.to(weight))
         if bias is not None:
             self.base_layer.bias.copy_(bias)
@@ -123,13 +123,13 @@ class RowColumnUpdate(nn.Module):
 
     @property
     def _dimension(self) -> int:
-        """The dimension of the weight as it is stored that the chosen rows or columns are counted along."""
+        """The dimension of the stored weight along which the chosen rows or columns are counted."""
         return int((self.axis == "rows") == isinstance(self.base_layer, Conv1D))
 
 
 def features_of(layer: Any) -> tuple[int, int]:
     """Returns how many features a linear layer reads and writes."""
-    if isinstance(layer, Conv1D):  # stored the other way round
+    if isinstance(layer, Conv1D):  # its weight is stored transposed
         return int(layer.weight.shape[0]), int(layer.weight.shape[1])
     return int(layer.in_features), int(layer.out_features)
 
@@ -148,12 +148,13 @@ def add_rocoft(
 
     Args:
         model: the model.
-        layers: which of its layers.
-        rank: how many rows or columns are trained; all of a layer that has no more.
+        layers: the layers that get an update.
+        rank: how many rows or columns are trained; all of a layer that has no more than that.
         axis: whether rows or columns are trained.
-        selection: the first ones, or random ones; `magnitude` begins with the first, until `choose_by_magnitude`.
+        selection: the first rows or columns, or random ones; `magnitude` begins with the first, until
+            `choose_by_magnitude`.
         biases: whether biases are trained too.
-        seed: of the random ones.
+        seed: of the random selection.
     """
     generator = torch.Generator().manual_seed(seed)
     updates: dict[nn.Module, RowColumnUpdate] = {}
@@ -172,7 +173,7 @@ def add_rocoft(
 
 def updates_in(model: nn.Module) -> list[RowColumnUpdate]:
     """Returns all RoCoFT updates of a model."""
-    return [part for part in model.modules() if isinstance(part, RowColumnUpdate)]
+    return [module for module in model.modules() if isinstance(module, RowColumnUpdate)]
 
 
 def chosen_indices(model: nn.Module) -> dict[str, Tensor]:
@@ -182,11 +183,11 @@ def chosen_indices(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def choose_by_magnitude(backbone: Backbone, prompts: Sequence[Sequence[int]], *, writes: bool) -> None:
-    """Chooses the rows or columns that weigh most on some prompts.
+    """Chooses the rows or columns with the largest scores on some prompts.
 
     A row's score is Σ_j |W_ij| ‖x_j‖ and a column's is ‖x_j‖ Σ_i |W_ij|, with the norm of an input feature over all
     tokens of the prompts (the score of Wanda, arXiv 2306.11695, summed up). Of equal scores the first is taken, as in
-    layers that no prompt reaches.
+    layers that are not run on the prompts.
 
     Args:
         backbone: with its updates, which are zero.
@@ -203,8 +204,8 @@ def choose_by_magnitude(backbone: Backbone, prompts: Sequence[Sequence[int]], *,
     device = next(backbone.parameters()).device
     try:
         with dropout_off(backbone):
-            for prompt in prompts:  # one by one, without padding
-                tokens, mask = (part.to(device) for part in backbone.collate([prompt]))
+            for prompt in prompts:  # in batches of a single row, without padding
+                tokens, mask = (tensor.to(device) for tensor in backbone.collate([prompt]))
                 if writes:
                     backbone.read(tokens, mask)
                 else:

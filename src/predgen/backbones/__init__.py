@@ -1,11 +1,13 @@
 """Language models behind one interface: read a prompt, write a target."""
 
-from predgen.backbones.base import Backbone, LayerStates, Memory, Written
+from predgen.backbones.backbone import Backbone, Capabilities
+from predgen.backbones.base import LayerStates, Memory, Written
 from predgen.backbones.loading import default_template, load_backbone, new_backbone, read_shape, width_of
 from predgen.backbones.sources import Source, find_local, find_source, is_builtin
 
 __all__ = [
     "Backbone",
+    "Capabilities",
     "LayerStates",
     "Memory",
     "Source",

@@ -1,4 +1,4 @@
-"""Key/value caches that share their tensors: forked, cut to some rows, freed of their gradients, with room behind."""
+"""Key/value caches that share their tensors: forks, some of their rows, caches without gradients, room to grow."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from transformers.cache_utils import DynamicLayer
 
 AnyCache = TypeVar("AnyCache", DynamicCache, EncoderDecoderCache)
 
-# Columns behind what is read, where what is written goes without a copy of all before it.
+# Free columns behind the keys and values, so that a write need not copy all columns before it.
 ROOM = 16
 
 
 class _Store:
-    """Keys and values with room behind them, and the layers that look at them.
+    """Keys and values with room behind them, and the layers that use them.
 
     Args:
-        keys: what is there, in parts that follow each other; room is made behind it.
-        values: the same.
+        keys: the keys, in pieces that follow each other; room is made behind them.
+        values: the values, likewise.
     """
 
     def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -30,22 +30,22 @@ class _Store:
         self.keys, self.values = self._with_room(keys), self._with_room(values)
 
     @staticmethod
-    def _with_room(parts: Sequence[Float[Tensor, "batch head _ size"]]) -> Float[Tensor, "batch head roomy size"]:
-        first, seen = parts[0], sum(part.shape[-2] for part in parts)
+    def _with_room(pieces: Sequence[Float[Tensor, "batch head _ size"]]) -> Float[Tensor, "batch head roomy size"]:
+        first, seen = pieces[0], sum(piece.shape[-2] for piece in pieces)
         roomy = first.new_empty(*first.shape[:-2], seen + ROOM, first.shape[-1])
-        torch.cat(list(parts), dim=-2, out=roomy[..., :seen, :])
+        torch.cat(list(pieces), dim=-2, out=roomy[..., :seen, :])
         return roomy
 
     def takes(self, before: int, after: int) -> bool:
         """Returns whether columns from `before` to `after` are there, and no living layer has written them."""
-        return after <= self.keys.shape[-2] and all(one.get_seq_length() <= before for one in self.users)
+        return after <= self.keys.shape[-2] and all(layer.get_seq_length() <= before for layer in self.users)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer that grow in place, where that changes nothing for other forks.
 
-    Forks share a store. The first to grow takes the columns behind; while it lives, another that grows copies. With
-    gradients on, every growth copies: what was seen is kept for the backward pass.
+    Forks share a store. The first fork to grow takes the free columns; while it lives, any other fork copies when it
+    grows. With gradients on, every growth copies, as the backward pass needs the old keys and values.
     """
 
     keys: Any
@@ -66,8 +66,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """Returns all keys and values, with new ones at the end."""
         if torch.is_grad_enabled():
             self.leave()
-            found: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
-            return found
+            grown: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
+            return grown
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
         if self._store is None or not self._store.takes(before, after):
@@ -82,12 +82,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def make_room(self) -> None:
-        """Copies what is there to a store of its own, so that what is written next need not."""
+        """Copies the keys and values to a new store with room, so that the next write need not copy them."""
         if self.keys is not None:
             self._enter(_Store((self.keys,), (self.values,)))
 
     def leave(self) -> None:
-        """Gives up the store, as what is there will be something else."""
+        """Gives up the store, before the keys and values are replaced by others."""
         if self._store is not None:
             self._store.users.discard(self)
         self._store = None
@@ -115,29 +115,29 @@ def fork(cache: AnyCache) -> AnyCache:
 
 
 def detached(cache: AnyCache) -> AnyCache:
-    """Returns the cache without its graph of gradients, with room for what is written over it."""
-    found = _changed(cache, lambda part: part.detach())
-    for layer in [] if isinstance(found, EncoderDecoderCache) else found.layers:
+    """Returns the cache without its graph of gradients, with room for a write over it."""
+    without_graph = _changed(cache, lambda tensor: tensor.detach())
+    for layer in [] if isinstance(without_graph, EncoderDecoderCache) else without_graph.layers:
         if isinstance(layer, RoomyLayer):
             layer.make_room()
-    return found
+    return without_graph
 
 
 def repeated(cache: AnyCache, rows: int) -> AnyCache:
-    """Returns the cache of one row as that of several, which share its tensors."""
-    return _changed(cache, lambda part: part.expand(rows, *part.shape[1:]))
+    """Returns the cache of a single row as the cache of several rows, which share its tensors."""
+    return _changed(cache, lambda tensor: tensor.expand(rows, *tensor.shape[1:]))
 
 
 def rows_of(cache: AnyCache, rows: Int[Tensor, " taken"]) -> AnyCache:
     """Returns the cache of some rows."""
-    return _changed(cache, lambda part: part[rows])
+    return _changed(cache, lambda tensor: tensor[rows])
 
 
 def _changed(cache: AnyCache, change: Callable[[Tensor], Tensor]) -> AnyCache:
     forked = fork(cache)
-    both = isinstance(forked, EncoderDecoderCache)
-    for part in (forked.self_attention_cache, forked.cross_attention_cache) if both else (forked,):
-        for layer in part.layers:
+    has_two = isinstance(forked, EncoderDecoderCache)
+    for some in (forked.self_attention_cache, forked.cross_attention_cache) if has_two else (forked,):
+        for layer in some.layers:
             if isinstance(layer, RoomyLayer):
                 layer.leave()
             if layer.keys is not None:

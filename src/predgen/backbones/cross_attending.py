@@ -1,8 +1,8 @@
 """Models whose writing part attends to the states of the whole prompt: a prompt is padded on the right.
 
-The memory is those states, with the keys and values that the writing part has made of them (once, for all writes),
-and the keys and values of what was written. Tokens stand one after the other in each row, padding after them, so that
-their index is their position, whichever way a family tells positions.
+The memory holds those states, the keys and values that the decoder has made of them (once, for all writes), and the
+keys and values of what was written. Tokens stand one after the other in each row, padding after them, so that a
+token's index is its position, in whichever way a family encodes positions.
 """
 
 from abc import abstractmethod
@@ -15,11 +15,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Written, compact, continued, dropout_off
+from predgen.backbones.attention_windows import additive_mask
+from predgen.backbones.backbone import Backbone, Capabilities
+from predgen.backbones.base import (
+    LayerStates,
+    Memory,
+    Tree,
+    TreeWritten,
+    Written,
+    compact,
+    continued,
+    dropout_off,
+    logits_over,
+)
 from predgen.backbones.caches import fork
-from predgen.backbones.hugging_face import HuggingFaceBackbone, kept_of, relative_difference
-from predgen.backbones.reaches import additive
-from predgen.backbones.self_check import Sample, read_sample, tree_disagreement, write_sample
+from predgen.backbones.self_check import Sample, find_capabilities, tolerance_of
+from predgen.backbones.target_tokens import embedding_rows
 from predgen.errors import BackboneError, TargetError
 
 
@@ -36,16 +47,16 @@ class Layout:
     sees: Bool[Tensor, "batch token token"]
 
     def scores(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 token token"]:
-        """Returns what is added to the attention's scores: 0 where a token is seen, else the smallest number."""
-        return additive(self.sees, dtype)
+        """Returns what is added to the attention scores: 0 where a token is seen, else the smallest number."""
+        return additive_mask(self.sees, dtype)
 
 
-class CrossAttendingBackbone(HuggingFaceBackbone):
+class CrossAttendingBackbone(Backbone):
     """An encoder, and a decoder that attends to all of its states.
 
+    On the uncached path all written tokens go through the decoder in each write.
+
     Attributes:
-        plain: whether all written tokens go through the decoder in each write, without a cache.
-        masks_trees: whether a tree is written in one forward under a 4-D mask.
         start_ids: the tokens that the decoder sees before a target.
         max_written: the most tokens that the decoder may see, these included.
     """
@@ -54,10 +65,10 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
     start_ids: list[int]
     max_written: int
 
-    def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
-        super().__init__(model, tokenizer)
-        self.plain = plain
-        self.masks_trees = False
+    def __init__(self, model: Any, *, cached: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.capabilities = Capabilities(cached)
 
     @abstractmethod
     def encode(
@@ -86,24 +97,19 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
             tokens: what follows the tokens in the cache.
             prompt_states: the encoder's states.
             prompt_mask: which of them are not padding.
-            cache: what the decoder keeps, which grows; None on the plain road.
+            cache: the decoder's keys and values, which grow; None on the uncached path.
             layout: where the tokens stand; one after the other if not given. With it, the cache holds no tokens.
         """
 
     @property
-    @abstractmethod
-    def target_vocabulary(self) -> int:
-        """The tokens that the decoder knows."""
+    def special_tokens(self) -> dict[str, Any]:
+        """The special tokens around prompts and before targets, as JSON holds them."""
+        return {**super().special_tokens, "start": self.start_ids}
 
-    @property
-    def frame(self) -> dict[str, Any]:
-        """What stands around prompts and before targets."""
-        return {**super().frame, "start": self.start_ids}
-
-    def use_frame(self, frame: dict[str, Any]) -> None:
-        """Puts around prompts and before targets what `frame` had."""
-        super().use_frame(frame)
-        self.start_ids = frame["start"]
+    def use_special_tokens(self, values: dict[str, Any]) -> None:
+        """Puts the special tokens around prompts and before targets that `special_tokens` gave."""
+        super().use_special_tokens(values)
+        self.start_ids = values["start"]
 
     # ---- states and logits
 
@@ -122,13 +128,13 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
     ) -> Memory:
         """Returns the memory of a batch of prompts, with gradients if they are on."""
         states = self.prompt_states(tokens, mask)
-        cache = None if self._plain_now() else EncoderDecoderCache(DynamicCache(), DynamicCache())
+        caches = self.capabilities.cached and not self._checkpoints_now
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if caches else None
         start = self._start(tokens)
         layers, logits = self.decode(start, states, mask, cache)
         seen = torch.ones_like(start, dtype=torch.bool)
-        return Memory(
-            states, mask, layers[-1][:, -1], kept_of(logits[:, -1], vocabulary), start, seen, cache, vocabulary
-        )
+        next_logits = logits_over(logits[:, -1], vocabulary)
+        return Memory(states, mask, layers[-1][:, -1], next_logits, start, seen, cache, vocabulary)
 
     def _start(self, tokens: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch start"]:
         """Returns what the decoder sees before a target, for each row."""
@@ -151,13 +157,11 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
             all_tokens, all_mask = compact(all_tokens, all_mask)
             cache = self._empty(memory)
             layers, every_logits = self.decode(all_tokens, *prompt, cache)
-            every = layers[-1]
-            places = (before.unsqueeze(1) + torch.arange(tokens.shape[1], device=tokens.device)).clamp(
-                max=every.shape[1] - 1
-            )
-            states, logits = every[rows.unsqueeze(1), places], every_logits[rows.unsqueeze(1), places]
-        written = states, kept_of(logits, memory.vocabulary)
-        return continued(memory, written, mask, tokens=all_tokens, mask=all_mask, cache=cache)
+            last = layers[-1].shape[1] - 1
+            columns = (before.unsqueeze(1) + torch.arange(tokens.shape[1], device=tokens.device)).clamp(max=last)
+            states, logits = layers[-1][rows.unsqueeze(1), columns], every_logits[rows.unsqueeze(1), columns]
+        logits = logits_over(logits, memory.vocabulary)
+        return continued(memory, states, logits, mask, tokens=all_tokens, mask=all_mask, cache=cache)
 
     def layer_states(
         self,
@@ -189,16 +193,17 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
         """
         tree = replace(before or Tree.empty(memory), cache=None).grown(tokens, depths, ancestors)
         num_new, num_nodes, length = tokens.shape[1], tree.tokens.shape[1], memory.tokens.shape[1]
-        # The index of a node, of which there may be more than positions, must be one of those that the family adds.
-        if not self.masks_trees or length + num_nodes > self.max_written:
+        # Each node's index must be a position that the family can add, though there may be more nodes than positions.
+        if not self.capabilities.masks_trees or length + num_nodes > self.max_written:
             return super().write_tree(memory, tokens, depths, ancestors, before)
-        places = torch.arange(length, device=tokens.device)
-        own = (places.unsqueeze(1) >= places) & memory.mask.unsqueeze(1)
-        own = own | torch.eye(length, dtype=torch.bool, device=tokens.device)
+        indexes = torch.arange(length, device=tokens.device)
+        sees = (indexes.unsqueeze(1) >= indexes) & memory.mask.unsqueeze(1)
+        sees = sees | torch.eye(length, dtype=torch.bool, device=tokens.device)
         nodes = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), tree.ancestors], dim=2)
+        node_positions = memory.mask.sum(dim=1, keepdim=True) - 1 + tree.depths
         layout = Layout(
-            torch.cat([places.expand(len(tokens), -1), memory.mask.sum(dim=1, keepdim=True) - 1 + tree.depths], dim=1),
-            torch.cat([torch.nn.functional.pad(own, (0, num_nodes)), nodes], dim=1),
+            torch.cat([indexes.expand(len(tokens), -1), node_positions], dim=1),
+            torch.cat([torch.nn.functional.pad(sees, (0, num_nodes)), nodes], dim=1),
         )
         layers, logits = self.decode(
             torch.cat([memory.tokens, tree.tokens], dim=1),
@@ -207,19 +212,13 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
             self._empty(memory),
             layout,
         )
-        return TreeWritten(layers[-1][:, -num_new:], kept_of(logits[:, -num_new:], memory.vocabulary), tree)
+        return TreeWritten(layers[-1][:, -num_new:], logits_over(logits[:, -num_new:], memory.vocabulary), tree)
 
     def _empty(self, memory: Memory) -> EncoderDecoderCache | None:
         """Returns a cache of the prompt alone, which keeps what the decoder has made of the prompt's states."""
         if memory.cache is None:
             return None
         return EncoderDecoderCache(DynamicCache(), fork(memory.cache.cross_attention_cache))
-
-    def _plain_now(self) -> bool:
-        # Under gradient checkpointing a cache comes back empty, with only a warning.
-        return self.plain or (
-            self.training and any(getattr(part, "gradient_checkpointing", False) for part in self.modules())
-        )
 
     def longest_prompt(self, num_target: int) -> int:
         """Returns the most tokens of a prompt; the target stands apart from it.
@@ -238,46 +237,34 @@ class CrossAttendingBackbone(HuggingFaceBackbone):
     # ---- the check at load
 
     @torch.no_grad()
-    def choose_road(self) -> None:
-        """Confirms on random tokens that padding, cache and positions are right, or falls back to the plain road.
+    def choose_path(self) -> None:
+        """Confirms on random tokens that padding, cache and positions are right, or takes the uncached path.
 
         Raises:
-            BackboneError: even the plain road disagrees with unpadded forwards. It would be silently wrong.
+            BackboneError: even the uncached path disagrees with unpadded forwards. It would be silently wrong.
         """
-        sample = Sample.of(self.bare_model.get_input_embeddings().weight.shape[0], self.target_vocabulary, self.device)
+        sample = Sample.of(embedding_rows(self.bare_model), self.num_target_tokens, self.device)
+        uncached = Capabilities(cached=False, masks_trees=self._sets_positions())
+        candidates = [replace(uncached, cached=True), uncached] if self.capabilities.cached else [uncached]
         with dropout_off(self):
-            try:
-                disagreement = self._disagreement(sample)
-            except Exception:  # a family that keeps another kind of memory breaks on this one
-                disagreement = float("inf")
-            if disagreement > self.tolerance:
-                self.plain = True
-                disagreement = self._disagreement(sample)
-            if disagreement <= self.tolerance:
-                self.masks_trees = self._sets_positions()
-                memory = read_sample(self, sample)
-                memories = [memory, replace(memory, cache=None)]
-                self.masks_trees = self.masks_trees and tree_disagreement(self, sample, memories) <= self.tolerance
-                return
-        raise BackboneError(
-            "Expected a model whose states do not depend on padding or on later tokens, found "
-            f"{type(self.bare_model).__name__}, whose states differ by {disagreement:.2g} (relative). Choose another, "
-            "such as a T5, a BART or a BERT."
-        )
+            self.capabilities, difference = find_capabilities(self, candidates, sample, self._states_alone)
+        if not difference <= tolerance_of(self):
+            raise BackboneError(
+                "Expected a model whose states do not depend on padding or on later tokens, found "
+                f"{type(self.bare_model).__name__}, whose states differ by {difference:.2g} (relative). "
+                "Choose another, such as a T5, a BART or a BERT."
+            )
 
     @abstractmethod
     def _sets_positions(self) -> bool:
         """Returns whether the decoder's positions can be set for a tree."""
 
-    def _disagreement(self, sample: Sample) -> float:
-        """Returns the largest relative difference between reading and writing padded rows, and unpadded forwards."""
-        worst = 0.0
-        for prompt, target, states in zip(sample.prompts, sample.targets, write_sample(self, sample), strict=True):
-            alone = torch.tensor([prompt], device=self.device)
-            expected = self._alone(alone, torch.cat([alone.new_tensor(self.start_ids), target]).unsqueeze(0))
-            worst = max(worst, relative_difference(states, expected[0, len(self.start_ids) - 1 :]))
-        return worst
+    def _states_alone(
+        self, prompt: Int[Tensor, " prompt"], target: Int[Tensor, " target"]
+    ) -> Float[Tensor, "step hidden"]:
+        fed = torch.cat([prompt.new_tensor(self.start_ids), target])
+        return self._alone(prompt.unsqueeze(0), fed.unsqueeze(0))[0, len(self.start_ids) - 1 :]
 
     @abstractmethod
     def _alone(self, prompt: Int[Tensor, "1 prompt"], target: Int[Tensor, "1 target"]) -> Float[Tensor, "1 target h"]:
-        """Returns the decoder's last states of one row, by the model's own masks and positions."""
+        """Returns the decoder's last states of a single row, by the model's own masks and positions."""

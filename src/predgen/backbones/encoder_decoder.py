@@ -2,17 +2,21 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import EncoderDecoderCache
+from transformers import AutoModelForSeq2SeqLM, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
+from predgen.backbones.attention_windows import AttentionWindows
+from predgen.backbones.configs import config_of, has_code_for, max_positions_of
 from predgen.backbones.cross_attending import CrossAttendingBackbone, Layout
-from predgen.backbones.hugging_face import config_of, max_positions_of, special_frame
-from predgen.backbones.reaches import Reaches
+from predgen.backbones.prompts import PromptTokens, SpecialTokens
+from predgen.backbones.target_tokens import TokenizerTokens, special_id
 from predgen.errors import BackboneError
 
 
@@ -22,22 +26,32 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
     Args:
         model: a Hugging Face model with a language model head.
         tokenizer: its tokenizer.
-        plain: always take the plain road.
+        cached: take the cached path where it is exact; if not, always take the uncached path.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
-        super().__init__(model, tokenizer, plain=plain)
-        config = model.config
-        self.hidden_size = int(config_of(config, "decoder").hidden_size)
-        self.prompt_size = int(config_of(config, "encoder").hidden_size)
-        self.max_positions = max_positions_of(config_of(config, "encoder"), tokenizer)
-        self.max_written = max_positions_of(config_of(config, "decoder"), None)
-        eos_id = self.special_id("eos_token_id")
-        self.end_id = eos_id if eos_id is not None else self.add_token(tokenizer.eos_token or "<|end|>")
-        pad_id = self.special_id("pad_token_id")
-        self.pad_id = pad_id if pad_id is not None else 0
+    title = "encoder-decoder"
+    loader = AutoModelForSeq2SeqLM
+    class_names = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+    def __init__(self, model: Any, tokenizer: Any, *, cached: bool = True) -> None:
+        super().__init__(model, cached=cached)
+        encoder, decoder = config_of(model.config, "encoder"), config_of(model.config, "decoder")
+        self.hidden_size = int(decoder.hidden_size)
+        self.prompt_size = int(encoder.hidden_size)
+        self.max_positions = max_positions_of(encoder, tokenizer)
+        self.max_written = max_positions_of(decoder, None)
+        self.target_tokens = TokenizerTokens(model, tokenizer)
+        self.end_id = self.target_tokens.end_id
+        pad_id = special_id(model, tokenizer, "pad_token_id")
         self.start_ids = _start_ids(model, tokenizer)
-        self._prefix, _, self._suffix = special_frame(tokenizer)
+        special_tokens = replace(SpecialTokens.around_texts(tokenizer), joint=None)
+        self.prompts = PromptTokens(tokenizer, special_tokens, pad_id=pad_id or 0, pads_left=False)
+
+    @classmethod
+    def handles(cls, config: Any) -> bool:
+        """Returns whether a model of this config is a sequence-to-sequence language model."""
+        known = config.model_type in cls.class_names or has_code_for(config, cls.loader)
+        return bool(config.is_encoder_decoder and known)
 
     def encode(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
@@ -65,28 +79,23 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
         )
         return output.decoder_hidden_states, output.logits
 
-    @property
-    def target_vocabulary(self) -> int:
-        """The rows of the embeddings."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
-
     def freeze_writer(self) -> None:
-        """Keeps the decoder and the output matrix from being trained, but not what they share with the encoder."""
+        """Freezes the decoder and the output matrix, but not the weights that they share with the encoder."""
         shared = {id(parameter) for parameter in self.bare_model.get_encoder().parameters()}
         for parameter in self.parameters():
             if id(parameter) not in shared:
                 parameter.requires_grad_(False)
 
-    # ---- positions of a tree: each family has its own way to be told them
+    # ---- positions of a tree: each family sets them in its own way
 
     def _sets_positions(self) -> bool:
         if self._takes_positions:
-            return self._reaches is not None
+            return self._windows is not None
         return self._relative_attention is not None or self._position_embeddings is not None
 
     @property
-    def _reaches(self) -> Reaches | None:
-        return Reaches.of(config_of(self.bare_model.config, "decoder"))
+    def _windows(self) -> AttentionWindows | None:
+        return AttentionWindows.of(config_of(self.bare_model.config, "decoder"))
 
     @property
     def _decoder(self) -> Any:
@@ -98,9 +107,11 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
 
     @property
     def _relative_attention(self) -> Any | None:
-        """The one attention whose relative positions all layers take (T5, mT5); None if each layer has its own."""
-        found = [part for part in self._decoder.modules() if getattr(part, "has_relative_attention_bias", False)]
-        return found[0] if len(found) == 1 else None
+        """The attention whose relative positions all layers take (T5, mT5); None if each layer has its own."""
+        attentions = [
+            module for module in self._decoder.modules() if getattr(module, "has_relative_attention_bias", False)
+        ]
+        return attentions[0] if len(attentions) == 1 else None
 
     @property
     def _position_embeddings(self) -> Tensor | None:
@@ -112,18 +123,18 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
     def _placed(self, tokens: Int[Tensor, "batch token"], layout: Layout) -> dict[str, Any]:
         """Returns the decoder's arguments for tokens that do not simply follow each other."""
         if self._takes_positions:
-            positions, reaches = layout.positions, self._reaches
-            assert reaches is not None  # or no tree is written in one forward
+            positions, windows = layout.positions, self._windows
+            assert windows is not None  # or no tree is written in one forward
             return {
                 "decoder_input_ids": tokens,
                 "decoder_position_ids": positions,
-                "decoder_attention_mask": reaches.masks(layout.sees, positions, positions, self._decoder.dtype),
+                "decoder_attention_mask": windows.masks(layout.sees, positions, positions, self._decoder.dtype),
             }
         scores = layout.scores(self._decoder.dtype)
         index = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
         attention = self._relative_attention
         if attention is not None:
-            # The model adds the bias of the tokens' indexes; this takes it away and puts theirs in its place.
+            # The model adds the bias of the tokens' indexes; this change makes it that of their positions.
             change = _bias(attention, layout.positions) - _bias(attention, index)
             return {"decoder_input_ids": tokens, "decoder_attention_mask": scores + change.to(scores.dtype)}
         rows = self._position_embeddings
@@ -152,13 +163,13 @@ def _start_ids(model: Any, tokenizer: Any) -> list[int]:
     """Returns the tokens that the model was trained to begin its texts with.
 
     Raises:
-        BackboneError: it does not say which.
+        BackboneError: neither the configs nor the tokenizer say which.
     """
     generation = getattr(model, "generation_config", None)
 
     def setting(name: str) -> int | None:
-        own = getattr(model.config, name, None)
-        return own if own is not None else getattr(generation, name, None)
+        value = getattr(model.config, name, None)
+        return value if value is not None else getattr(generation, name, None)
 
     start = setting("decoder_start_token_id")
     for token in (tokenizer.bos_token_id, tokenizer.pad_token_id):

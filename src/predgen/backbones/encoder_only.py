@@ -1,29 +1,33 @@
 """Encoder-only language models, such as BERT, with a small decoder of their own as Writer.
 
 The Writer attends to the states of all prompt tokens. Its vocabulary is the target's own symbols: a start, an end, and
-the pieces that numbers and labels are written with. What can be copied from the encoder is: the symbols' embeddings,
-and the encoder's last layers where they are built as a BERT's are; cross-attention starts from the same layers'
-self-attention (docs/developers/log.md has what else was tried).
+the pieces that numbers and labels are written with. It starts as a copy of the encoder as far as it can: the symbols'
+embeddings, and the encoder's last layers where they are built as a BERT's are; cross-attention starts from the same
+layers' self-attention (docs/developers/log.md has what else was tried).
 """
 
 import inspect
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import BertConfig, BertLMHeadModel, EncoderDecoderCache
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertLMHeadModel, EncoderDecoderCache
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
+from predgen.backbones.configs import has_code_for, max_positions_of
 from predgen.backbones.cross_attending import CrossAttendingBackbone, Layout
-from predgen.backbones.hugging_face import max_positions_of, special_frame
+from predgen.backbones.prompts import PromptTokens, SpecialTokens
+from predgen.backbones.target_tokens import END, START, WriterTokens, special_id
+from predgen.tables.template import Template
 
 WRITER_LAYERS = 2
 WRITER_POSITIONS = 512
-START, END = 0, 1
-# What a BERT calls its parts, by what others call them.
-_SAME_PARTS = (
+# The names of a BERT's weights, by patterns of the names that other encoders give them.
+_BERT_NAMES = (
     (r"^transformer\.layer\.", "encoder.layer."),  # DistilBERT, and below
     (r"\.attention\.(attn\.)?(q|q_lin|self\.query_proj)\.", ".attention.self.query."),
     (r"\.attention\.(attn\.)?(k|k_lin|self\.key_proj)\.", ".attention.self.key."),
@@ -42,39 +46,54 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
     Args:
         model: a Hugging Face encoder, without a head.
         tokenizer: its tokenizer.
-        plain: always take the plain road.
+        cached: take the cached path where it is exact; if not, always take the uncached path.
 
     Attributes:
         writer: the decoder. A target's token is a row of its embeddings.
-        pieces: the encoder's token that each row stands for; None for a symbol that the encoder's vocabulary lacks.
     """
 
+    title = "encoder-only, with a Writer of its own"
+    loader = AutoModel
+    class_names = MODEL_MAPPING_NAMES
     end_id = END
-    splits_specials = True  # a "[SEP]" in a text would be taken for the end of it
     max_written = WRITER_POSITIONS
+    target_tokens: WriterTokens
 
-    def __init__(self, model: Any, tokenizer: Any, *, plain: bool = False) -> None:
-        super().__init__(model, tokenizer, plain=plain)
+    def __init__(self, model: Any, tokenizer: Any, *, cached: bool = True) -> None:
+        super().__init__(model, cached=cached)
         config = model.config
         self.hidden_size = self.prompt_size = int(config.hidden_size)
         self.max_positions = _max_positions(model, tokenizer)
-        pad_id = self.special_id("pad_token_id")
-        self.pad_id = pad_id if pad_id is not None else 0
         self.start_ids = [START]
-        self._prefix, self._joint, self._suffix = special_frame(tokenizer)
+        # A "[SEP]" in a text would be taken for the end of the text.
+        special_tokens = replace(SpecialTokens.around_texts(tokenizer), splits_specials=True)
+        pad_id = special_id(model, tokenizer, "pad_token_id")
+        self.prompts = PromptTokens(tokenizer, special_tokens, pad_id=pad_id or 0, pads_left=False)
         takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
         self._tells_texts_apart = (
             takes_types
             and "token_type_ids" in tokenizer.model_input_names
             and int(getattr(config, "type_vocab_size", None) or 0) > 1
-            and bool(self._joint)
+            and bool(special_tokens.joint)
         )
-        # The start is the token that begins texts, the end the one that ends them.
-        self.pieces: list[int | None] = [next(iter(frame), None) for frame in (self._prefix, self._suffix)]
-        self._symbols: dict[str, int] = {}
+        # The start is the token that begins texts, the end the token that ends them.
+        start_and_end = [next(iter(tokens), None) for tokens in (special_tokens.prefix, special_tokens.suffix)]
         # In float32 whatever the encoder's type is: it is trained in every case, and small steps would be rounded away.
-        self.writer = BertLMHeadModel(_writer_config(config, len(self.pieces))).to(model.device)
+        self.writer = BertLMHeadModel(_writer_config(config, len(start_and_end))).to(model.device)
+        self.target_tokens = WriterTokens(model, tokenizer, self.writer, start_and_end)
         self.start_writer()
+
+    @classmethod
+    def handles(cls, config: Any) -> bool:
+        """Returns whether a model of this config is an encoder that was trained with masked tokens."""
+        sees_all = not config.is_encoder_decoder and not getattr(config, "is_decoder", False)
+        is_masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        return sees_all and (is_masked or has_code_for(config, AutoModelForMaskedLM))
+
+    @classmethod
+    def default_template(cls, inputs: Sequence[str], target: str) -> Template:
+        """Returns the input columns as texts of their own: an encoder was trained on texts alone."""
+        return Template.texts_alone(inputs)
 
     def encode(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
@@ -86,9 +105,10 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
     def _types_of(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
     ) -> Int[Tensor, "batch prompt"]:
-        """Returns 0 for the first text, with the separator that ends it, and 1 for what comes after."""
-        assert self._joint is not None
-        ends = tokens == self._joint[-1]
+        """Returns the token types: 0 for the first text and the separator that ends it, 1 for all later tokens."""
+        joint = self.prompts.special_tokens.joint
+        assert joint is not None  # or texts are not told apart
+        ends = tokens == joint[-1]
         return ((ends.cumsum(dim=1) - ends.long()) > 0).long() * mask.long()
 
     def decode(
@@ -128,73 +148,30 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
         ).hidden_states[-1]
         return written
 
-    # ---- the Writer's vocabulary
-
-    @property
-    def target_vocabulary(self) -> int:
-        """The rows of the Writer's embeddings."""
-        return len(self.pieces)
-
-    def symbol_id(self, character: str) -> int:
-        """Returns the Writer's token of a digit, a sign or a point."""
-        if character not in self._symbols:
-            self._symbols[character] = self._row_of(self.piece_of(character))
-        return self._symbols[character]
-
-    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        """Returns the Writer's tokens of each label's word."""
-        return [[self._row_of(piece) for piece in ids] for ids in super().word_ids(words)]
-
-    def text_of(self, ids: Sequence[int]) -> str:
-        """Returns the text of written tokens, up to the end token."""
-        kept = list(ids)
-        if END in kept:
-            kept = kept[: kept.index(END)]
-        characters = {row: character for character, row in self._symbols.items()}
-        pieces = [self.pieces[row] for row in kept]
-        if all(row in characters for row in kept):  # a number: its digits stand together
-            return "".join(characters[row] for row in kept)
-        return str(self.tokenizer.decode([piece for piece in pieces if piece is not None])).strip()
-
-    def _row_of(self, piece: int | None) -> int:
-        """Returns the row of a piece of the encoder's vocabulary, a new one if it has none yet."""
-        if piece is not None and piece in self.pieces[END + 1 :]:
-            return self.pieces.index(piece, END + 1)
-        self.pieces.append(piece)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(len(self.pieces))
-            self.writer.resize_token_embeddings(len(self.pieces), mean_resizing=False)
-        self._copy_rows()
-        return len(self.pieces) - 1
-
     # ---- the Writer's start
 
     @torch.no_grad()
     def start_writer(self) -> None:
-        """Draws the Writer from torch's random state, then copies what the encoder has."""
+        """Draws the Writer from torch's random state, then copies the weights that the encoder has."""
         fresh = BertLMHeadModel(self.writer.config)
         self.writer.load_state_dict(fresh.state_dict())
-        self._copied = _copied(self.bare_model, self.writer)
+        self._copied = _copied_from(self.bare_model, self.writer)
         for name, values in self._copied.items():
             self.writer.get_parameter(name).copy_(values)
-        self._copy_rows()
+        self.target_tokens.copy_embeddings()
 
-    @torch.no_grad()
-    def _copy_rows(self) -> None:
-        """Copies the embeddings of the pieces that the encoder knows, where they are as wide as the states."""
-        source = self.bare_model.get_input_embeddings().weight
-        rows = self.writer.get_input_embeddings().weight
-        if source.shape[1] == rows.shape[1]:
-            for row, piece in enumerate(self.pieces):
-                if piece is not None:
-                    rows[row] = source[piece]
+    @property
+    def added_writer(self) -> nn.Module:
+        """The Writer."""
+        writer: nn.Module = self.writer
+        return writer
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Returns the parameters of the Writer that were not copied."""
         return [parameter for name, parameter in self.writer.named_parameters() if name not in self._copied]
 
     def freeze_writer(self) -> None:
-        """Keeps the Writer from being trained."""
+        """Freezes the Writer."""
         self.writer.requires_grad_(False)
 
 
@@ -218,31 +195,30 @@ def _writer_config(config: Any, vocabulary: int) -> BertConfig:
     )
 
 
-def _copied(encoder: Any, writer: BertLMHeadModel) -> dict[str, Tensor]:
-    """Returns the Writer's parameters that the encoder has, by the Writer's names."""
-    parts = {}
+def _copied_from(encoder: Any, writer: BertLMHeadModel) -> dict[str, Tensor]:
+    """Returns the encoder's weights that the Writer starts with, by the names of the Writer's parameters."""
+    weights = {}
     for name, values in encoder.state_dict().items():
-        for pattern, same in _SAME_PARTS:
+        for pattern, same in _BERT_NAMES:
             name = re.sub(pattern, same, name)
-        parts[name] = values
-    wanted = dict(writer.named_parameters())
+        weights[name] = values
     skipped = encoder.config.num_hidden_layers - writer.config.num_hidden_layers
-    found = {}
-    for name, parameter in wanted.items():
+    copied = {}
+    for name, parameter in writer.named_parameters():
         source = re.sub(
             r"layer\.(\d+)\.", lambda match: f"layer.{int(match[1]) + skipped}.", name.removeprefix("bert.")
         )
         source = source.replace(".crossattention.", ".attention.")
-        values = parts.get(source)
+        values = weights.get(source)
         if values is not None and "word_embeddings" not in name and values.shape == parameter.shape:
-            found[name] = values
-    return found
+            copied[name] = values
+    return copied
 
 
 def _max_positions(model: Any, tokenizer: Any) -> int:
     """Returns the most tokens of a prompt; some families keep the first positions for padding (RoBERTa)."""
     limit = max_positions_of(model.config, tokenizer)
-    for name, part in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
-            limit = min(limit, part.num_embeddings - part.padding_idx - 1)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
     return limit

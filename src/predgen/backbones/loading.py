@@ -1,7 +1,6 @@
-"""How a model is loaded: its kind, the type and place of its weights, and what is refused."""
+"""How a model is loaded: its kind, the type of its weights, the devices that they go to, and what is refused."""
 
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,34 +8,22 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_MAPPING_NAMES,
-)
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from predgen.backbones.base import Backbone
+from predgen.backbones.backbone import Backbone
+from predgen.backbones.configs import config_of
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
+from predgen.backbones.devices import check_device_map
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.backbones.hugging_face import config_of
 from predgen.backbones.sources import Source, weight_files
 from predgen.errors import BackboneError, ConfigError
 from predgen.tables.template import Template
 
-DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-
-Kind = type[DecoderOnlyBackbone] | type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone]
+Kind = type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone] | type[DecoderOnlyBackbone]
+# A model is of the first kind that handles its config: many an encoder has a class that could be used as a decoder.
+KINDS: tuple[Kind, ...] = (EncoderDecoderBackbone, EncoderOnlyBackbone, DecoderOnlyBackbone)
 
 
 def width_of(source: Source) -> int:
@@ -51,9 +38,6 @@ def width_of(source: Source) -> int:
 def default_template(source: Source, inputs: Sequence[str], target: str) -> Template:
     """Returns the prompt that a backbone reads best where the user gives none.
 
-    A model that writes reads a line for each input column and the target's name; an encoder was trained on texts alone,
-    with its own separators between them.
-
     Args:
         source: the backbone's files.
         inputs: the input columns.
@@ -62,8 +46,7 @@ def default_template(source: Source, inputs: Sequence[str], target: str) -> Temp
     Raises:
         BackboneError: it is no language model.
     """
-    encoder = _kind_of(_config_of(source), source.name) is EncoderOnlyBackbone
-    return Template.texts_alone(inputs) if encoder else Template.default(inputs, target)
+    return _kind_of(_config_of(source), source.name).default_template(inputs, target)
 
 
 def _kind_of(config: Any, name: str) -> Kind:
@@ -72,25 +55,13 @@ def _kind_of(config: Any, name: str) -> Kind:
     Raises:
         BackboneError: it is no language model.
     """
-    kind = config.model_type
-    if config.is_encoder_decoder and (
-        kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForSeq2SeqLM")
-    ):
-        return EncoderDecoderBackbone
-    sees_all = not config.is_encoder_decoder and not getattr(config, "is_decoder", False)
-    if sees_all and (kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForMaskedLM")):
-        return EncoderOnlyBackbone
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or _has_code_for(config, "AutoModelForCausalLM"):
-        return DecoderOnlyBackbone
+    for kind in KINDS:
+        if kind.handles(config):
+            return kind
     raise BackboneError(
-        f"Expected a language model, found the kind '{kind}' in '{name}'. Choose a causal model such as a Llama, Qwen "
-        "or GPT-2, a sequence-to-sequence model such as a T5 or BART, or an encoder such as a BERT."
+        f"Expected a language model, found the kind '{config.model_type}' in '{name}'. Choose a causal model such as a "
+        "Llama, Qwen or GPT-2, a sequence-to-sequence model such as a T5 or BART, or an encoder such as a BERT."
     )
-
-
-def _has_code_for(config: Any, loader: str) -> bool:
-    """Returns whether a model brings its own class for a loader."""
-    return loader in (getattr(config, "auto_map", None) or {})
 
 
 def load_backbone(
@@ -101,7 +72,7 @@ def load_backbone(
     quantization: str | None = None,
     chat_template: bool = False,
 ) -> Backbone:
-    """Returns the backbone in evaluation mode, its road chosen and checked.
+    """Returns the backbone in evaluation mode, its path chosen and checked.
 
     No code from a model repository is run, unless the source is trusted.
 
@@ -122,16 +93,47 @@ def load_backbone(
     if not weight_files(source.folder):
         raise BackboneError(f"Expected weights (*.safetensors or pytorch_model*.bin) in '{source.name}', found none.")
     if device_map is not None:
-        _check_device_map(device_map)
+        check_device_map(device_map)
     placed: dict[str, Any] = {}
     if quantization is not None:
         placed["quantization_config"] = _quantization(quantization, dtype)
     if device_map is not None or quantization is not None:
         placed["device_map"] = device_map or "auto"
+    model, tokenizer = _load_files(source, config, kind, dtype, placed)
+    try:
+        backbone = kind(model, tokenizer).eval()
+        backbone.is_placed = bool(placed)
+        backbone.choose_path()
+    except BackboneError:
+        raise
+    except Exception as error:  # a few models want more than tokens, or have no such config
+        raise BackboneError(
+            f"Expected a language model that runs on tokens alone, found {type(model).__name__} in '{source.name}', "
+            f"which fails ({type(error).__name__}: {error}). Choose another, such as a Llama, a T5 or a BERT."
+        ) from error
+    if chat_template:
+        backbone.prompts.use_chat_template()
+    return backbone
+
+
+def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dict[str, Any]) -> tuple[Any, Any]:
+    """Returns a model and its tokenizer, both whole.
+
+    Args:
+        source: where the files are.
+        config: of the model.
+        kind: of the model.
+        dtype: as in `load_backbone`.
+        placed: the loader's arguments of quantization and devices.
+
+    Raises:
+        BackboneError: files are damaged or missing.
+        ConfigError: this machine cannot load quantized weights.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
         with _quiet_loader():
-            model, report = _LOADERS[kind].from_pretrained(
+            model, report = kind.loader.from_pretrained(
                 source.folder,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 attn_implementation=_attention(config, kind),
@@ -141,6 +143,7 @@ def load_backbone(
                 **_without_pooler(config, kind),
             )
     except Exception as error:  # the loaders raise nearly anything on damaged files
+        quantization = placed.get("quantization_config")
         if quantization is not None and isinstance(error, ImportError | RuntimeError | AssertionError):
             raise _not_quantized(quantization, error) from error
         if not source.trusted and "trust_remote_code" in str(error):
@@ -155,7 +158,7 @@ def load_backbone(
             f"Expected all weights of the model in '{source.name}', found {len(missing)} missing, such as "
             f"'{missing[0]}'. Download or copy the model again; it must hold a whole language model."
         )
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what some classes make of no file at all
+    if _is_empty(tokenizer):
         raise BackboneError(
             f"Expected a tokenizer in '{source.name}', found none. Copy its files (tokenizer.json) there too."
         )
@@ -164,43 +167,12 @@ def load_backbone(
             f"Expected a fast tokenizer in '{source.name}', found {type(tokenizer).__name__}. Convert it to "
             "tokenizer.json, as `AutoTokenizer.from_pretrained(...).save_pretrained(...)` does where it can."
         )
-    try:
-        backbone = kind(model, tokenizer).eval()
-        backbone.is_placed = bool(placed)
-        backbone.choose_road()
-    except BackboneError:
-        raise
-    except Exception as error:  # a few models want more than tokens, or have no such config
-        raise BackboneError(
-            f"Expected a language model that runs on tokens alone, found {type(model).__name__} in '{source.name}', "
-            f"which fails ({type(error).__name__}: {error}). Choose another, such as a Llama, a T5 or a BERT."
-        ) from error
-    if chat_template:
-        backbone.use_chat_template()
-    return backbone
+    return model, tokenizer
 
 
-def _check_device_map(name: str) -> None:
-    """Refuses a device map that accelerate does not know, or of a device that is not there.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    device = re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", name)
-    if device is None and name not in DEVICE_MAPS:
-        raise ConfigError(
-            f"Expected a device map among {', '.join(DEVICE_MAPS)}, or one device such as cuda:0, found '{name}'. "
-            "Correct device_map, or leave it out."
-        )
-    missing = device is not None and (
-        (device[1] == "cuda" and not torch.cuda.is_available())
-        or (device[1] == "mps" and not torch.backends.mps.is_available())
-    )
-    if missing:
-        raise ConfigError(
-            f"Expected a device that this machine has for device_map, found '{name}'. Use another, or --device cpu for "
-            "a fitted model."
-        )
+def _is_empty(tokenizer: Any) -> bool:
+    """Returns whether a tokenizer has special tokens alone, as some classes make one when there is no file at all."""
+    return set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
 
 
 def _quantization(name: str, dtype: str) -> BitsAndBytesConfig:
@@ -220,7 +192,8 @@ def _quantization(name: str, dtype: str) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 
-def _not_quantized(name: str, error: Exception) -> ConfigError:
+def _not_quantized(quantization: BitsAndBytesConfig, error: Exception) -> ConfigError:
+    name = "8bit" if quantization.load_in_8bit else "4bit"
     return ConfigError(
         f"Expected a machine and a model that run with {name} weights, found that they do not ({type(error).__name__}: "
         f"{error}). Use a CUDA GPU, another quantization, or none."
@@ -238,13 +211,13 @@ def read_shape(source: Source) -> tuple[Any, Any | None, bool]:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except Exception:  # nearly anything, where files are missing
         tokenizer = None
-    if tokenizer is not None and set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        tokenizer = None  # what some classes make of no file at all
+    if tokenizer is not None and _is_empty(tokenizer):
+        tokenizer = None
     return config, tokenizer, bool(weight_files(source.folder))
 
 
 def new_backbone(config: Any, name: str, tokenizer: Any, *, dtype: str, device: str = "meta") -> Backbone:
-    """Returns a backbone of a shape with random weights, its road not checked.
+    """Returns a backbone of a shape with random weights, its path not checked.
 
     Args:
         config: its shape.
@@ -259,7 +232,7 @@ def new_backbone(config: Any, name: str, tokenizer: Any, *, dtype: str, device: 
     kind = _kind_of(config, name)
     weights_type = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
     with torch.device(device):
-        model = _LOADERS[kind].from_config(
+        model = kind.loader.from_config(
             config,
             dtype=weights_type,
             attn_implementation=_attention(config, kind),
@@ -302,21 +275,9 @@ def _quiet_loader() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-_LOADERS: dict[Kind, Any] = {
-    DecoderOnlyBackbone: AutoModelForCausalLM,
-    EncoderDecoderBackbone: AutoModelForSeq2SeqLM,
-    EncoderOnlyBackbone: AutoModel,
-}
-_CLASS_NAMES: dict[Kind, Any] = {
-    DecoderOnlyBackbone: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    EncoderDecoderBackbone: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    EncoderOnlyBackbone: MODEL_MAPPING_NAMES,
-}
-
-
 def _class_of(config: Any, kind: Kind) -> Any:
     """Returns the class of a model; None where it is not in transformers itself."""
-    name = _CLASS_NAMES[kind].get(config.model_type)
+    name = kind.class_names.get(config.model_type)
     return getattr(transformers, name if isinstance(name, str) else name[0], None) if name else None
 
 
@@ -327,7 +288,7 @@ def _attention(config: Any, kind: Kind) -> str:
 
 def _without_pooler(config: Any, kind: Kind) -> dict[str, bool]:
     """Returns how to load an encoder without the head over its first token, which many checkpoints lack."""
-    made = _class_of(config, kind)
-    if kind is not EncoderOnlyBackbone or made is None:
+    model_class = _class_of(config, kind)
+    if model_class is None or "add_pooling_layer" not in inspect.signature(model_class.__init__).parameters:
         return {}
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(made.__init__).parameters else {}
+    return {"add_pooling_layer": False}

@@ -100,9 +100,9 @@ def find_local(name: str, revision: str | None = None) -> Source | None:
 def weight_files(folder: Path) -> list[Path]:
     """Returns the files of a folder's weights, in the first format that it has; an empty list if it has none."""
     for pattern in WEIGHT_PATTERNS:
-        found = list(folder.glob(pattern))
-        if found:
-            return found
+        files = list(folder.glob(pattern))
+        if files:
+            return files
     return []
 
 
@@ -111,7 +111,7 @@ def _builtin(name: str) -> Source:
     model, _, version = name.partition("@")
     newest = BUILTIN_MODELS.get(model)
     if newest is None or not (version.isdecimal() or name == model):
-        known = [each for one, number in BUILTIN_MODELS.items() for each in (one, f"{one}@{number}")]
+        known = [*BUILTIN_MODELS, *(f"{base}@{number}" for base, number in BUILTIN_MODELS.items())]
         raise unknown_name("built-in backbone", name, known)
     if version and int(version) != newest:
         raise BackboneError(
@@ -171,8 +171,8 @@ def _refuse_adapter(folder: Path, name: str) -> None:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PromptLearningConfig
 
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        kind, base = str(found["peft_type"]), str(found["base_model_name_or_path"])
+        config = json.loads(file.read_text(encoding="utf-8"))
+        kind, base = str(config["peft_type"]), str(config["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise BackboneError(
             f"Expected a readable {ADAPTER_FILE} in '{name}', found damage ({type(error).__name__}: {error}). Copy it "

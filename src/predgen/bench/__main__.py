@@ -1,4 +1,4 @@
-"""`python -m predgen.bench CELL CASE DEVICE THREADS`: the peak memory of one case, for `memory.py`."""
+"""`python -m predgen.bench CELL RIVAL DEVICE THREADS`: the peak memory of a single rival, for `memory.py`."""
 
 import json
 import sys

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from predgen.bench.rivals import Rival, cases_of
 from predgen.bench.shapes import Cell
 from predgen.bench.workload import make_workload
 from predgen.errors import PredGenError
@@ -16,21 +17,21 @@ from predgen.errors import PredGenError
 LIVE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
-def peak_memory(cell: Cell, case: str, device: str) -> dict[str, int]:
-    """Returns the bytes that a case takes, weights included, from a process that runs it alone.
+def peak_memory(cell: Cell, rival: Rival, device: str) -> dict[str, int]:
+    """Returns the bytes that a rival takes, weights included, from a process that runs it alone.
 
     Args:
         cell: the cell.
-        case: a case's name.
+        rival: what is measured.
         device: cpu or cuda.
 
     Returns:
-        `peak_bytes`: the most, less what the process held before there was a model.
+        `peak_bytes`: the largest amount, less what the process held before there was a model.
 
     Raises:
         PredGenError: the process failed, as where there is too little memory.
     """
-    arguments = [json.dumps(cell.to_json()), case, device, str(torch.get_num_threads())]
+    arguments = [json.dumps(cell.to_json()), rival.name, device, str(torch.get_num_threads())]
     done = subprocess.run(
         [sys.executable, "-m", "predgen.bench", *arguments],
         capture_output=True,
@@ -41,19 +42,25 @@ def peak_memory(cell: Cell, case: str, device: str) -> dict[str, int]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise PredGenError(
-            f"Expected the memory of '{case}', found that its process failed: {last}. Choose a smaller shape."
+            f"Expected the memory of '{rival.name}', found that its process failed: {last}. Choose a smaller shape."
         )
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
-def memory_here(cell: Cell, case: str, device_name: str) -> dict[str, int]:
-    """Returns what `peak_memory` returns, measured in this process, which must not have run anything else."""
+def memory_here(cell: Cell, name: str, device_name: str) -> dict[str, int]:
+    """Returns what `peak_memory` returns, measured in this process, which must not have run anything else.
+
+    Args:
+        cell: the cell.
+        name: the rival's.
+        device_name: cpu or cuda.
+    """
     import psutil
 
     before = psutil.Process().memory_info().rss
     device = torch.device(device_name)
-    make_workload(cell, device).cases[case]()
+    cases_of(make_workload(cell, device))[name]()
     if device.type == "cuda":
         torch.cuda.synchronize()
         return {"peak_bytes": torch.cuda.max_memory_allocated()}
@@ -61,7 +68,7 @@ def memory_here(cell: Cell, case: str, device_name: str) -> dict[str, int]:
 
 
 def _peak_rss() -> int:
-    """Returns the most memory that this process has held, in bytes."""
+    """Returns the peak of this process's resident memory, in bytes."""
     import psutil
 
     info = psutil.Process().memory_info()

@@ -1,9 +1,9 @@
 """The paper's published algorithm, written afresh: the rival whose time and memory ours is measured against.
 
-After the program that came with Kowsher et al. (arXiv 2502.17817), by its description: own tokens are drawn for all of
-a batch or for none of it, written one after the other with gradients on and logits for the whole sequence; then all of
-it goes through one more full forward, whose loss is trained. Prediction writes greedily over a cache, with logits for
-the whole sequence too, and runs the whole text once more with its loss.
+After the program that came with Kowsher et al. (arXiv 2502.17817), by its description. A batch is fed either gold
+tokens or the tokens that the model writes itself. Those are written one after the other, with gradients on and logits
+for the whole sequence; then prompt and tokens go through one more full forward, whose loss is trained. Prediction
+writes greedily over a cache, with logits for the whole sequence too, and runs the whole text once more with its loss.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Published(nn.Module):
         gold: Int[Tensor, "batch target"],
         truth: Float[Tensor, " batch"],
         *,
-        own: bool,
+        self_fed: bool,
     ) -> PublishedLoss:
         """Returns the loss of a batch.
 
@@ -61,10 +61,10 @@ class Published(nn.Module):
             prompt: prompts of one length.
             gold: target tokens of one length.
             truth: standardized numbers.
-            own: whether this batch is fed what the model writes by itself.
+            self_fed: whether this batch is fed the tokens that the model writes itself, instead of gold tokens.
         """
         # The cache holds the graph of the steps; in one training function it lives until the loss is there.
-        fed, _cache = self._written(prompt, gold.shape[1]) if own else (gold, None)
+        fed, _cache = self._written(prompt, gold.shape[1]) if self_fed else (gold, None)
         return self._loss(prompt, fed, gold, truth)
 
     @torch.no_grad()
@@ -89,11 +89,11 @@ class Published(nn.Module):
         return written, self._loss(prompt, written, gold, truth)
 
     def _written(self, prompt: Tensor, length: int, keep: int = 0) -> tuple[Tensor, DynamicCache]:
-        """Returns own tokens, each the likeliest after those before it, and the cache of the steps.
+        """Returns the tokens that the model writes greedily, and the cache of the steps.
 
         Args:
-            prompt: what they follow.
-            length: how many.
+            prompt: prompts of one length.
+            length: how many tokens are written.
             keep: how many columns' logits are computed; 0 for all.
         """
         cache, columns = DynamicCache(), list[Tensor]()

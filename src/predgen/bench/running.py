@@ -9,36 +9,38 @@ from typing import Any, Literal
 import torch
 
 from predgen.backbones.devices import choose_device
-from predgen.bench import workload as cases
+from predgen.bench import rivals
 from predgen.bench.memory import peak_memory
+from predgen.bench.rivals import Rival
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
+from predgen.bench.workload import DTYPES, make_workload
 from predgen.errors import ConfigError, OutputExistsError, require
 from predgen.training.runs import Finished
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")
 
-# Each ratio: its name, the case above, the case below.
-RATIOS: dict[str, tuple[str, str]] = {
-    "train_overhead_over_predictor": (cases.TRAIN_ONE_PASS, cases.TRAIN_PREDICTOR),
-    "train_overhead_over_predictor_fixed_point": (cases.TRAIN_FIXED_POINT, cases.TRAIN_PREDICTOR),
-    "train_speedup_over_published": (cases.TRAIN_PUBLISHED, cases.TRAIN_ONE_PASS),
-    "train_speedup_over_sft": (cases.TRAIN_SFT, cases.TRAIN_ONE_PASS),
-    "predict_overhead_over_predictor": (cases.PREDICT_PREDGEN, cases.PREDICT_PREDICTOR),
-    "predict_speedup_over_published": (cases.PREDICT_PUBLISHED, cases.PREDICT_PREDGEN),
-    "predict_speedup_over_published_last_logits": (cases.PREDICT_KINDER, cases.PREDICT_PREDGEN),
-    "predict_speedup_over_published_packed": (cases.PREDICT_PUBLISHED_PACKED, cases.PREDICT_PREDGEN),
-    "predict_speedup_over_generate": (cases.PREDICT_GENERATE, cases.PREDICT_PREDGEN),
-    "predict_speedup_over_generate_packed": (cases.PREDICT_GENERATE_PACKED, cases.PREDICT_PREDGEN),
-    "predict_speedup_of_packed_weights": (cases.PREDICT_PLAIN, cases.PREDICT_PREDGEN),
-    "trie_overhead_over_predictor": (cases.PREDICT_ALL, cases.PREDICT_PREDICTOR),
-    "trie_overhead_over_predictor_pruned": (cases.PREDICT_PRUNED, cases.PREDICT_PREDICTOR),
-    "label_cost_64_over_2": (cases.PREDICT_64, cases.PREDICT_TWO),
-    "rows_per_second_bucketed_over_unsorted": (cases.PREDICT_UNSORTED, cases.PREDICT_BUCKETED),
+# Each ratio: its name, the rival above, the rival below.
+RATIOS: dict[str, tuple[Rival, Rival]] = {
+    "train_overhead_over_predictor": (rivals.TRAIN_ONE_PASS, rivals.TRAIN_PREDICTOR),
+    "train_overhead_over_predictor_fixed_point": (rivals.TRAIN_FIXED_POINT, rivals.TRAIN_PREDICTOR),
+    "train_speedup_over_published": (rivals.TRAIN_PUBLISHED, rivals.TRAIN_ONE_PASS),
+    "train_speedup_over_sft": (rivals.TRAIN_SFT, rivals.TRAIN_ONE_PASS),
+    "predict_overhead_over_predictor": (rivals.PREDICT_PREDGEN, rivals.PREDICT_PREDICTOR),
+    "predict_speedup_over_published": (rivals.PREDICT_PUBLISHED, rivals.PREDICT_PREDGEN),
+    "predict_speedup_over_published_last_logits": (rivals.PREDICT_KINDER, rivals.PREDICT_PREDGEN),
+    "predict_speedup_over_published_packed": (rivals.PREDICT_PUBLISHED_PACKED, rivals.PREDICT_PREDGEN),
+    "predict_speedup_over_generate": (rivals.PREDICT_GENERATE, rivals.PREDICT_PREDGEN),
+    "predict_speedup_over_generate_packed": (rivals.PREDICT_GENERATE_PACKED, rivals.PREDICT_PREDGEN),
+    "predict_speedup_of_packed_weights": (rivals.PREDICT_PLAIN, rivals.PREDICT_PREDGEN),
+    "trie_overhead_over_predictor": (rivals.PREDICT_ALL, rivals.PREDICT_PREDICTOR),
+    "trie_overhead_over_predictor_pruned": (rivals.PREDICT_PRUNED, rivals.PREDICT_PREDICTOR),
+    "label_cost_64_over_2": (rivals.PREDICT_64, rivals.PREDICT_TWO),
+    "rows_per_second_bucketed_over_unsorted": (rivals.PREDICT_UNSORTED, rivals.PREDICT_BUCKETED),
 }
 MEMORY_RATIO = "train_memory_over_published"
-MEMORY_CASES = (cases.TRAIN_PREDICTOR, cases.TRAIN_ONE_PASS, cases.TRAIN_PUBLISHED, cases.TRAIN_SFT)
+MEMORY_RIVALS = (rivals.TRAIN_PREDICTOR, rivals.TRAIN_ONE_PASS, rivals.TRAIN_PUBLISHED, rivals.TRAIN_SFT)
 # What is asked of the default cell on a CPU: at most, or at least.
 GOALS: dict[str, tuple[Literal["most", "least"], float]] = {
     "train_overhead_over_predictor": ("most", 1.10),
@@ -53,11 +55,11 @@ GOALS: dict[str, tuple[Literal["most", "least"], float]] = {
     "trie_overhead_over_predictor_pruned": ("most", 1.35),
     "label_cost_64_over_2": ("most", 1.5),
 }
-# Each share of the machine's rate: the case that is timed, and the one whose operations are counted: the counter does
-# not know products over packed weights, which are the same.
+# Each share of the machine's rate: the rival that is timed, and the rival whose operations are counted. They do the
+# same products; the counter does not know those over pre-packed weights.
 USED = {
-    "train_flops_over_matrix_rate": (cases.TRAIN_ONE_PASS, cases.TRAIN_ONE_PASS),
-    "predict_flops_over_matrix_rate": (cases.PREDICT_PREDGEN, cases.PREDICT_PLAIN),
+    "train_flops_over_matrix_rate": (rivals.TRAIN_ONE_PASS, rivals.TRAIN_ONE_PASS),
+    "predict_flops_over_matrix_rate": (rivals.PREDICT_PREDGEN, rivals.PREDICT_PLAIN),
 }
 
 
@@ -95,7 +97,7 @@ def run_bench(
     require("psutil", extra="bench", what="the memory of a process (predgen bench)")
     where = choose_device(device)
     finished = Finished(_runs_folder(runs, resume=resume, overwrite=overwrite))
-    found = []
+    figures = []
     for cell in cells:
         log.info("Measuring %s", cell.name)
         name = f"{cell.name}-{where.type}-{torch.get_num_threads()}-threads-{repetitions}-{__version__}"
@@ -103,8 +105,8 @@ def run_bench(
         def make(_: Path | None, cell: Cell = cell) -> dict[str, Any]:
             return measure(cell, repetitions, where)
 
-        found.append(finished.figures(name, make))
-    return {**found[0]["ratios"], "machine": machine(where), "version": __version__, "cells": found}
+        figures.append(finished.figures(name, make))
+    return {**figures[0]["ratios"], "machine": machine(where), "version": __version__, "cells": figures}
 
 
 def measure(cell: Cell, repetitions: int, device: torch.device) -> dict[str, Any]:
@@ -115,24 +117,25 @@ def measure(cell: Cell, repetitions: int, device: torch.device) -> dict[str, Any
         repetitions: timed runs of every case.
         device: where they run.
     """
-    work = cases.make_workload(cell, device)
-    rate = matrix_rate(cases.DTYPES[cell.dtype], device)
-    flops = {name: count_flops(work.cases[counted]) for name, counted in USED.values()}
-    tokens = {name: count_tokens(work.backbone.model, case) / cell.batch_size for name, case in work.cases.items()}
-    seconds = time_cases(work.cases, repetitions, device)
-    parameters = sum(one.numel() for one in work.backbone.model.parameters())
-    target_tokens = work.gold.symbols.shape[1]
-    del work
-    memory = {name: peak_memory(cell, name, device.type)["peak_bytes"] for name in MEMORY_CASES}
+    work = make_workload(cell, device)
+    cases = rivals.cases_of(work)
+    rate = matrix_rate(DTYPES[cell.dtype], device)
+    flops = {timed.name: count_flops(cases[counted.name]) for timed, counted in USED.values()}
+    tokens = {name: count_tokens(work.backbone.model, case) / cell.batch_size for name, case in cases.items()}
+    seconds = time_cases(cases, repetitions, device)
+    parameters = sum(parameter.numel() for parameter in work.backbone.model.parameters())
+    target_tokens = work.batch.gold.symbols.shape[1]
+    del work, cases
+    memory = {rival.name: peak_memory(cell, rival, device.type)["peak_bytes"] for rival in MEMORY_RIVALS}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     spreads = {
-        name: ratio(seconds[over], seconds[base])
+        name: ratio(seconds[over.name], seconds[base.name])
         for name, (over, base) in RATIOS.items()
-        if over in seconds and base in seconds
+        if over.name in seconds and base.name in seconds
     }
     ratios: dict[str, float | None] = {name: spreads[name]["ratio"] if name in spreads else None for name in RATIOS}
-    ratios[MEMORY_RATIO] = memory[cases.TRAIN_ONE_PASS] / memory[cases.TRAIN_PUBLISHED]
-    ratios |= {key: flops[name] / medians[name] / rate for key, (name, _) in USED.items()}
+    ratios[MEMORY_RATIO] = memory[rivals.TRAIN_ONE_PASS.name] / memory[rivals.TRAIN_PUBLISHED.name]
+    ratios |= {name: flops[timed.name] / medians[timed.name] / rate for name, (timed, _) in USED.items()}
     return {
         "cell": cell.to_json(),
         "parameters": parameters,
@@ -158,7 +161,7 @@ def _runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> P
         return None
     folder = Path(runs)
     held = sorted(folder.iterdir()) if folder.is_dir() else []
-    if any(one.suffix != ".json" for one in held) or (folder.exists() and not folder.is_dir()):
+    if any(path.suffix != ".json" for path in held) or (folder.exists() and not folder.is_dir()):
         raise OutputExistsError(
             f"Expected finished cells or nothing at '{folder}', found something else. Name another."
         )
@@ -170,6 +173,6 @@ def _runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> P
             "--overwrite to measure again."
         )
     if overwrite:
-        for one in held:
-            one.unlink()
+        for path in held:
+            path.unlink()
     return folder

@@ -96,7 +96,7 @@ def grid_of(cell: Cell, *, gpu: bool) -> Sequence[Cell]:
     """Returns all cells, the given one first.
 
     Args:
-        cell: the one whose batch size all have.
+        cell: the first cell, whose batch size all others have.
         gpu: also the shapes that are too large for a CPU.
     """
     shapes = [name for name, shape in SHAPES.items() if gpu or not shape.on_gpu]
@@ -104,4 +104,4 @@ def grid_of(cell: Cell, *, gpu: bool) -> Sequence[Cell]:
         Cell(shape, prompt, target, dtype, cell.batch_size)
         for dtype, shape, target, prompt in itertools.product(DTYPES, shapes, TARGETS, PROMPT_TOKENS)
     ]
-    return [cell, *(one for one in every if one != cell)]
+    return [cell, *(other for other in every if other != cell)]

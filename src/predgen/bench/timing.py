@@ -1,4 +1,4 @@
-"""Interleaved timing: every repetition runs all cases once, so that a change of the machine's speed meets them all."""
+"""Interleaved timing: every repetition runs all cases once, so that changes of the machine's speed affect all cases."""
 
 import platform
 import random
@@ -81,8 +81,8 @@ def count_tokens(model: Any, run: Callable[[], object]) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Returns what the figures were measured on."""
-    found: dict[str, Any] = {
+    """Returns the facts of the machine that the figures were measured on."""
+    facts: dict[str, Any] = {
         "device": device.type,
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -90,8 +90,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
     }
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 def _processor() -> str:

@@ -4,8 +4,10 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import nn
+
 from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
-from predgen.backbones.hugging_face import UNLIMITED_POSITIONS
+from predgen.backbones.configs import UNLIMITED_POSITIONS
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import BackboneError
@@ -16,11 +18,6 @@ from predgen.inspecting.token_report import target_report, tokenizer_report
 from predgen.targets.number import Number
 from predgen.targets.record import Target
 
-KINDS = {
-    "DecoderOnlyBackbone": "decoder-only",
-    "EncoderDecoderBackbone": "encoder-decoder",
-    "EncoderOnlyBackbone": "encoder-only, with a Writer of its own",
-}
 PROMPT_TOKENS = 128
 # What the plan takes as target where none is given.
 ASSUMED_TARGET = Number(0.0, 99.9, 1, declared=True)
@@ -28,10 +25,10 @@ ASSUMED_TARGET = Number(0.0, 99.9, 1, declared=True)
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """What `inspect_backbone` says of a backbone.
 
     Attributes:
-        backbone: its kind, its sizes, its road.
+        backbone: its kind, its sizes, whether it takes the cached path.
         tokenizer: special tokens, and how digits are written; None if there is no tokenizer.
         target: how the target is written; None if none was given, or a label's words cannot be known.
         plan: the bytes that fitting and predicting need.
@@ -73,7 +70,7 @@ def inspect_backbone(
         target: what is to be predicted: a `Number`, a `Label`, a `LabelSet` or a `Record`.
         config: the settings of a run that the plan is for; None for the defaults.
         revision: the hub revision.
-        load: read the weights if they are there, which shows the road that the backbone takes.
+        load: read the weights if they are there, which shows the path that the backbone takes.
         prompt_tokens: tokens of each prompt, for the plan; 128 if not given, or as many as the model reads.
         settings: settings of `predgen.config` that the plan depends on: `batch_size`, `dtype`, `peft`, `lora_rank`,
             `rocoft_rank`. They stand above those of `config`.
@@ -85,28 +82,14 @@ def inspect_backbone(
     given = {name: value for name, value in settings.items() if value is not None}
     config = config.changed(**given, **{"model.backbone": backbone})
     source = find_local(backbone, revision)
-    notes = []
-    if source is not None:
-        shape, tokenizer, has_weights = read_shape(source)
-    elif backbone in KNOWN_SHAPES:
-        shape, tokenizer, has_weights = known_config(backbone), None, False
-        notes.append(f"{backbone} is not on this machine: its shape is known, its weights and its tokenizer are not.")
-    else:
-        raise BackboneError(
-            f"Expected a backbone on this machine, found none for '{backbone}'. Download it first (hf download "
-            f"{backbone}), name a folder with its config.json, or one that is known by its shape: "
-            f"{', '.join(KNOWN_SHAPES)}."
-        )
-    if source is not None and not has_weights:
-        notes.append("There are no weights (*.safetensors, pytorch_model*.bin): what follows is of the shape alone.")
-    if source is not None and tokenizer is None:
-        notes.append("There is no tokenizer (tokenizer.json): how it writes cannot be said.")
-    own = tokenizer if tokenizer is not None else one_token_each()
-    made = new_backbone(shape, backbone, copy.deepcopy(own), dtype=config.model.dtype)
+    notes: list[str] = []
+    shape, tokenizer, has_weights = _shape_of(backbone, source, notes)
+    any_tokenizer = tokenizer if tokenizer is not None else one_token_each()
+    made = new_backbone(shape, backbone, copy.deepcopy(any_tokenizer), dtype=config.model.dtype)
     facts = _facts(made, backbone if source is None else source.name, source, shape)
     report = None if tokenizer is None else tokenizer_report(made)
     if source is not None and has_weights and tokenizer is not None and load:
-        facts |= _road(source, config.model.dtype)
+        facts |= _path(source, config.model.dtype)
     elif has_weights:
         notes.append("The weights were not read, so the road that the backbone takes is not known.")
     written, codec = (None, None) if target is None else target_report(made, target)
@@ -124,41 +107,67 @@ def inspect_backbone(
     return Inspection(facts, report, written, plan, notes)
 
 
+def _shape_of(backbone: str, source: Source | None, notes: list[str]) -> tuple[Any, Any | None, bool]:
+    """Returns a backbone's config, its tokenizer if it is there, and whether its weights are; what is missing is noted.
+
+    Raises:
+        BackboneError: there is no such backbone.
+    """
+    if source is None and backbone in KNOWN_SHAPES:
+        notes.append(f"{backbone} is not on this machine: its shape is known, its weights and its tokenizer are not.")
+        return known_config(backbone), None, False
+    if source is None:
+        raise BackboneError(
+            f"Expected a backbone on this machine, found none for '{backbone}'. Download it first (hf download "
+            f"{backbone}), name a folder with its config.json, or one that is known by its shape: "
+            f"{', '.join(KNOWN_SHAPES)}."
+        )
+    shape, tokenizer, has_weights = read_shape(source)
+    if not has_weights:
+        notes.append("There are no weights (*.safetensors, pytorch_model*.bin): what follows is of the shape alone.")
+    if tokenizer is None:
+        notes.append("There is no tokenizer (tokenizer.json): how it writes cannot be said.")
+    return shape, tokenizer, has_weights
+
+
 def _facts(backbone: Backbone, name: str, source: Source | None, config: Any) -> dict[str, Any]:
     """Returns a backbone's kind and sizes."""
     shape = Shape.of(backbone)
-    writer = getattr(backbone, "writer", None)
-    most = int(getattr(backbone, "max_positions", UNLIMITED_POSITIONS))
+    writer = backbone.added_writer
     return {
         "name": name,
         "revision": None if source is None else source.revision,
-        "kind": KINDS[type(backbone).__name__],
+        "kind": backbone.title,
         "class": type(backbone.model).__name__,
         "model_type": config.model_type,
-        "parameters": sum(one.numel() for one in backbone.model.parameters()),
-        "writer_parameters": None if writer is None else sum(one.numel() for one in writer.parameters()),
+        "parameters": _num_parameters(backbone.model),
+        "writer_parameters": None if writer is None else _num_parameters(writer),
         "hidden_size": backbone.hidden_size,
         "prompt_layers": len(shape.prompt.blocks),
         "target_layers": None if shape.target is None else len(shape.target.blocks),
         "embedding_rows": int(backbone.model.get_input_embeddings().weight.shape[0]),
-        "max_tokens": None if most >= UNLIMITED_POSITIONS else most,
+        "max_tokens": None if backbone.max_positions >= UNLIMITED_POSITIONS else backbone.max_positions,
         "pooling": backbone.pooling,
         "road": None,
         "trees": None,
     }
 
 
-def _road(source: Source, dtype: str) -> dict[str, str]:
-    """Returns the road that the check at load chose."""
-    loaded: Any = load_backbone(source, dtype=dtype)
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _path(source: Source, dtype: str) -> dict[str, str]:
+    """Returns the path that the check at load chose, in the words of the report."""
+    capabilities = load_backbone(source, dtype=dtype).capabilities
     return {
-        "road": "plain" if loaded.plain else "cached",
-        "trees": "in one forward" if loaded.masks_trees else "row by row",
+        "road": "cached" if capabilities.cached else "plain",
+        "trees": "in one forward" if capabilities.masks_trees else "row by row",
     }
 
 
 def _without_tokenizer(target: Target, written: dict[str, Any] | None, notes: list[str]) -> dict[str, Any] | None:
-    """Returns what is known of a target's tokens without a tokenizer: nothing of words, the lengths of a number."""
+    """Returns the report of a target whose tokenizer is missing: the lengths of a number's texts, and no words."""
     if not target.numeric:
         notes.append(
             "Without the tokenizer, the plan takes one token for each character of a label, which is the most."

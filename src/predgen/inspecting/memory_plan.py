@@ -132,4 +132,4 @@ def _target_vocabulary(backbone: Backbone) -> int:
 
     At most: where the check at load finds that a causal model's head is linear, they are the target's symbols alone.
     """
-    return int(getattr(backbone, "target_vocabulary", None) or backbone.model.get_input_embeddings().weight.shape[0])
+    return backbone.num_target_tokens

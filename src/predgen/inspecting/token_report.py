@@ -20,7 +20,7 @@ SPECIAL_TOKENS = {
 }
 
 
-def tokenizer_report(backbone: Any) -> dict[str, Any]:
+def tokenizer_report(backbone: Backbone) -> dict[str, Any]:
     """Returns what a backbone's tokenizer makes of numbers and which special tokens it has, as JSON holds it.
 
     Args:
@@ -44,18 +44,18 @@ def tokenizer_report(backbone: Any) -> dict[str, Any]:
         "running_number": {
             "text": RUNNING_NUMBER,
             "pieces": running,
-            "merged": any(sum(one.isdecimal() for one in piece) > 1 for piece in running),
+            "merged": any(sum(character.isdecimal() for character in piece) > 1 for piece in running),
         },
     }
 
 
-def _symbol(backbone: Any, character: str) -> dict[str, Any]:
+def _symbol(backbone: Backbone, character: str) -> dict[str, Any]:
     """Returns how one character is written as one token."""
     tokenizer = backbone.tokenizer
-    found = backbone.piece_of(character)
-    piece = None if found is None else str(tokenizer.convert_ids_to_tokens(found))
+    token = backbone.target_tokens.piece_of(character)
+    piece = None if token is None else str(tokenizer.convert_ids_to_tokens(token))
     how = "added" if piece is None else "bare" if piece == character else "prefixed"
-    return {"character": character, "how": how, "piece": piece, "id": found}
+    return {"character": character, "how": how, "piece": piece, "id": token}
 
 
 def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], Codec | None]:
@@ -90,28 +90,28 @@ def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], C
 
 
 def _collisions(backbone: Backbone, field: Field) -> list[str]:
-    """Returns a sentence for each group of label words that have the same tokens, or tokens that stand for nothing."""
+    """Returns a sentence for each group of label words with the same tokens, and for each word without tokens."""
     if field.numeric:
         return []
     groups: dict[tuple[int, ...], list[str]] = {}
     words = field.texts
     for word, path in zip(words, backbone.word_ids(words), strict=True):
         groups.setdefault(tuple(path), []).append(word)
-    found = []
+    problems = []
     for tokens, same in groups.items():
         names = ", ".join(f"'{word}'" for word in same)
         if len(same) > 1:
             pieces = " ".join(_pieces(backbone, tokens)) or "no token"
-            found.append(
+            problems.append(
                 f"Expected different tokens for every label, found the same ones ({pieces}) for {names}. Give other "
                 "words with --label-text, or letter codes with --set label_codes=true."
             )
         elif not tokens:
-            found.append(
+            problems.append(
                 f"Expected at least one token for the label word {names}, found none with this backbone's tokenizer. "
                 "Give another word with --label-text."
             )
-    return found
+    return problems
 
 
 def _examples(backbone: Backbone, field: Field) -> list[dict[str, Any]]:
@@ -128,22 +128,17 @@ def _examples(backbone: Backbone, field: Field) -> list[dict[str, Any]]:
     ]
 
 
-def _tokens(backbone: Backbone, path: Sequence[int]) -> list[int | None]:
-    """Returns the tokenizer's tokens of a path; an encoder's Writer has a vocabulary of its own."""
-    pieces = getattr(backbone, "pieces", None)
-    return list(path) if pieces is None else [pieces[token] for token in path]
-
-
 def _pieces(backbone: Backbone, path: Sequence[int]) -> list[str]:
     """Returns the pieces of a path as the tokenizer spells them."""
     convert = backbone.tokenizer.convert_ids_to_tokens
     return [
-        str(convert(one)) if one is not None else backbone.text_of([token])
-        for token, one in zip(path, _tokens(backbone, path), strict=True)
+        str(convert(piece)) if piece is not None else backbone.text_of([token])
+        for token, piece in zip(path, backbone.target_tokens.tokenizer_ids(path), strict=True)
     ]
 
 
 def _unknown(backbone: Backbone, path: Sequence[int]) -> bool:
     """Returns whether a path holds the token for what the tokenizer does not know."""
     unknown = backbone.tokenizer.unk_token_id
-    return unknown is not None and unknown in _tokens(backbone, path) and unknown != backbone.tokenizer.eos_token_id
+    is_used = unknown is not None and unknown != backbone.tokenizer.eos_token_id
+    return is_used and unknown in backbone.target_tokens.tokenizer_ids(path)

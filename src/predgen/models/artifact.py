@@ -84,7 +84,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
             "revision": contents.base_revision,
             "sha256": contents.base_hash,
             "added_tokens": method.backbone.tokenizer.convert_ids_to_tokens(method.backbone.added_token_ids),
-            "frame": method.backbone.frame,
+            "frame": method.backbone.special_tokens,
         },
         # One entry for each field.
         "scales": [asdict(head.scale) for head in method.fields],
@@ -168,7 +168,7 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
         if frame is not None:
-            backbone.use_frame(frame)
+            backbone.use_special_tokens(frame)
     return backbone
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from predgen.backbones.packing import PackedWeights
+from predgen.backbones.prepacking import PrepackedWeights
 from predgen.config import RunConfig
 from predgen.errors import DataError, explain
 from predgen.methods import Answering, Answers, Generator, Method, PredGen
@@ -262,9 +262,9 @@ class Model:
         return BatchLimits.on(self.method.device, settings.eval_batch_size, settings.eval_batch_tokens)
 
     @cached_property
-    def _packed(self) -> PackedWeights:
+    def _packed(self) -> PrepackedWeights:
         """The weights as this machine reads them fastest, kept from one prediction to the next."""
-        return PackedWeights(self.method.backbone)
+        return PrepackedWeights(self.method.backbone)
 
     def warn_of(self, encoded: Encoded, answers: Answers) -> None:
         """Warns of prompts that were cut, and of distributions that are coarse.

@@ -132,7 +132,7 @@ def test_the_held_out_loss_falls_and_is_the_models_own(text: Path, whole: Path) 
 def test_the_result_is_a_backbone(text: Path, whole: Path) -> None:
     assert all(one.dtype == torch.bfloat16 for one in weights_of(whole / "model").values())
     backbone = load_backbone(find_source(str(whole / "model")))
-    assert not backbone.plain
+    assert backbone.capabilities.cached
     assert backbone.hidden_size == 16
     Codec(Number(-1.5, 9.9, 1), backbone)
     assert backbone.added_token_ids == []

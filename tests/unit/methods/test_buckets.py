@@ -40,6 +40,13 @@ class Letters(Backbone):
         super().__init__()
         self.side = side
 
+    @classmethod
+    def handles(cls, config: object) -> bool:
+        raise AssertionError("no model is loaded")
+
+    def choose_path(self) -> None:
+        raise AssertionError("no model is loaded")
+
     def collate(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         length = max(map(len, prompts))
         tokens, mask = torch.zeros(len(prompts), length, dtype=torch.long), []

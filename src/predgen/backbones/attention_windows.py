@@ -1,7 +1,7 @@
-"""How far back the layers of a model see: all of the text, a window of it, or their own chunk.
+"""Attention windows: how far back the layers of a model see. All of the text, a sliding window, or a chunk.
 
-A model counts its windows by index. Where an index is no position, as in a tree or after padding in the middle of a
-row, the masks must be told by position, one for each kind of layer.
+A model counts its windows by index. Where a token's index is not its position, as in a tree or after padding inside a
+row, the masks must be made by position, one for each kind of layer.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from transformers import DynamicCache
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 # Settings of windows that belong to no kind of layer: such a model counts them inside of its layers (GPT-Neo).
-_OWN_WINDOWS = ("window_size", "attention_window_size", "local_attention")
+_WINDOWS_INSIDE_LAYERS = ("window_size", "attention_window_size", "local_attention")
 
 
 @dataclass(frozen=True)
-class Reaches:
+class AttentionWindows:
     """How far back each kind of layer of a model sees.
 
     Attributes:
@@ -28,8 +28,8 @@ class Reaches:
     sizes: dict[str, int | None]
 
     @classmethod
-    def of(cls, config: Any) -> "Reaches | None":
-        """Returns how far the layers of a decoder see; None where that is not known, or no mask can say it."""
+    def of(cls, config: Any) -> "AttentionWindows | None":
+        """Returns the windows of a decoder's layers; None where they are not known, or no mask can express them."""
         layers = DynamicCache(config=config).layers
         chunked = getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None) is None
         unnamed = CHUNKED if chunked else SLIDING
@@ -42,7 +42,7 @@ class Reaches:
                 return None
             if sizes.setdefault(kind, size) != size:
                 return None
-        if not any(sizes.values()) and any(getattr(config, name, None) for name in _OWN_WINDOWS):
+        if not any(sizes.values()) and any(getattr(config, name, None) for name in _WINDOWS_INSIDE_LAYERS):
             return None
         return cls(sizes)
 
@@ -63,42 +63,42 @@ class Reaches:
         key_positions: Int[Tensor, "batch key"],
         dtype: torch.dtype,
     ) -> Tensor | dict[str, Tensor]:
-        """Returns what is added to the attention's scores: one mask, or one for each kind of layer if they differ.
+        """Returns additive attention masks: a single one, or one for each kind of layer if the windows differ.
 
         Args:
             sees: which tokens each token sees where all of the text is seen, itself included.
             positions: of the tokens that see.
             key_positions: of the tokens that are seen.
-            dtype: of the scores.
+            dtype: of the attention scores.
         """
-        found = {}
+        masks = {}
         for kind, size in self.sizes.items():
-            seen = sees
+            in_window = sees
             if size is not None and kind == SLIDING:
-                seen = sees & (positions.unsqueeze(2) - key_positions.unsqueeze(1) < size)
+                in_window = sees & (positions.unsqueeze(2) - key_positions.unsqueeze(1) < size)
             elif size is not None:
-                seen = sees & (positions.unsqueeze(2) // size == key_positions.unsqueeze(1) // size)
-            found[kind] = additive(seen, dtype)
-        return found if len(found) > 1 else next(iter(found.values()))
+                in_window = sees & (positions.unsqueeze(2) // size == key_positions.unsqueeze(1) // size)
+            masks[kind] = additive_mask(in_window, dtype)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
-def additive(sees: Bool[Tensor, "batch query key"], dtype: torch.dtype) -> Float[Tensor, "batch 1 query key"]:
-    """Returns what is added to the attention's scores: 0 where a token is seen, else the smallest number.
+def additive_mask(sees: Bool[Tensor, "batch query key"], dtype: torch.dtype) -> Float[Tensor, "batch 1 query key"]:
+    """Returns what is added to the attention scores: 0 where a token is seen, else the smallest number of the type.
 
-    Masks of booleans are silently wrong under the eager attention of several families.
+    Boolean masks are silently wrong under the eager attention of several families.
     """
     zeros = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
     return zeros.masked_fill(~sees, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def has_gaps(before: Bool[Tensor, "batch length"], mask: Bool[Tensor, "batch new"]) -> bool:
+def has_padding_inside(before: Bool[Tensor, "batch length"], mask: Bool[Tensor, "batch new"]) -> bool:
     """Returns whether new tokens follow a row that has padding after its first token."""
-    full = before.long().argmax(dim=1) + before.sum(dim=1) == before.shape[1]
-    return bool((~full & mask.any(dim=1)).any())
+    ends_with_tokens = before.long().argmax(dim=1) + before.sum(dim=1) == before.shape[1]
+    return bool((~ends_with_tokens & mask.any(dim=1)).any())
 
 
-def up_to_itself(mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length length"]:
-    """Returns which tokens each token sees: those up to itself; padding sees itself too, or its state is no number."""
+def causal_mask(mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length length"]:
+    """Returns which tokens each token sees: those up to itself. Padding sees itself, or its state would be NaN."""
     length = mask.shape[1]
     every = torch.ones(length, length, dtype=torch.bool, device=mask.device)
     return (every.tril() & mask.unsqueeze(1)) | torch.eye(length, dtype=torch.bool, device=mask.device)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from predgen.backbones import packing
-from predgen.backbones.packing import PackedWeights
+from predgen.backbones import prepacking
+from predgen.backbones.prepacking import PrepackedWeights
 
-pytestmark = pytest.mark.skipif(not packing._is_known(), reason="this torch has no packed products")
+pytestmark = pytest.mark.skipif(not prepacking._is_known(), reason="this torch has no packed products")
 
 SIZE = 160
 
@@ -31,7 +31,7 @@ class Net(nn.Module):
         return found
 
 
-def used(packed: PackedWeights) -> list[str]:
+def used(packed: PrepackedWeights) -> list[str]:
     """Returns the layers that multiply by packed weights now."""
     return [name for name, part in packed.model.named_modules() if "forward" in part.__dict__]
 
@@ -40,7 +40,7 @@ def used(packed: PackedWeights) -> list[str]:
 @torch.no_grad()
 def test_packed_products_are_the_plain_ones(shape: list[int], bias: bool, turned: bool) -> None:
     net = Net(bias=bias)
-    packed = PackedWeights(net)
+    packed = PrepackedWeights(net)
     states = torch.randn(*shape, SIZE)
     if turned and len(shape) == 2:
         states = states.transpose(0, 1)
@@ -56,7 +56,7 @@ def test_packed_products_are_the_plain_ones(shape: list[int], bias: bool, turned
 @torch.no_grad()
 def test_changed_weights_are_packed_anew() -> None:
     net, states = Net(), torch.randn(3, SIZE)
-    packed = PackedWeights(net)
+    packed = PrepackedWeights(net)
     with packed:
         before = net(states)
         same = net(states)
@@ -72,7 +72,7 @@ def test_changed_weights_are_packed_anew() -> None:
 @torch.no_grad()
 def test_changes_that_torch_does_not_count_are_seen() -> None:
     net, states = Net(), torch.randn(3, SIZE)
-    packed = PackedWeights(net)
+    packed = PrepackedWeights(net)
     with packed:
         net(states)
     net.first.weight.data.mul_(2)
@@ -86,14 +86,14 @@ def test_inputs_of_another_type_take_the_plain_road() -> None:
     net, states = Net(), torch.randn(3, SIZE)
     with torch.autocast("cpu", torch.bfloat16):
         expected = net(states)
-        with PackedWeights(net):
+        with PrepackedWeights(net):
             assert torch.equal(net(states), expected)
 
 
 @torch.no_grad()
 def test_one_that_enters_while_another_is_inside_leaves_nothing_behind() -> None:
     net, states = Net(), torch.randn(3, SIZE)
-    packed, plain = PackedWeights(net), net(states)
+    packed, plain = PrepackedWeights(net), net(states)
     with packed:
         with packed:
             assert used(packed) == ["first", "second"]
@@ -103,13 +103,13 @@ def test_one_that_enters_while_another_is_inside_leaves_nothing_behind() -> None
 
 def test_what_is_left_as_it_is() -> None:
     net = Net()
-    with PackedWeights(net, most_bytes=1000) as packed:
+    with PrepackedWeights(net, most_bytes=1000) as packed:
         assert used(packed) == []
-    with PackedWeights(net.bfloat16()) as packed:
+    with PrepackedWeights(net.bfloat16()) as packed:
         assert used(packed) == []
     net = Net()
     net.first.forward = own = lambda states: states  # type: ignore[method-assign]
-    with PackedWeights(net) as packed:
+    with PrepackedWeights(net) as packed:
         assert used(packed) == ["first", "second"]
         assert net.first.forward is own
     assert net.first.forward is own
@@ -119,14 +119,14 @@ def test_output_embeddings_are_not_packed() -> None:
     config = LlamaConfig(
         vocab_size=300, hidden_size=128, intermediate_size=256, num_hidden_layers=1, num_attention_heads=4
     )
-    with PackedWeights(LlamaForCausalLM(config)) as packed:
+    with PrepackedWeights(LlamaForCausalLM(config)) as packed:
         assert "lm_head" not in used(packed)
         assert "model.layers.0.mlp.up_proj" in used(packed)
 
 
 @torch.no_grad()
 def test_it_can_be_pickled() -> None:
-    packed = PackedWeights(Net())
+    packed = PrepackedWeights(Net())
     states = torch.randn(3, SIZE)
     with packed:
         expected = packed.model(states)

@@ -1,0 +1,149 @@
+"""Prompts as a model reads them: texts become tokens with special tokens around them, tokens become padded batches."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from predgen.errors import BackboneError
+from predgen.tables.template import SEPARATOR
+
+# What a chat template is filled with to see what it puts around a message.
+MESSAGE = "predgen-message"
+# What stands for a template's separator where the model has no token for it; one character, as the separator is.
+LINE_BREAK = "\n"
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The tokens that a model expects around its prompts, and how it reads their names inside a text.
+
+    Attributes:
+        prefix: before a prompt.
+        joint: in place of a template's separator; None for a line break.
+        suffix: after a prompt.
+        splits_specials: whether the name of a special token inside a text, such as "[SEP]", is read as plain text.
+    """
+
+    prefix: list[int] = field(default_factory=list)
+    joint: list[int] | None = None
+    suffix: list[int] = field(default_factory=list)
+    splits_specials: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values: an artifact keeps them, whatever becomes of the base model's files."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "SpecialTokens":
+        """Returns what `to_json` returned the values of."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+    @classmethod
+    def around_texts(cls, tokenizer: Any) -> "SpecialTokens":
+        """Returns the special tokens that a tokenizer puts before a text, between two texts, and after them."""
+
+        def encoded(*texts: str) -> tuple[list[int], list[bool]]:
+            encoding = tokenizer(*texts, return_special_tokens_mask=True)
+            return encoding["input_ids"], [bool(flag) for flag in encoding["special_tokens_mask"]]
+
+        ids, special = encoded("a")
+        first, last = special.index(False), len(special) - special[::-1].index(False)
+        prefix, suffix = ids[:first], ids[last:]
+        ids, special = encoded("a", "a")
+        between = slice(len(prefix), len(ids) - len(suffix))
+        joint = [token for token, is_special in zip(ids[between], special[between], strict=True) if is_special]
+        return cls(prefix, joint, suffix)
+
+
+class PromptTokens:
+    """Makes tokens of texts, and batches of tokens.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        special_tokens: what stands around each prompt.
+        pad_id: the token that stands for padding.
+        pads_left: whether padding stands before a prompt or after it.
+    """
+
+    def __init__(self, tokenizer: Any, special_tokens: SpecialTokens, *, pad_id: int, pads_left: bool) -> None:
+        self.tokenizer = tokenizer
+        self.special_tokens = special_tokens
+        self.pad_id = pad_id
+        self.pads_left = pads_left
+
+    def tokenize(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Returns each text's tokens, special tokens included, and the character spans of those that are text."""
+        if not texts:
+            return []
+        special, joint = self.special_tokens, self.special_tokens.joint
+        if joint is None:
+            texts, joint = [text.replace(SEPARATOR, LINE_BREAK) for text in texts], []
+        rows = [text.split(SEPARATOR) for text in texts]
+        # Nothing is cut here: the template cuts a prompt's fields, a tokenizer would cut the template itself.
+        encoded = self.tokenizer(
+            [piece for pieces in rows for piece in pieces],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            truncation=False,
+            verbose=False,
+            split_special_tokens=special.splits_specials,
+        )
+        encoded_pieces = iter(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+        prompts = []
+        for pieces in rows:
+            ids, spans, start = list(special.prefix), [], 0
+            for index, piece in enumerate(pieces):
+                piece_ids, offsets = next(encoded_pieces)
+                ids += [*(joint if index else ()), *piece_ids]
+                spans += [(start + first, start + last) for first, last in offsets]
+                start += len(piece) + 1
+            prompts.append((ids + special.suffix, spans))
+        return prompts
+
+    def collate(
+        self, prompts: Sequence[Sequence[int]]
+    ) -> tuple[Int[Tensor, "batch prompt"], Bool[Tensor, "batch prompt"]]:
+        """Returns prompts as one padded batch and its mask."""
+        length = max(len(prompt) for prompt in prompts)
+        tokens = torch.full((len(prompts), length), self.pad_id, dtype=torch.long)
+        mask = torch.zeros(len(prompts), length, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            columns = slice(length - len(prompt), length) if self.pads_left else slice(0, len(prompt))
+            tokens[row, columns] = torch.tensor(prompt, dtype=torch.long)
+            mask[row, columns] = True
+        return tokens, mask
+
+    def use_chat_template(self) -> None:
+        """Wraps each prompt as a user's message, as the model was trained to be asked.
+
+        Raises:
+            BackboneError: the tokenizer has no chat template, or one that does not show the message.
+        """
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise BackboneError(
+                "Expected an instruct model with a chat template, found a tokenizer without one. Leave chat_template "
+                "out."
+            )
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": MESSAGE}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # a template that knows this setting then asks for the answer at once (Qwen3)
+        )
+        around = text.split(MESSAGE)
+        if len(around) != 2:
+            raise BackboneError(
+                f"Expected a chat template that shows a message once, found it {len(around) - 1} times. Leave "
+                "chat_template out."
+            )
+        before, after = (self.tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in around)
+        self.special_tokens = replace(
+            self.special_tokens,
+            prefix=before,
+            suffix=[*after, *self.special_tokens.suffix],
+            splits_specials=True,  # no text may close the user's turn
+        )
