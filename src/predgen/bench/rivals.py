@@ -13,7 +13,6 @@ from predgen.codec.kinds import is_enumerable
 from predgen.methods import Answering, Generator, Method
 from predgen.methods.buckets import answer_all, in_order
 from predgen.targets.label import Label
-from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.sampling import Draws, draw
 from predgen.writing.targets import Decoding
@@ -140,7 +139,7 @@ def number_of(text: str) -> float | None:
 def _scorer(work: Workload, target: Target, mass: float = 1.0) -> tuple[Generator, Answering]:
     """Returns a generator and how it answers: all values of a target are scored, or those with likely beginnings."""
     method = work.ready(Generator(writer_of(work.backbone, target)))
-    estimates = ["mean" if isinstance(target, Number) else "text"]
+    estimates = ["mean" if target.numeric else "text"]
     return method, Answering.of(Decoding("trie", trie_mass=mass), 1, estimates=estimates)
 
 
