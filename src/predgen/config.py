@@ -131,9 +131,7 @@ class _Settings(BaseModel):
 class FieldSettings(_Settings):
     """What is declared of a column to predict."""
 
-    kind: Literal["number", "label", "set"] | None = Field(
-        None, description="number, label, or set (several labels or none); inferred, and said, if not given"
-    )
+    kind: str | None = chosen(names.KINDS, None, "what a column holds; inferred, and said, if not given")
     label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
     label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
     labels: Names | None = Field(

@@ -204,6 +204,16 @@ class Schedule:
     follows_accuracy: bool = False
 
 
+# What a kind is else stands in `predgen.codec.kinds.PATHS`, `predgen.methods.heads.HEADS` and
+# `predgen.measures.kinds.MEASURES`, a line for each name in each of them.
+KINDS = Choices(
+    "kind of target",
+    {
+        "number": Choice("", "predgen.targets.number:Number"),
+        "label": Choice("", "predgen.targets.label:Label"),
+        "set": Choice("several labels or none", "predgen.targets.label_set:LabelSet"),
+    },
+)
 METHODS = Choices(
     "method",
     {

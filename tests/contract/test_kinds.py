@@ -9,9 +9,10 @@ from predgen.codec.kinds import PATHS
 from predgen.measures.kinds import MEASURES, measure_of
 from predgen.measures.metrics import higher_is_better
 from predgen.methods.heads import HEADS, field_heads, scale_of, truth_of
+from predgen.names import KINDS
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
-from predgen.targets.kinds import FIELDS, field_from_json
+from predgen.targets.kinds import field_from_json, field_kind
 from tests.unit.codec.test_codec import Vocabulary
 
 CELLS = {"number": [0.5, 1.5, 4.0], "set": ["a|b", "a", "none"]}
@@ -22,24 +23,25 @@ def field_of(kind: str) -> tuple[Field, list[object]]:
     """Returns a field of a kind, inferred from a column, and the column's values."""
     cells = CELLS.get(kind, LABELS)
     declared = Declared(labels=("b", "a")) if kind not in CELLS else Declared()
-    field = FIELDS[kind].infer(cells, declared)
+    field = field_kind(kind).infer(cells, declared)
     return field, [field.parse(cell) for cell in cells]
 
 
 def test_the_four_tables_know_the_same_kinds() -> None:
-    assert FIELDS.keys() == PATHS.keys() == HEADS.keys() == MEASURES.keys()
+    assert KINDS.keys() == PATHS.keys() == HEADS.keys() == MEASURES.keys()
 
 
-@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_field_comes_back_from_text_and_json(kind: str) -> None:
     field, values = field_of(kind)
     assert field.kind == kind
+    assert all(getattr(field, name) for name in ("noun", "nouns", "fill", "texts"))
     assert field_from_json(field.to_json()) == field
     assert [field.from_text(field.to_text(value)) for value in values] == values
     assert [field.known(cell) for cell in CELLS.get(kind, LABELS)] == values
 
 
-@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_value_has_one_path(kind: str) -> None:
     field, values = field_of(kind)
     codec = Codec(field, Vocabulary())
@@ -47,7 +49,7 @@ def test_every_value_has_one_path(kind: str) -> None:
     assert codec.num_targets == field.num_values
 
 
-@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_head_learns_the_values_and_answers_with_them(kind: str) -> None:
     field, values = field_of(kind)
     scale = scale_of(field, values)
@@ -74,7 +76,7 @@ def test_a_head_learns_the_values_and_answers_with_them(kind: str) -> None:
             assert predictions.sum(dim=1).tolist() == pytest.approx([1.0] * 20, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_right_answers_have_the_best_metrics(kind: str) -> None:
     field, values = field_of(kind)
     measure = measure_of(field)

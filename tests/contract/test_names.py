@@ -25,6 +25,7 @@ SETTINGS = {
     "model.peft": names.PEFT_METHODS,
     "model.rocoft_axis": names.ROCOFT_AXES,
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
+    "data.kind": names.KINDS,
     "model.pooling": names.POOLINGS,
     "model.predict_from": names.ANSWER_SOURCES,
     "model.director": names.READINGS,

@@ -12,7 +12,7 @@ from predgen.targets.declared import Declared
 class Field(ABC):
     """One output of a text, such as a number, a label or a set of labels.
 
-    A new kind is a class of this form in a file of its own, with a line in `predgen.targets.kinds.FIELDS`. Its
+    A new kind is a class of this form in a file of its own, with a line in `predgen.names.KINDS`. Its
     automaton, head and metrics stand in `predgen.codec`, `predgen.methods.heads` and `predgen.measures` likewise.
 
     Attributes:

@@ -1,36 +1,21 @@
-"""The kinds of fields by name, and targets as JSON and back."""
+"""Kinds of fields by name, and targets as JSON and back."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from predgen.errors import unknown_name
+from predgen.names import KINDS
 from predgen.targets.field import Field
-from predgen.targets.label import Label
-from predgen.targets.label_set import LabelSet
-from predgen.targets.number import Number
 from predgen.targets.record import Record, Target
-
-# A new kind has a line here and one in each of `predgen.codec.kinds.PATHS`, `predgen.methods.heads.HEADS` and
-# `predgen.measures.kinds.MEASURES`.
-FIELDS: dict[str, type[Field]] = {
-    kind.kind: kind
-    for kind in (
-        Number,
-        Label,
-        LabelSet,
-    )
-}
 
 
 def field_kind(name: str) -> type[Field]:
-    """Returns the kind of a name.
+    """Returns the kind of a name in `predgen.names.KINDS`.
 
     Raises:
         UnknownNameError: there is none.
     """
-    if name not in FIELDS:
-        raise unknown_name("kind of target", name, FIELDS)
-    return FIELDS[name]
+    kind: type[Field] = KINDS.load(KINDS.check(name))
+    return kind
 
 
 def target_to_json(target: Target) -> dict[str, Any]:
