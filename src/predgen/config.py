@@ -135,7 +135,9 @@ class FieldSettings(_Settings):
     label_text: LabelText = Field(default_factory=dict, description="words to write for labels: 0=negative,1=positive")
     label_codes: bool = Field(False, description="write letters A, B, C … for the labels")
     labels: Names | None = Field(
-        None, description="declared labels A,B, those that no training row has among them; others are refused"
+        None,
+        description="declared labels A,B, those that no training row has among them; others are refused; of an ordinal "
+        "from the lowest to the highest",
     )
     low: float | None = Field(None, description="declared low end of a number; values outside are refused")
     high: float | None = Field(None, description="declared high end of a number")
