@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from predgen.targets.label import Label
     from predgen.targets.label_set import LabelSet
     from predgen.targets.number import Number
+    from predgen.targets.ordinal import Ordinal
     from predgen.targets.record import Record
     from predgen.training.fitting import fit
 
@@ -60,6 +61,7 @@ __all__ = [
     "MissingPackageError",
     "Model",
     "Number",
+    "Ordinal",
     "OutputExistsError",
     "PredGenError",
     "Record",
@@ -102,6 +104,7 @@ _HOMES = {
     "Label": "targets.label",
     "LabelSet": "targets.label_set",
     "Number": "targets.number",
+    "Ordinal": "targets.ordinal",
     "Record": "targets.record",
 }
 

@@ -211,6 +211,7 @@ KINDS = Choices(
     {
         "number": Choice("", "predgen.targets.number:Number"),
         "label": Choice("", "predgen.targets.label:Label"),
+        "ordinal": Choice("labels in a declared order", "predgen.targets.ordinal:Ordinal"),
         "set": Choice("several labels or none", "predgen.targets.label_set:LabelSet"),
     },
 )

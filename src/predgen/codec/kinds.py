@@ -7,12 +7,14 @@ from predgen.codec.base import Paths, TargetVocabulary
 from predgen.codec.label import LabelPaths
 from predgen.codec.label_set import LabelSetPaths
 from predgen.codec.number import NumberPaths
+from predgen.codec.ordinal import OrdinalPaths
 from predgen.targets.field import Field
 from predgen.targets.record import Target, fields_of
 
 PATHS: dict[str, type[Paths[Any]]] = {
     "number": NumberPaths,
     "label": LabelPaths,
+    "ordinal": OrdinalPaths,
     "set": LabelSetPaths,
 }
 # Records of more values are not unrolled.

@@ -6,11 +6,13 @@ from predgen.measures.base import Measure
 from predgen.measures.label import LabelMeasure
 from predgen.measures.label_set import LabelSetMeasure
 from predgen.measures.number import NumberMeasure
+from predgen.measures.ordinal import OrdinalMeasure
 from predgen.targets.field import Field
 
 MEASURES: dict[str, type[Measure[Any]]] = {
     "number": NumberMeasure,
     "label": LabelMeasure,
+    "ordinal": OrdinalMeasure,
     "set": LabelSetMeasure,
 }
 

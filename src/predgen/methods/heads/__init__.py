@@ -11,12 +11,14 @@ from predgen.methods.heads.base import Head, Scale
 from predgen.methods.heads.label import LabelHead
 from predgen.methods.heads.label_set import LabelSetHead
 from predgen.methods.heads.number import NumberHead
+from predgen.methods.heads.ordinal import OrdinalHead
 from predgen.targets.field import Field
 from predgen.targets.record import Target, field_values, fields_of
 
 HEADS: dict[str, type[Head[Any]]] = {
     "number": NumberHead,
     "label": LabelHead,
+    "ordinal": OrdinalHead,
     "set": LabelSetHead,
 }
 

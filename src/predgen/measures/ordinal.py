@@ -1,0 +1,72 @@
+"""Answers that are labels of a declared order beside the true ones."""
+
+import math
+import warnings
+from typing import ClassVar
+
+import numpy as np
+from sklearn import metrics as sk
+
+from predgen.measures.label import ExclusiveLabels, label_metrics
+from predgen.targets.ordinal import Ordinal
+
+
+class OrdinalMeasure(ExclusiveLabels[Ordinal]):
+    """What a label of a declared order is worth; its rank is its position, from 0."""
+
+    NAMES: ClassVar[tuple[str, ...]] = ("accuracy", "mae_ranks", "quadratic_kappa", "macro_f1", "log_loss", "ece")
+    LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("mae_ranks", "log_loss", "ece", "set_size")
+    CORRELATIONS: ClassVar[tuple[str, ...]] = ("quadratic_kappa",)
+
+    @property
+    def tested(self) -> dict[str, tuple[str, int]]:
+        """The losses behind the metrics that paired tests compare."""
+        return {"accuracy": ("error", -1), "mae_ranks": ("rank_error", 1), "log_loss": ("log_loss", 1)}
+
+    def metrics(
+        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+    ) -> dict[str, float]:
+        """Returns the metrics of labels, and two of ranks.
+
+        `mae_ranks` is the mean distance of the ranks, that of an invalid answer the largest there is;
+        `quadratic_kappa` is Cohen's kappa with weights that grow with the square of the distance (Cohen 1968), over
+        the valid answers, NaN where it is not defined.
+        """
+        metrics = label_metrics(truth, predicted, probabilities)
+        metrics["mae_ranks"] = float(self._rank_errors(truth, predicted).mean()) if len(truth) else math.nan
+        metrics["quadratic_kappa"] = self._quadratic_kappa(truth, predicted)
+        return {name: metrics[name] for name in self.NAMES if name in metrics}
+
+    def losses(
+        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """Returns the losses of labels and `rank_error`, the distance of the ranks."""
+        return super().losses(truth, predicted, probabilities) | {"rank_error": self._rank_errors(truth, predicted)}
+
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        """Returns the mean distance of the ranks as a share of that of the best constant rank, the median."""
+        known = truth[truth >= 0]
+        if not len(known):
+            return math.nan
+        constant = float(np.abs(known - np.median(known)).mean())
+        return float(self._rank_errors(truth, predicted).mean()) / constant if constant > 0 else math.nan
+
+    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+        """Returns the median rank, and the labels' shares as probabilities."""
+        _, probabilities, _ = super().constant_answer(train)
+        median = int(np.sort(train)[(len(train) - 1) // 2])
+        return np.array([median]), probabilities, f"median rank {median}"
+
+    def _rank_errors(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Returns the distance of the ranks of each row; invalid answers and unseen labels are furthest off."""
+        valid = (truth >= 0) & (predicted >= 0)
+        return np.where(valid, np.abs(truth - predicted), len(self.field.values) - 1).astype(np.float64)
+
+    def _quadratic_kappa(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        valid = (truth >= 0) & (predicted >= 0)
+        if not valid.any():
+            return math.nan
+        ranks = np.arange(len(self.field.values))
+        with warnings.catch_warnings():  # where both sides are one and the same label it is not defined
+            warnings.simplefilter("ignore")
+            return float(sk.cohen_kappa_score(truth[valid], predicted[valid], labels=ranks, weights="quadratic"))
