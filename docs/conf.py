@@ -1,7 +1,9 @@
 """How Sphinx builds the site: `make docs`. Nothing is fetched while it builds."""
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -39,8 +41,13 @@ napoleon_use_ivar = True
 # Types of other libraries, and our own that are no public names, have no page to lead to.
 nitpick_ignore_regex = [(r"py:.*", r".*")]
 
+# `--option` is two dashes.
+smartquotes = False
+
 html_theme = "furo"
 html_title = f"PredGen {__version__}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
@@ -52,6 +59,13 @@ def leave_out_of_menus(app: Sphinx, page: str, text: list[str]) -> None:
         text[0] = f"---\norphan: true\n---\n\n{text[0]}"
 
 
+def short_types(app: Sphinx, *documented: Any) -> tuple[str, str | None] | None:
+    """Returns a signature without the modules of its types, which autodoc leaves in those that it cannot parse."""
+    *_, signature, returned = documented
+    return (re.sub(r"~[\w.]+\.(\w+)", r"\1", signature), returned) if signature else None
+
+
 def setup(app: Sphinx) -> None:
     """Registers what belongs to this site alone."""
     app.connect("source-read", leave_out_of_menus)
+    app.connect("autodoc-process-signature", short_types)

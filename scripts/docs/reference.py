@@ -94,7 +94,7 @@ def setting_entry(section: str, name: str, field: FieldInfo, options: Mapping[st
         f":type: {kind}",
         f":default: {default_text(field)}",
         "",
-        f"{sentence(field.description or '')} `{shown}`, or `{section}.{name}` in full.",
+        f"{sentence(field.description or '')} On the command line `{shown}`; in full `{section}.{name}`.",
         "```",
         "",
     ]
@@ -128,8 +128,8 @@ def commands() -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Returns a help text without its marks for bold print."""
-    return re.sub(r"\[/?bold\]", "", text)
+    """Returns a help text as Markdown: without the terminal's marks for bold print, options as code."""
+    return re.sub(r"(?<![`\w])(--[a-z][a-z-]*)", r"`\1`", re.sub(r"\[/?bold\]", "", text))
 
 
 def sentence(text: str) -> str:
@@ -139,10 +139,11 @@ def sentence(text: str) -> str:
 
 
 def usage(command_name: str, command: Any) -> str:
-    """Returns how a command is called, its arguments in their order."""
+    """Returns how a command is called: its arguments in their order, and the options that it must have."""
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     words = [argument_name(param) if param.required else f"[{argument_name(param)}]" for param in arguments]
-    return " ".join(["predgen", command_name, *words, "[OPTIONS]"])
+    required = [option_names(param) for param in command.params if param not in arguments and param.required]
+    return " ".join(["predgen", command_name, *words, *required, "[OPTIONS]"])
 
 
 def argument_name(param: Any) -> str:
@@ -157,13 +158,15 @@ def value_name(param: Any) -> str:
     return str(param.type.name).upper()
 
 
+def option_names(param: Any) -> str:
+    """Returns the names of an option, each with the value that it takes."""
+    value = "" if getattr(param, "is_flag", False) else f" {param.metavar or value_name(param)}"
+    return ", ".join(f"{name}{value}" for name in [*param.opts, *param.secondary_opts])
+
+
 def option_entry(param: Any) -> list[str]:
     """Returns the lines of one option or argument."""
-    if param.param_type_name == "argument":
-        names = argument_name(param)
-    else:
-        value = "" if getattr(param, "is_flag", False) else f" {param.metavar or value_name(param)}"
-        names = ", ".join(f"{name}{value}" for name in [*param.opts, *param.secondary_opts])
+    names = argument_name(param) if param.param_type_name == "argument" else option_names(param)
     text = plain(getattr(param, "help", None) or "Print the help and exit.")
     default = param.default
     told = isinstance(default, str | int | float) and not isinstance(default, bool)
@@ -173,9 +176,9 @@ def option_entry(param: Any) -> list[str]:
 
 def command_page(name: str, command: Any) -> str:
     """Returns the page of one command: what it does, how it is called, examples, and every argument and option."""
-    text, _, examples = plain(inspect.cleandoc(command.help)).partition("Examples")
+    text, _, examples = inspect.cleandoc(command.help).partition("[bold]Examples[/bold]")
     called = [line.strip() for line in examples.splitlines() if line.strip()]
-    lines = [f"# predgen {name}", "", text.strip(), "", "```text", usage(name, command), "```", ""]
+    lines = [f"# predgen {name}", "", plain(text).strip(), "", "```text", usage(name, command), "```", ""]
     if called:
         lines += ["**Examples**", "", "```bash", *called, "```", ""]
     lines += [f"```{{program}} predgen {name}", "```", ""]
