@@ -240,7 +240,7 @@ def public_names() -> dict[str, list[str]]:
 
 def autodoc(directive: str, name: str, *options: str) -> list[str]:
     """Returns the lines that make Sphinx read a docstring."""
-    return ["```{eval-rst}", f".. {directive}:: predgen.{name}", *(f"   :{option}:" for option in options), "```", ""]
+    return ["```{eval-rst}", f".. {directive}:: predgen.{name}", *(f"   :{option}" for option in options), "```", ""]
 
 
 def python_page() -> str:
@@ -259,7 +259,7 @@ def python_page() -> str:
         lines += [f"### {name}", "", *autodoc("autofunction", name)]
     lines += ["## Classes", ""]
     for name in names[CLASSES]:
-        lines += [f"### {name}", "", *autodoc("autoclass", name, "members")]
+        lines += [f"### {name}", "", *autodoc("autoclass", name, "members:", "exclude-members: model_config")]
     return "\n".join(lines)
 
 
@@ -286,7 +286,7 @@ def errors_page() -> str:
         "",
     ]
     for name in public_names()[ERRORS]:
-        lines += autodoc("autoexception", name, "show-inheritance")
+        lines += autodoc("autoexception", name, "show-inheritance:")
     return "\n".join(lines)
 
 
