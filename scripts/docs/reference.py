@@ -21,7 +21,8 @@ import predgen
 from predgen import errors
 from predgen.cli.app import app
 from predgen.config import SECTIONS
-from predgen.measures.metrics import METRICS, higher_is_better
+from predgen.measures.kinds import MEASURES
+from predgen.measures.metrics import higher_is_better
 
 SECTION_TITLES = {"data": "Data", "model": "Model", "train": "Training"}
 TYPE_NAMES = {bool: "true or false", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
@@ -294,10 +295,10 @@ def errors_page() -> str:
 
 
 def metric_tables() -> str:
-    """Returns which metrics each kind of target has, and which of them are better when they are lower."""
-    lines = ["| target | metrics |", "| --- | --- |"]
-    for kind, names in METRICS.items():
-        shown = ", ".join(f"`{name}` {'↑' if higher_is_better(name) else '↓'}" for name in names)
+    """Returns which metrics each kind of field has, and which of them are better when they are lower."""
+    lines = ["| kind | metrics |", "| --- | --- |"]
+    for kind, measure in MEASURES.items():
+        shown = ", ".join(f"`{name}` {'↑' if higher_is_better(name) else '↓'}" for name in measure.NAMES)
         lines.append(f"| {kind} | {shown} |")
     return "\n".join([*lines, "", "↑ higher is better, ↓ lower is better.", ""])
 

@@ -11,7 +11,8 @@ from scripts.docs.reference import commands, pages, write_pages
 import predgen
 from predgen import errors
 from predgen.config import SECTIONS
-from predgen.measures.metrics import LOWER_IS_BETTER, METRICS
+from predgen.measures.kinds import MEASURES
+from predgen.measures.metrics import RELATIVE_ERROR
 from tests.helpers.pages import DOCS
 
 PAGES = pages()
@@ -63,7 +64,7 @@ def test_every_setting_has_its_entry() -> None:
         ("warmup_fraction", [":type: number, at least 0, below 1", ":default: `0.06`"]),
         ("split", [":type: 3 numbers", ":default: `[0.8, 0.1, 0.1]`"]),
         ("gradient_checkpointing", [":type: true or false", ":default: `false`"]),
-        ("target", [":type: text", ":default: none: it must be given"]),
+        ("target", [":type: list", ":default: none: it must be given"]),
         ("inputs", [":type: list", ":default: not given"]),
     ],
 )
@@ -75,8 +76,8 @@ def test_a_setting_has_its_type_range_and_default(name: str, lines: list[str]) -
 def test_every_metric_is_explained() -> None:
     text = (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8")
     defined = [name for line in re.findall(r"^(`.*)\n: ", text, flags=re.MULTILINE) for name in line.split("`")[1::2]]
-    known = {name for names in METRICS.values() for name in names} | set(LOWER_IS_BETTER) | {"coverage"}
-    assert set(defined) == known
+    known = {name for measure in MEASURES.values() for name in (*measure.NAMES, *measure.LOWER_IS_BETTER)}
+    assert set(defined) == known | {RELATIVE_ERROR, "coverage"}
     assert all(f"`{name}` ↓" in PAGES["metric-tables.inc"] for name in ("mse", "log_loss", "hamming_loss"))
     assert all(f"`{name}` ↑" in PAGES["metric-tables.inc"] for name in ("r2", "accuracy", "jaccard"))
 
