@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import cache
 from importlib.util import find_spec
@@ -134,15 +134,23 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
         assert same_numbers(block.output, printed), printed
 
 
+def shortened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that fits with short settings, if it is not given all of them, as commands do."""
+
+    def short(*arguments: Any, **settings: Any) -> Any:
+        return function(*arguments, **(settings if "config" in settings else {**SHORT_SETTINGS, **settings}))
+
+    return short
+
+
 @pytest.fixture
-def short_fits(monkeypatch: pytest.MonkeyPatch) -> Any:
+def set_length(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Returns a function that makes the fits of Python blocks short, or as long as they are written."""
     originals = {name: getattr(predgen, name) for name in FITTING}
 
     def set_length(short: bool) -> None:
         for name, function in originals.items():
-            shortened = lambda *a, _function=function, **k: _function(*a, **{**SHORT_SETTINGS, **k})  # noqa: E731
-            monkeypatch.setattr(predgen, name, shortened if short else function, raising=False)
+            monkeypatch.setattr(predgen, name, shortened(function) if short else function, raising=False)
 
     return set_length
 
@@ -154,13 +162,13 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
-    short_fits: Any,
+    set_length: Callable[[bool], None],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(ROOT / page):
         if block.runs and block.language == "python":
-            short_fits(block.output is None)
+            set_length(block.output is None)
             run_python(block, names)
         elif block.runs and block.language == "bash":
             run_bash(block, request)
