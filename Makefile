@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 # Two workers on two cores; one thread each, or they take turns.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help install demo bench test test-all lint format types clean
+.PHONY: help install demo bench test test-all lint format types docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,5 +42,8 @@ format: install  ## mend what lint can mend
 types: install  ## static types, strict
 	$(BIN)/mypy
 
+docs: install  ## the site, in docs/_build/html; warnings are errors, no network
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+
 clean:  ## remove what was built
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv dist docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

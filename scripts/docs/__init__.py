@@ -1,0 +1,1 @@
+"""What makes the reference of the docs site."""
