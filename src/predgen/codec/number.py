@@ -86,7 +86,7 @@ def _scientific_rows(target: Number) -> list[dict[str, int]]:
         # A beginning that is written in full stands alone: none is the beginning of another.
         return {character: rest[0][1] if not rest[0][0] else tuple(rest) for character, rest in after.items()}
 
-    return explore(tuple(sorted(beginnings.items(), key=lambda one: one[0])), step)
+    return explore(tuple(sorted(beginnings.items(), key=lambda beginning: beginning[0])), step)
 
 
 class NumberPaths(Paths[Number]):

@@ -68,7 +68,7 @@ class Writer(nn.Module):
         self.tries = nn.ModuleDict(
             {
                 str(field_index): Trie(codec, full=symbols.full)
-                for field_index, codec in enumerate(symbols.codec.parts)
+                for field_index, codec in enumerate(symbols.codec.field_codecs)
                 if is_enumerable(codec.target)
             }
         )
