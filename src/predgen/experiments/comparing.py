@@ -192,14 +192,14 @@ class Bench:
             config: the settings.
             seeds: how many seeds.
         """
-        found = []
+        seed_figures = []
         for seed in range(self.seed, self.seed + seeds):
             seeded = config.changed(**{"train.seed": seed})
-            found.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
+            seed_figures.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
         return MethodResult(
-            [scored_from_json(self.prepared.target, self.truth, one) for one in found],
-            float(np.mean([one["train_seconds"] for one in found])),
-            float(np.median([one["rows_per_second"] for one in found])),
+            [scored_from_json(self.prepared.target, self.truth, of_seed) for of_seed in seed_figures],
+            float(np.mean([of_seed["train_seconds"] for of_seed in seed_figures])),
+            float(np.median([of_seed["rows_per_second"] for of_seed in seed_figures])),
         )
 
     def fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
@@ -223,7 +223,7 @@ class Bench:
                 "rows_per_second": len(self.table) / seconds,
                 "validation": model.record["best_metric"],
                 "settings": config.model_dump(mode="json"),
-                "history": [_short(one) for one in model.record["history"]],
+                "history": [_short(entry) for entry in model.record["history"]],
             }
 
         return figures
