@@ -282,8 +282,8 @@ def _by_neighbours(learn: Pairs, held_out: Pairs, rng: np.random.Generator) -> E
     num_parts = min(MOST_PARTS, len(vectors) // LEAST_IN_PART)
     if num_parts < LEAST_PARTS:
         return Estimate(whole)
-    parts = [information(rows) for rows in np.array_split(rng.permutation(len(vectors)), num_parts)]
-    return Estimate(whole, row_error=float(np.std(parts, ddof=1) / math.sqrt(num_parts)))
+    estimates = [information(rows) for rows in np.array_split(rng.permutation(len(vectors)), num_parts)]
+    return Estimate(whole, row_error=float(np.std(estimates, ddof=1) / math.sqrt(num_parts)))
 
 
 def _as_vectors(pairs: Pairs) -> Float[Tensor, "row size"]:

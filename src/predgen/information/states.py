@@ -89,7 +89,7 @@ def states_of(
         return batch_states
 
     with dropout_off(method):
-        parts, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
+        batches, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
     back = torch.argsort(torch.tensor(order)).tolist()
 
     def joined(each: list[Rows]) -> Rows:
@@ -97,12 +97,12 @@ def states_of(
         return [every[index] for index in back]
 
     return ModelStates(
-        {source: joined([batch.last[source] for batch in parts]) for source in parts[0].last},
+        {source: joined([batch.last[source] for batch in batches]) for source in batches[0].last},
         {
             source: [
-                joined(list(of_layer)) for of_layer in zip(*(batch.layers[source] for batch in parts), strict=True)
+                joined(list(of_layer)) for of_layer in zip(*(batch.layers[source] for batch in batches), strict=True)
             ]
-            for source in parts[0].layers
+            for source in batches[0].layers
         },
     )
 
