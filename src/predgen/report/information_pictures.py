@@ -40,10 +40,10 @@ def information_figure(measured: Mapping[str, Any]) -> Figure:
     trained = [measure for run in runs for measure in run["measures"] if measure["curves"] and measure["curves"][0]]
     rows = 1 + layered + bool(trained)
     figure = Figure(figsize=(12, 3.6 * rows), layout="constrained")
-    parts = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    _draw_bars(parts[0], measured)
+    subfigures = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    _draw_bars(subfigures[0], measured)
     if layered:
-        panels = parts[1].subplots(1, 2, sharey=True)
+        panels = subfigures[1].subplots(1, 2, sharey=True)
         for panel, source in zip(panels, ("pooled", "written"), strict=True):
             for run_index, run in enumerate(runs):
                 layers = run["layers"].get(source)
@@ -56,7 +56,7 @@ def information_figure(measured: Mapping[str, Any]) -> Figure:
         panels[0].set_ylabel("nats")
         panels[0].legend(fontsize=8)
     if trained:
-        _draw_curves(parts[-1], measured)
+        _draw_curves(subfigures[-1], measured)
     return figure
 
 
@@ -243,7 +243,7 @@ def heat_map_page(heat_map: Mapping[str, Any]) -> str:
         heat_map: the JSON of `predgen.token_information`.
     """
     reach = _reach(heat_map)
-    parts = [
+    sections = [
         "<h1>Which words say something about the answer</h1>",
         "<p>Pointwise information of each word and what the model answered, in nats: T(h, y) − log E exp T of a critic "
         f"(mean of {heat_map['seeds']} seeds; {heat_map['rows']['learn']} rows, "
@@ -252,11 +252,11 @@ def heat_map_page(heat_map: Mapping[str, Any]) -> str:
         f"other rows, {heat_map['control']['value']:z.3f}. The strongest color is {reach:.2f}.</p>",
     ]
     for text in heat_map["texts"]:
-        parts.append(f"<h2>{html.escape(_answer(text))}</h2>")
+        sections.append(f"<h2>{html.escape(_answer(text))}</h2>")
         for name, title in (("value", "information"), ("control", "control")):
             words = " ".join(_span(word, name, reach) for word in text["words"])
-            parts.append(f"<p><strong>{title}</strong></p><p class='words'>{words}</p>")
-    return page("PredGen: words and answers", "\n".join(parts))
+            sections.append(f"<p><strong>{title}</strong></p><p class='words'>{words}</p>")
+    return page("PredGen: words and answers", "\n".join(sections))
 
 
 def _span(word: Mapping[str, Any], name: str, reach: float) -> str:
