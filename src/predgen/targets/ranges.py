@@ -74,7 +74,7 @@ def infer_range(
     smallest, largest = float(column.min()), float(column.max())
     if (low is None) != (high is None):
         raise ConfigError("Expected both ends of the declared range, found one. Declare low and high together.")
-    if all(one is None for one in (low, high, decimals, form, logarithmic)):
+    if all(setting is None for setting in (low, high, decimals, form, logarithmic)):
         wide = _is_wide(smallest, largest)
         form, logarithmic = ("scientific" if wide else "fixed"), wide
     form, logarithmic = form or "fixed", bool(logarithmic)

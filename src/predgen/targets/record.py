@@ -62,8 +62,8 @@ class Record:
         if len(pieces) != len(self.fields):
             return None
         pairs = zip(self.fields.items(), pieces, strict=True)
-        found = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
-        return None if None in found.values() else found
+        values = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
+        return None if None in values.values() else values
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON values."""

@@ -124,8 +124,8 @@ def value_of(text: str) -> float | None:
 
     Any number of decimals is read, so that a freely written text of the form has its value.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None:
+    match = _TEXT.fullmatch(text)
+    if match is None:
         return None
-    sign, exponent, mantissa = found.groups()
+    sign, exponent, mantissa = match.groups()
     return 0.0 if exponent is None else float(f"{sign}{mantissa}e{exponent}")
