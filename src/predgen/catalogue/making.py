@@ -88,10 +88,10 @@ def _sources(task: Task, name: str) -> list[str]:
 def _column(
     task: Task, read: Mapping[str, Sequence[Any]], rows: Sequence[int], source: str, needed: CellType | None
 ) -> list[Any]:
-    """Returns the cells at a column path, those of type `any` as what is needed of them.
+    """Returns the cells at a column path; cells of type `any` are read as the needed type.
 
     Raises:
-        DataError: one of them is not of that type.
+        DataError: a cell is not of the needed type.
     """
     name, _, key = source.partition(".")
     cells = [cell[key] if key else cell for cell in read[name]]

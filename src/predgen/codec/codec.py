@@ -171,7 +171,7 @@ class Codec(nn.Module):
 
     @property
     def paths(self) -> Paths[Any]:
-        """The paths of the only field; a record has those of its parts."""
+        """The paths of the only field; of a record, only its fields have paths."""
         assert self._paths is not None
         return self._paths
 

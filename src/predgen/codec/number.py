@@ -137,9 +137,9 @@ def number_rows(target: Number) -> list[dict[str, int]]:
 
 
 def likeness(text: str) -> Hashable:
-    """Returns what rests of a number's text have in common whose order as texts is that of their magnitudes.
+    """Returns a key of a number's remaining text: of texts with equal keys, alphabetic order is order of magnitude.
 
-    In scientific form these are the exponent and all before it; else the length and the sign.
+    The key is the exponent and everything before it in scientific form; else the length and the sign.
     """
     before, star, _ = text.partition("*")
     return (len(text), before if star else text.startswith("-"))

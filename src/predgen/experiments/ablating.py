@@ -82,9 +82,9 @@ def ablate(
 
     Args:
         data: as `fit` takes it.
-        target: likewise.
+        target: as `fit` takes it.
         config: as `fit` takes it.
-        parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
+        parts: which parts to switch, some of `PARTS`; all that apply to the target if not given.
         seeds: how many training seeds, counted from the setting `seed`.
         runs: a folder that keeps what is finished, so that an interrupted ablation can go on.
         resume: go on with the ablation of `runs`.

@@ -136,7 +136,7 @@ class LabelMeasure(ExclusiveLabels[Label]):
         return label_metrics(truth, predicted, probabilities)
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns the error as a share of that of the most frequent label; NaN where there is but one."""
+        """Returns the error divided by that of always answering the most frequent label; NaN if there is one label."""
         if not len(truth):
             return math.nan
         error = float(np.mean((truth != predicted) | (truth < 0)))

@@ -61,7 +61,7 @@ class LabelSetMeasure(Measure[LabelSet]):
         return losses
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns the Hamming loss as a share of that of the best constant set."""
+        """Returns the Hamming loss divided by the Hamming loss of the best constant set."""
         if not len(truth):
             return math.nan
         error = float(_set_losses(truth, predicted)["hamming"].mean())

@@ -130,7 +130,7 @@ class PredGen(Method):
     def _director_reads(
         self, memory: Memory, gold: EncodedTargets, reads_written: Bool[Tensor, " batch"]
     ) -> tuple[Int[Tensor, "batch read"], Bool[Tensor, "batch read"]]:
-        """Returns what each row's Director reads: what the model writes freely, as in prediction, or gold."""
+        """Returns what each row's Director pools: free-running output, as in prediction, or the gold target."""
         with dropout_off(self.backbone):
             memory = self.backbone.detach(memory)
             decoded = self.writer.write(memory, self.sampling.decoding, with_states=False).decoded
@@ -144,7 +144,7 @@ class PredGen(Method):
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
-        """Returns the Writer's accuracy and L_D, each after gold prefixes and after what the model wrote freely."""
+        """Returns the Writer's accuracy and L_D, each teacher-forced (on gold) and free-running (on its own output)."""
         gold, symbols = batch.gold, self.writer.symbols
         memory = symbols.read(batch.prompt, batch.prompt_mask)
         decoded = self.writer.write(memory, decoding, with_states=True).decoded
@@ -187,8 +187,8 @@ class PredGen(Method):
 
         Args:
             loss_writer: L_W of this process's examples.
-            loss_director: L_D of them.
-            count: how many they are.
+            loss_director: L_D of this process's examples.
+            count: how many examples this process has.
         """
         if self.joins_linearly or num_processes() == 1:
             return self.join(loss_writer, loss_director)

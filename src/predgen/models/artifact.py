@@ -155,8 +155,8 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         source: where the base model's files are.
         device: where it goes.
     """
-    frame = base.get("frame")  # older artifacts have none
-    changes: dict[str, Any] = {} if frame is None else {"chat_template": False}  # which is in the frame
+    special_tokens = base.get("frame")  # older artifacts have none
+    changes: dict[str, Any] = {} if special_tokens is None else {"chat_template": False}  # which they contain
     if device != "auto" and config.model.device_map is not None:
         changes["device_map"] = device if config.model.quantization is not None else None
     model = config.model.model_copy(update=changes)
@@ -167,8 +167,8 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
-        if frame is not None:
-            backbone.use_special_tokens(frame)
+        if special_tokens is not None:
+            backbone.use_special_tokens(special_tokens)
     return backbone
 
 

@@ -83,15 +83,15 @@ def _backbone_table(backbone: Mapping[str, Any]) -> Table:
         "layers": layers,
         "embedding rows": f"{backbone['embedding_rows']:,}",
         "most tokens": "no limit is known" if most is None else f"{most:,}",
-        "road": unknown if backbone["road"] is None else _road(backbone["road"]),
+        "road": unknown if backbone["road"] is None else _described_path(backbone["road"]),
         "trees of targets": unknown if backbone["trees"] is None else f"written {backbone['trees']}",
     }.items():
         _row(table, name, value)
     return table
 
 
-def _road(road: str) -> str:
-    return {"cached": "cached: a prompt is read once", "plain": "plain: the whole text is read for each write"}[road]
+def _described_path(path: str) -> str:
+    return {"cached": "cached: a prompt is read once", "plain": "plain: the whole text is read for each write"}[path]
 
 
 def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:

@@ -147,7 +147,7 @@ class LabelSet(Field):
         return members
 
     def positions(self, value: SetValue) -> list[int]:
-        """Returns the places of a value's labels."""
+        """Returns the indices of a value's labels."""
         keys = [label_key(label) for label in self.values]
         return [keys.index(label_key(member)) for member in value if member is not None]
 
@@ -161,7 +161,7 @@ class LabelSet(Field):
         return ", ".join(self.words[position] for position in self.positions(value)) or self.empty
 
     def from_text(self, text: str) -> SetValue | None:
-        """Returns the set of a freely written text, or None if it is no set's text."""
+        """Returns the set of an unconstrained text, or None if it is no set's text."""
         if text.strip() == self.empty:
             return ()
         words = {word.strip(): index for index, word in enumerate(self.words)}

@@ -122,7 +122,7 @@ def mantissas(ranks: range, decimals: int) -> list[tuple[int, int, int]]:
 def value_of(text: str) -> float | None:
     """Returns the float nearest to a text of the scientific form, or None if it is none.
 
-    Any number of decimals is read, so that a freely written text of the form has its value.
+    Any number of decimals is read, so that an unconstrained text of the form has its value.
     """
     match = _TEXT.fullmatch(text)
     if match is None:

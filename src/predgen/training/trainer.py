@@ -138,7 +138,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         loss = losses["loss"]
         tuner = tuner_of(self.accelerator.unwrap_model(model).backbone.model)
         if tuner is not None:
-            # Each micro-batch has its share of it, as of the mean: the step has it once.
+            # A step averages the losses of its micro-batches, so the penalty in each of them counts once a step.
             losses["orthogonality"] = orthogonality_penalty(tuner)
             loss = loss + losses["orthogonality"]
         if not bool(torch.isfinite(loss)):

@@ -125,7 +125,7 @@ def _thresholds(field: ScoredField, probabilities: Float[Tensor, "row label"]) -
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:
-    """Returns some validation rows, spread evenly, to measure the exposure on; None for a method that does not write.
+    """Returns some validation rows, spread evenly, for the exposure gap; None for a method that does not write.
 
     Rows whose label was never seen have no gold tokens.
     """
@@ -139,7 +139,7 @@ def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object
 
 
 def exposure(method: Method, rows: Collator, decoding: Decoding, *, batch_size: int | BatchLimits) -> dict[str, float]:
-    """Returns the Writer's accuracy on both, their difference `exposure_gap`, and L_D on both if there is a Director.
+    """Returns teacher-forced and free-running accuracy, their difference `exposure_gap`, and L_D of both, if any.
 
     Args:
         method: a method that writes, on its device.

@@ -186,7 +186,7 @@ def beam(symbols: SymbolModel, memory: Memory, *, width: int, with_states: bool)
         parents, chosen = best // codec.num_symbols, best % codec.num_symbols
         was_active = active.gather(1, parents)
         before = state.gather(1, parents)
-        # Where there are fewer prefixes than places, the rest are impossible ones.
+        # If there are fewer prefixes than the beam's width, the rest are impossible (−inf).
         possible = scores > float("-inf")
         state = torch.where(was_active & possible, codec.transitions[before, chosen], before)
         state = torch.where(possible, state, torch.full_like(state, codec.accepting_state))

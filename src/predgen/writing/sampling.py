@@ -25,8 +25,8 @@ class Draws:
         sampled: where the model is fed its own token.
         noise: Gumbel noise; the choice is the largest of log-probability plus noise, which draws it from the softmax.
             None chooses the likeliest.
-        director_own: the rows whose Director reads what the model writes freely; the others' reads gold. None lets it
-            read what the Writer is fed.
+        director_own: the rows whose Director pools the free-running output; of other rows it pools the gold target.
+            None lets it pool what the Writer is fed.
     """
 
     sampled: Bool[Tensor, "batch target"] | None = None
