@@ -82,8 +82,8 @@ def explain(*, expected: str, found: str, fix: str, row: int | None = None, colu
         row: the row, counted from 1 without the header.
         column: the column's name.
     """
-    places = ([f"row {row}"] if row is not None else []) + ([f"column '{column}'"] if column is not None else [])
-    where = f" in {', '.join(places)}" if places else ""
+    locations = ([f"row {row}"] if row is not None else []) + ([f"column '{column}'"] if column is not None else [])
+    where = f" in {', '.join(locations)}" if locations else ""
     return f"Expected {expected}{where}, found {found}. {fix}"
 
 

@@ -204,8 +204,8 @@ class Schedule:
     follows_accuracy: bool = False
 
 
-# What a kind is else stands in `predgen.codec.kinds.PATHS`, `predgen.methods.heads.HEADS` and
-# `predgen.measures.kinds.MEASURES`, a line for each name in each of them.
+# Each name has a line in `predgen.codec.kinds.PATHS`, `predgen.methods.heads.HEADS` and
+# `predgen.measures.kinds.MEASURES`, too.
 KINDS = Choices(
     "kind of target",
     {

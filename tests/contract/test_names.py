@@ -73,8 +73,8 @@ def test_what_is_implemented_under_names_has_the_names_of_the_tables() -> None:
         draws = draw(
             torch.ones(2, 3, dtype=torch.bool), probability=0.5, generator=torch.Generator().manual_seed(0), unit=unit
         )
-        assert draws.own is not None
-        assert draws.own.shape == (2, 3)
+        assert draws.sampled is not None
+        assert draws.sampled.shape == (2, 3)
 
 
 @pytest.mark.parametrize("peft", names.PEFT_METHODS)

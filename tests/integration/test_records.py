@@ -197,7 +197,7 @@ def spans_of(method: Method, value: Any) -> list[list[int]]:
     codec = method.codec
     return [
         part.symbols[list(span)].tolist()
-        for part, span in zip(codec.parts, codec.spans(codec.path(value)), strict=True)
+        for part, span in zip(codec.field_codecs, codec.spans(codec.path(value)), strict=True)
     ]
 
 

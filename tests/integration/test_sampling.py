@@ -236,7 +236,7 @@ def test_a_unit_is_drawn_together(unit: str, different: int) -> None:
     mask = torch.ones(200, 3, dtype=torch.bool)
     shares = []
     for seed in range(200):
-        own = draw(mask, probability=0.3, generator=torch.Generator().manual_seed(seed), unit=unit).own
+        own = draw(mask, probability=0.3, generator=torch.Generator().manual_seed(seed), unit=unit).sampled
         assert own is not None
         if unit != "token":
             assert bool((own == own[:, :1]).all())

@@ -18,7 +18,7 @@ INITIAL_FRACTION, FINAL_FRACTION = 0.1, 0.3
 # The learning rate of the first step is zero, so that no importance can be measured; the second measures it; the third
 # takes ranks away.
 LEAST_STEPS = 3
-# Ranks are allocated so many times at most.
+# The most times that ranks are allocated.
 ALLOCATIONS = 100
 _AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
 _PATTERN = "rank_pattern"

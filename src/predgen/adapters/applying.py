@@ -231,16 +231,16 @@ def _drop_frozen_updates(model: nn.Module) -> None:
 
 def _without_update(model: Any) -> list[str]:
     """Returns the names of linear layers that LoRA cannot update."""
-    found = []
+    layer_names = []
     for name, module in model.named_modules():
         # A Mamba's fused kernel takes the weight of its last layer, past any update.
         if hasattr(module, "conv1d") and hasattr(module, "out_proj"):
-            found.append(f"{name}.out_proj")
+            layer_names.append(f"{name}.out_proj")
         # More than a linear map: Llama 4's router gives a pair.
-        own = isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers.models.")
-        if own and not isinstance(module(module.weight[:1]), Tensor):
-            found.append(name)
-    return found
+        is_subclass = isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers.models.")
+        if is_subclass and not isinstance(module(module.weight[:1]), Tensor):
+            layer_names.append(name)
+    return layer_names
 
 
 def _added_rows(backbone: Backbone, writes: bool) -> dict[str, list[int]]:
@@ -250,9 +250,9 @@ def _added_rows(backbone: Backbone, writes: bool) -> dict[str, list[int]]:
     inputs, output = backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()
     matrices = [inputs]
     if backbone.model.config.is_encoder_decoder:  # a decoder may have a matrix of its own (T5Gemma)
-        own = backbone.model.get_decoder().get_input_embeddings()
-        if own is not None and own.weight is not inputs.weight:
-            matrices.append(own)
+        decoder_inputs = backbone.model.get_decoder().get_input_embeddings()
+        if decoder_inputs is not None and decoder_inputs.weight is not inputs.weight:
+            matrices.append(decoder_inputs)
     if writes and output is not None and output.weight is not inputs.weight:
         matrices.append(output)
     return {

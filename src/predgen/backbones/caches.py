@@ -22,7 +22,7 @@ class _Store:
 
     Args:
         keys: the keys, in pieces that follow each other; room is made behind them.
-        values: the values, likewise.
+        values: the values, in pieces that follow each other.
     """
 
     def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:

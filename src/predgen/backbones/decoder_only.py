@@ -32,8 +32,8 @@ from predgen.errors import BackboneError
 
 # The longest window or chunk that the check at load looks beyond; of longer ones the config is believed.
 CHECKED_WINDOW = 64
-# The first tokens that all prompts of a batch share are read once if there are at least so many of them, and if they
-# are at least this fraction of the longest prompt.
+# The first tokens that all prompts of a batch share are read once if they are at least `LEAST_SHARED` tokens, and at
+# least `LEAST_SHARED_FRACTION` of the longest prompt.
 LEAST_SHARED = 16
 LEAST_SHARED_FRACTION = 0.125
 # Dropout that is no module of its own.

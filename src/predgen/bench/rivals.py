@@ -24,8 +24,8 @@ TOPICS = tuple(
     for first in ("air", "business", "city", "computer", "energy", "food", "health", "public")
     for second in ("history", "news", "planning", "policy", "prices", "safety", "science", "travel")
 )
-# Where only likely numbers are scored, the model is made sure of the first digit: its last states are so many times
-# larger. A model of random weights gives every first digit more than a thousandth, so that nothing could be left out.
+# Where only likely numbers are scored, the model is made sure of the first digit: its last states are `SURE` times
+# as large. A model of random weights gives every first digit more than a thousandth, so that nothing could be left out.
 TRIE_MASS = 0.999
 SURE = 8.0
 
@@ -116,7 +116,7 @@ def _predict_published(work: Workload, _: None, *, all_logits: bool = True) -> o
 
 @torch.no_grad()
 def _generate(work: Workload, _: None) -> list[float | None]:
-    """Returns the numbers that `generate` writes freely."""
+    """Returns the numbers that `generate` writes without the automaton."""
     backbone = work.backbone
     tokens = backbone.model.generate(
         input_ids=work.batch.prompt,
@@ -129,7 +129,7 @@ def _generate(work: Workload, _: None) -> list[float | None]:
 
 
 def number_of(text: str) -> float | None:
-    """Returns the number that a freely written text is; None for a text that is no number."""
+    """Returns the number that an unconstrained text is; None for a text that is no number."""
     try:
         return float(text)
     except ValueError:

@@ -55,9 +55,9 @@ def flat_table(task: Task, table: pd.DataFrame, *, with_target: bool = True) -> 
             _column(task, read, rows, source, making.needs.get(key)) for key, source in _column_paths(making).items()
         ]
         made = []
-        for row, *parts in zip(rows, *cells, strict=True):
+        for row, *making_cells in zip(rows, *cells, strict=True):
             try:
-                made.append(_make(making, parts))
+                made.append(_make(making, making_cells))
             except ValueError as error:
                 expected, problem = error.args
                 raise DataError(
@@ -88,10 +88,10 @@ def _sources(task: Task, name: str) -> list[str]:
 def _column(
     task: Task, read: Mapping[str, Sequence[Any]], rows: Sequence[int], source: str, needed: CellType | None
 ) -> list[Any]:
-    """Returns the cells at a column path, those of type `any` as what is needed of them.
+    """Returns the cells at a column path; cells of type `any` are read as the needed type.
 
     Raises:
-        DataError: one of them is not of that type.
+        DataError: a cell is not of the needed type.
     """
     name, _, key = source.partition(".")
     cells = [cell[key] if key else cell for cell in read[name]]
@@ -140,7 +140,7 @@ def _fault(expected: str, cell: Any, row: int, name: str) -> DataError:
     )
 
 
-def _make(making: Making, parts: list[Any]) -> str:
+def _make(making: Making, cells: list[Any]) -> str:
     """Returns a made cell.
 
     Raises:
@@ -148,22 +148,22 @@ def _make(making: Making, parts: list[Any]) -> str:
     """
     match making:
         case Numbered():
-            texts = [f"{making.word}{number}: {text}" for number, text in enumerate(parts[0], start=1)]
+            texts = [f"{making.word}{number}: {text}" for number, text in enumerate(cells[0], start=1)]
             return making.separator.join(texts)
         case Names():
-            return making.separator.join(f"{making.word}{number}" for number in range(1, len(parts[0]) + 1))
+            return making.separator.join(f"{making.word}{number}" for number in range(1, len(cells[0]) + 1))
         case Position():
-            if parts[0] not in parts[1]:
-                raise ValueError(f"one of {', '.join(parts[1])}", describe(parts[0]))
-            return str(parts[1].index(parts[0]) + 1)
+            if cells[0] not in cells[1]:
+                raise ValueError(f"one of {', '.join(cells[1])}", describe(cells[0]))
+            return str(cells[1].index(cells[0]) + 1)
         case AfterMark():
-            _, mark, text = parts[0].rpartition(making.mark)
+            _, mark, text = cells[0].rpartition(making.mark)
             if not mark or not text.strip():
-                raise ValueError(f"a text with '{making.mark}' before its answer", describe(parts[0]))
+                raise ValueError(f"a text with '{making.mark}' before its answer", describe(cells[0]))
             return str(text).strip().replace(",", "")
         case _:
-            marks = _MARKED.findall(parts[0])
+            marks = _MARKED.findall(cells[0])
             if len(marks) != 1:
-                raise ValueError("a text with one mark <word/>", f"{len(marks)} in {describe(parts[0])}")
-            word = parts[1].strip() if isinstance(making, Filled) else marks[0]
-            return str(_MARKED.sub(lambda _: word, parts[0]))
+                raise ValueError("a text with one mark <word/>", f"{len(marks)} in {describe(cells[0])}")
+            word = cells[1].strip() if isinstance(making, Filled) else marks[0]
+            return str(_MARKED.sub(lambda _: word, cells[0]))

@@ -66,10 +66,10 @@ def bench(
         torch.set_num_threads(threads)
     cell = Cell(shape, prompt_tokens, target, dtype, batch_size)
     cells = grid_of(cell, gpu=torch.cuda.is_available()) if grid else [cell]
-    found = run_bench(cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite)
-    write_json(json, found)
+    results = run_bench(cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite)
+    write_json(json, results)
     if markdown is not None:
-        write_text(markdown, benchmark_markdown(found, GOALS))
-    for one in found["cells"]:
-        for table in benchmark_tables(one, GOALS):
+        write_text(markdown, benchmark_markdown(results, GOALS))
+    for measured in results["cells"]:
+        for table in benchmark_tables(measured, GOALS):
             print_table(table)

@@ -33,7 +33,7 @@ def calibrate(
     model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
     model.calibrate(data)
     model.save(model_dir, overwrite=True)
-    for name, found in model.contents.calibrations.items():
+    for name, fitted in model.contents.calibrations.items():
         field = f"'{name}': " if name else ""
-        temperature = f"temperature {found.temperature:.3g}, " if found.temperature != 1.0 else ""
-        typer.echo(f"'{model_dir}' is calibrated: {field}{temperature}{len(found.scores)} rows behind its intervals.")
+        temperature = f"temperature {fitted.temperature:.3g}, " if fitted.temperature != 1.0 else ""
+        typer.echo(f"'{model_dir}' is calibrated: {field}{temperature}{len(fitted.scores)} rows behind its intervals.")

@@ -74,10 +74,10 @@ def _compare(task: str, quiet: bool) -> Any:
     from predgen.cli.demo_tables import DIABETES_SETTINGS, DOCSTRINGS_SETTINGS, diabetes_patients, docstring_sentences
 
     if task == "docstrings":
-        found = predgen.compare(docstring_sentences(), "library", quiet=quiet, **DOCSTRINGS_SETTINGS)
+        comparison = predgen.compare(docstring_sentences(), "library", quiet=quiet, **DOCSTRINGS_SETTINGS)
     else:
-        found = predgen.compare(diabetes_patients(), "progression", quiet=quiet, **DIABETES_SETTINGS)
-    return found.to_json()
+        comparison = predgen.compare(diabetes_patients(), "progression", quiet=quiet, **DIABETES_SETTINGS)
+    return comparison.to_json()
 
 
 def _save(folder: Path, overwrite: bool) -> None:

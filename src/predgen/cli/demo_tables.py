@@ -46,17 +46,17 @@ def docstring_sentences() -> pd.DataFrame:
     A library's own name in them is masked; a sentence that two libraries share is left out; each library gives at
     most 1,000.
     """
-    found = {
+    sentences_of_library = {
         name: sorted(set(islice(_sentences(*library), SENTENCES_READ_PER_LIBRARY)))
         for name, library in LIBRARIES.items()
     }
-    counts = Counter(sentence for sentences in found.values() for sentence in sentences)
+    counts = Counter(sentence for sentences in sentences_of_library.values() for sentence in sentences)
     draw = random.Random(SEED)
     rows = []
-    for name, sentences in found.items():
-        own = [sentence for sentence in sentences if counts[sentence] == 1]
-        draw.shuffle(own)
-        rows += [{"sentence": sentence, "library": name} for sentence in own[:SENTENCES_PER_LIBRARY]]
+    for name, sentences in sentences_of_library.items():
+        unshared = [sentence for sentence in sentences if counts[sentence] == 1]
+        draw.shuffle(unshared)
+        rows += [{"sentence": sentence, "library": name} for sentence in unshared[:SENTENCES_PER_LIBRARY]]
     draw.shuffle(rows)
     return pd.DataFrame(rows, dtype=object)
 
@@ -70,8 +70,8 @@ def _sentences(package: str, own_name: str) -> Iterator[str]:
     paths = sorted(root.rglob("*.py"))
     random.Random(SEED).shuffle(paths)
     for path in paths:
-        parts = path.relative_to(root).parts
-        if any(part.startswith(("test", "_test", "conftest")) for part in parts):
+        path_names = path.relative_to(root).parts
+        if any(path_name.startswith(("test", "_test", "conftest")) for path_name in path_names):
             continue
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -96,12 +96,13 @@ def diabetes_patients() -> pd.DataFrame:
 
     patients = load_diabetes(as_frame=True, scaled=False)
     rows = []
-    for one, progression in zip(patients.data.itertuples(index=False), patients.target, strict=True):
+    for patient, progression in zip(patients.data.itertuples(index=False), patients.target, strict=True):
         # The data set does not say which sex is which.
         text = (
-            f"A patient of {one.age:.0f} years and sex {one.sex:.0f} has a body mass index of {one.bmi:.1f}, a blood "
-            f"pressure of {one.bp:.0f}, a total cholesterol of {one.s1:.0f}, LDL {one.s2:.0f}, HDL {one.s3:.0f}, a "
-            f"cholesterol ratio of {one.s4:.1f}, log triglycerides of {one.s5:.1f} and a blood sugar of {one.s6:.0f}."
+            f"A patient of {patient.age:.0f} years and sex {patient.sex:.0f} has a body mass index of "
+            f"{patient.bmi:.1f}, a blood pressure of {patient.bp:.0f}, a total cholesterol of {patient.s1:.0f}, "
+            f"LDL {patient.s2:.0f}, HDL {patient.s3:.0f}, a cholesterol ratio of {patient.s4:.1f}, "
+            f"log triglycerides of {patient.s5:.1f} and a blood sugar of {patient.s6:.0f}."
         )
         rows.append({"patient": text, "progression": int(progression)})
     random.Random(SEED).shuffle(rows)

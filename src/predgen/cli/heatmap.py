@@ -56,23 +56,23 @@ def heatmap(
     check_pictures(plot, html)
     model = predgen.load(run, device=device, trust_remote_code=trust_remote_code)
     with working(quiet) as progress:
-        found = predgen.token_information(
+        measured = predgen.token_information(
             model, rows_of_texts(text, model.inputs), data, seeds=seeds, rows=rows, progress=progress
         )
-    write_json(json, found)
+    write_json(json, measured)
     if plot is not None:
         from predgen.report.information_pictures import save_heat_map
 
-        save_heat_map(found, plot)
+        save_heat_map(measured, plot)
     if html is not None:
         from predgen.report.information_pictures import heat_map_page
 
-        write_text(html, heat_map_page(found))
-    for one in found["texts"]:
-        typer.echo(f"answer: {one['answer']}")
-        for word in one["words"]:
+        write_text(html, heat_map_page(measured))
+    for measured_text in measured["texts"]:
+        typer.echo(f"answer: {measured_text['answer']}")
+        for word in measured_text["words"]:
             typer.echo(f"  {word['value']:+z.3f}  (control {word['control']:+z.3f})  {word['text']}")
     typer.echo(
-        f"All tokens: {found['information']['value']:z.3f} nats, control {found['control']['value']:z.3f}; "
-        f"{found['rows']['learn']} rows, {found['seeds']} seeds."
+        f"All tokens: {measured['information']['value']:z.3f} nats, control {measured['control']['value']:z.3f}; "
+        f"{measured['rows']['learn']} rows, {measured['seeds']} seeds."
     )

@@ -65,7 +65,7 @@ def information(
     check_results(json, markdown, plot, html)
     check_pictures(plot, html)
     with working(quiet) as progress:
-        found = predgen.measure_information(
+        measured = predgen.measure_information(
             runs,
             data,
             estimators=split_names(estimators) or (),
@@ -77,16 +77,16 @@ def information(
             trust_remote_code=trust_remote_code,
             progress=progress,
         )
-    write_json(json, found)
-    text = information_markdown(found)
+    write_json(json, measured)
+    text = information_markdown(measured)
     if markdown is not None:
         write_text(markdown, text)
     if plot is not None:
         from predgen.report.information_pictures import save_information
 
-        save_information(found, plot)
+        save_information(measured, plot)
     if html is not None:
         from predgen.report.information_pictures import information_page
 
-        write_text(html, information_page(found))
+        write_text(html, information_page(measured))
     typer.echo(text)

@@ -32,7 +32,7 @@ OPTIONS_OF: dict[str, Sequence["Option"]] = {}
 def _label_text(text: str) -> dict[str, str]:
     words: dict[str, str] = {}
     for pair in split_names(text):
-        label, _, word = (part.strip() for part in pair.partition("="))
+        label, _, word = (piece.strip() for piece in pair.partition("="))
         if not label or not word:
             raise ConfigError(f"Expected --label-text label=word,label=word, found '{pair}'.")
         if label in words:

@@ -63,14 +63,14 @@ def tasks(
     if name is None:
         _list(data, markdown, json)
         return
-    found = check_task(name, data)
-    write_json(json, checked_json(found))
+    checked = check_task(name, data)
+    write_json(json, checked_json(checked))
     if action == "show":
-        typer.echo("\n".join(task_lines(found)))
-    if found.problems:
-        raise DataError(" ".join(found.problems))
+        typer.echo("\n".join(task_lines(checked)))
+    if checked.problems:
+        raise DataError(" ".join(checked.problems))
     if action == "validate":
-        typer.echo("\n".join([f"{found.task.reference} is a task.", *data_lines(found)]))
+        typer.echo("\n".join([f"{checked.task.reference} is a task.", *data_lines(checked)]))
 
 
 def _list(data: str | None, markdown: str | None, json: str | None) -> None:
@@ -78,8 +78,8 @@ def _list(data: str | None, markdown: str | None, json: str | None) -> None:
     from predgen.files import write_text
     from predgen.report.tasks import catalogue_markdown, catalogue_table, listed_tasks
 
-    found = listed_tasks(data)
-    write_json(json, found)
+    listed = listed_tasks(data)
+    write_json(json, listed)
     if markdown is not None:
         write_text(markdown, catalogue_markdown())
-    print_table(catalogue_table(found))
+    print_table(catalogue_table(listed))

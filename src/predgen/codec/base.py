@@ -69,7 +69,7 @@ class Paths(ABC, Generic[FieldKind]):
         return ""
 
     def order(self, value: Any) -> float | int:
-        """Returns where a value stands among all of them; those alike stay in the order of the automaton."""
+        """Returns a sort key of a value; values with equal keys stay in the order of the automaton."""
         return 0.0
 
     def numbers(self, values: Sequence[Any]) -> Float[Tensor, " value"]:

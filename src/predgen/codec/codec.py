@@ -84,7 +84,7 @@ class Codec(nn.Module):
         else:
             ends = [vocabulary.symbol_id(SEMICOLON)] * (len(fields) - 1) + [end_id]
             self._fields.extend(Codec(field, vocabulary, end_id=end) for field, end in zip(fields, ends, strict=True))
-            arcs, field_of_state = _record_arcs(self.parts)
+            arcs, field_of_state = _record_arcs(self.field_codecs)
         tokens = sorted({token for step in arcs for token in step if token != end_id})
         tokens.append(end_id)
         if len(arcs) * len(tokens) > MAX_TABLE_CELLS:
@@ -160,7 +160,7 @@ class Codec(nn.Module):
         return self.automaton.accepting_state
 
     @property
-    def parts(self) -> "list[Codec]":
+    def field_codecs(self) -> "list[Codec]":
         """The codec of each field, over its own symbols; itself for a target that is no record."""
         return [field for field in self._fields if isinstance(field, Codec)] or [self]
 
@@ -171,7 +171,7 @@ class Codec(nn.Module):
 
     @property
     def paths(self) -> Paths[Any]:
-        """The paths of the only field; a record has those of its parts."""
+        """The paths of the only field; of a record, only its fields have paths."""
         assert self._paths is not None
         return self._paths
 
@@ -183,8 +183,10 @@ class Codec(nn.Module):
         """
         if self._paths is not None:
             return tuple(self._symbol_of_token[token] for token in self._paths.path(value))
-        fields = zip(fields_of(self.target), self.parts, self._symbols_of_fields, strict=True)
-        return tuple(symbols[symbol] for name, part, symbols in fields for symbol in part.path(value[name]))
+        fields = zip(fields_of(self.target), self.field_codecs, self._symbols_of_fields, strict=True)
+        return tuple(
+            symbols[symbol] for name, field_codec, symbols in fields for symbol in field_codec.path(value[name])
+        )
 
     def settle(self, prefix: Sequence[int]) -> tuple[int, ...]:
         """Returns a prefix with all that is forced after it; a path, if everything is."""
@@ -223,7 +225,10 @@ class Codec(nn.Module):
             return None
         if self._paths is not None:
             return self._paths.read([self._tokens[symbol] for symbol in path])
-        answers = [part.value_and_text(span) for part, span in zip(self.parts, self.spans(path), strict=True)]
+        answers = [
+            field_codec.value_and_text(span)
+            for field_codec, span in zip(self.field_codecs, self.spans(path), strict=True)
+        ]
         values = {name: value for name, (value, _) in zip(fields_of(self.target), answers, strict=True)}
         return values, "; ".join(text for _, text in answers)
 
@@ -231,7 +236,7 @@ class Codec(nn.Module):
         """Returns each field's own path, in its own symbols, from a record's path."""
         if self._paths is not None:
             return [tuple(path)]
-        spans: list[list[int]] = [[] for _ in self.parts]
+        spans: list[list[int]] = [[] for _ in self.field_codecs]
         state = 0
         for symbol in path:
             spans[self._host_fields[state]].append(symbol)
@@ -244,7 +249,10 @@ class Codec(nn.Module):
         """The whole target's symbol of each field's own symbols; nothing for a target that is no record."""
         if self._paths is not None:
             return []
-        return [[self._symbol_of_token[token] for token in part.symbols.tolist()] for part in self.parts]
+        return [
+            [self._symbol_of_token[token] for token in field_codec.symbols.tolist()]
+            for field_codec in self.field_codecs
+        ]
 
     @cached_property
     def _host_fields(self) -> list[int]:
@@ -328,8 +336,8 @@ class Codec(nn.Module):
             assert vocabulary is None  # the softmax needs all logits
             scores = torch.log_softmax(logits.float(), dim=-1)[..., self.symbols]
         else:
-            own = logits if vocabulary is self.symbols else logits[..., self._columns(vocabulary)]
-            scores = own.float().masked_fill(~(allowed | closed), float("-inf"))
+            symbol_logits = logits if vocabulary is self.symbols else logits[..., self._columns(vocabulary)]
+            scores = symbol_logits.float().masked_fill(~(allowed | closed), float("-inf"))
             scores = torch.log_softmax(scores, dim=-1)
         return scores.masked_fill(~allowed & ~closed, float("-inf"))
 
@@ -344,13 +352,15 @@ class Codec(nn.Module):
         return self.allowed(states).sum(dim=-1) == 1
 
 
-def _record_arcs(parts: Sequence[Codec]) -> tuple[list[dict[int, int]], list[int]]:
+def _record_arcs(field_codecs: Sequence[Codec]) -> tuple[list[dict[int, int]], list[int]]:
     """Returns the automata of a record's fields one after the other, in token ids, and each state's field."""
     arcs: list[dict[int, int]] = []
     fields: list[int] = []
-    for field_index, part in enumerate(parts):
-        tokens = part.symbols.tolist()
+    for field_index, field_codec in enumerate(field_codecs):
+        tokens = field_codec.symbols.tolist()
         # Where a field's automaton accepts, the next one's begins.
-        arcs += [{tokens[symbol]: after + len(fields) for symbol, after in row.items()} for row in part.rows[:-1]]
-        fields += [field_index] * (part.num_states - 1)
-    return [*arcs, {}], [*fields, len(parts) - 1]
+        arcs += [
+            {tokens[symbol]: after + len(fields) for symbol, after in row.items()} for row in field_codec.rows[:-1]
+        ]
+        fields += [field_index] * (field_codec.num_states - 1)
+    return [*arcs, {}], [*fields, len(field_codecs) - 1]

@@ -31,7 +31,7 @@ def paths_of(field: Field, vocabulary: TargetVocabulary, end_id: int) -> Paths[A
 
 
 def most_values(target: Target) -> int:
-    """Returns how many values a target may have to be scored one and all, as far as there is a limit."""
+    """Returns the most values that a target may have if all of them are to be scored."""
     limits = [PATHS[field.kind].MOST_VALUES for field in fields_of(target).values()]
     return min(limit for limit in [*limits, MAX_RECORDS] if limit is not None)
 
@@ -42,7 +42,7 @@ def num_values(target: Target) -> int:
 
 
 def is_enumerable(target: Target) -> bool:
-    """Returns whether a target's values are few enough to be scored one and all; labels always are."""
+    """Returns whether a target's values are few enough to score all of them; labels always are."""
     fields = fields_of(target).values()
     if len(fields) > 1 and num_values(target) > MAX_RECORDS:
         return False

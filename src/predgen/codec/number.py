@@ -86,7 +86,7 @@ def _scientific_rows(target: Number) -> list[dict[str, int]]:
         # A beginning that is written in full stands alone: none is the beginning of another.
         return {character: rest[0][1] if not rest[0][0] else tuple(rest) for character, rest in after.items()}
 
-    return explore(tuple(sorted(beginnings.items(), key=lambda one: one[0])), step)
+    return explore(tuple(sorted(beginnings.items(), key=lambda beginning: beginning[0])), step)
 
 
 class NumberPaths(Paths[Number]):
@@ -137,9 +137,9 @@ def number_rows(target: Number) -> list[dict[str, int]]:
 
 
 def likeness(text: str) -> Hashable:
-    """Returns what rests of a number's text have in common whose order as texts is that of their magnitudes.
+    """Returns a key of a number's remaining text: of texts with equal keys, alphabetic order is order of magnitude.
 
-    In scientific form these are the exponent and all before it; else the length and the sign.
+    The key is the exponent and everything before it in scientific form; else the length and the sign.
     """
     before, star, _ = text.partition("*")
     return (len(text), before if star else text.startswith("-"))

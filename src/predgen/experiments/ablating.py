@@ -82,9 +82,9 @@ def ablate(
 
     Args:
         data: as `fit` takes it.
-        target: likewise.
+        target: as `fit` takes it.
         config: as `fit` takes it.
-        parts: which parts to switch, some of `PARTS`; all that the target knows if not given.
+        parts: which parts to switch, some of `PARTS`; all that apply to the target if not given.
         seeds: how many training seeds, counted from the setting `seed`.
         runs: a folder that keeps what is finished, so that an interrupted ablation can go on.
         resume: go on with the ablation of `runs`.
@@ -96,9 +96,9 @@ def ablate(
         UnknownNameError: there is no such part.
         PredGenError: as `fit`.
     """
-    for part in parts or ():
-        if part not in PARTS:
-            raise unknown_name("part", part, PARTS)
+    for part_name in parts or ():
+        if part_name not in PARTS:
+            raise unknown_name("part", part_name, PARTS)
     if seeds < 1:
         raise ConfigError(f"Expected at least one seed, found {seeds}.")
     config, data = run_of(data, target, settings, config)
@@ -108,11 +108,11 @@ def ablate(
         )
     bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
     numbers = bench.prepared.target.numeric
-    wanted = parts or [part for part in PARTS if numbers or part not in FOR_NUMBERS]
+    wanted = parts or [part_name for part_name in PARTS if numbers or part_name not in FOR_NUMBERS]
     check_method(config, bench.prepared.target)
     variants: dict[str, RunConfig] = {}
-    for part in wanted:
-        for name, changes in PARTS[part].items():
+    for part_name in wanted:
+        for name, changes in PARTS[part_name].items():
             variant = config.changed(**changes)
             if variant == config:
                 continue

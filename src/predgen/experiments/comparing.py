@@ -53,7 +53,7 @@ def compare(
 
     Args:
         data: as `fit` takes it.
-        target: likewise.
+        target: as `fit` takes it.
         config: as `fit` takes it; its method is left at the default.
         methods: some of predictor, generator, predgen.
         seeds: how many training seeds, counted from the setting `seed`.
@@ -64,7 +64,7 @@ def compare(
         resume: go on with the comparison of `runs`.
         overwrite: begin anew what is in `runs`, and replace what is in `models`.
         quiet: show no progress.
-        settings: any setting of `predgen.config` but `method`, whose place `methods` takes.
+        settings: any setting of `predgen.config` but `method`; `methods` says which methods are fitted.
 
     Raises:
         UnknownNameError: a method's name is not known.
@@ -77,7 +77,7 @@ def compare(
     if named or {"method", "model.method"} & set(settings):
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
     config, data = run_of(data, target, settings, config)
-    # What was fitted without trials, or with another number of them, is not what is asked for.
+    # The number of trials is in the name: a model that was tuned with another number of trials must not be taken.
     names = {name: f"{name}-of{trials}" if trials else name for name in methods}
     if models is not None:
         every = [run_name(name, config.train.seed + number) for name in names.values() for number in range(seeds)]
@@ -192,14 +192,14 @@ class Bench:
             config: the settings.
             seeds: how many seeds.
         """
-        found = []
+        seed_figures = []
         for seed in range(self.seed, self.seed + seeds):
             seeded = config.changed(**{"train.seed": seed})
-            found.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
+            seed_figures.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
         return MethodResult(
-            [scored_from_json(self.prepared.target, self.truth, one) for one in found],
-            float(np.mean([one["train_seconds"] for one in found])),
-            float(np.median([one["rows_per_second"] for one in found])),
+            [scored_from_json(self.prepared.target, self.truth, of_seed) for of_seed in seed_figures],
+            float(np.mean([of_seed["train_seconds"] for of_seed in seed_figures])),
+            float(np.median([of_seed["rows_per_second"] for of_seed in seed_figures])),
         )
 
     def fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
@@ -213,7 +213,7 @@ class Bench:
         def figures(folder: Path | None) -> dict[str, Any]:
             log.info("Fitting %s, seed %d", name, config.train.seed)
             model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)
-            if self.models is not None:  # before the figures, which say that all of it is done
+            if self.models is not None:  # before the figures are saved, which mark the run as finished
                 model.save(self.models / run_name(name, config.train.seed), overwrite=True)
             answers, seconds = timed_answers(model, self.table)
             scored = score(self.prepared.target, self.truth, answers)
@@ -223,7 +223,7 @@ class Bench:
                 "rows_per_second": len(self.table) / seconds,
                 "validation": model.record["best_metric"],
                 "settings": config.model_dump(mode="json"),
-                "history": [_short(one) for one in model.record["history"]],
+                "history": [_short(entry) for entry in model.record["history"]],
             }
 
         return figures

@@ -37,12 +37,12 @@ class MethodResult:
 
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Returns the metrics, averaged over the seeds."""
-        each = [one.metrics(rows) for one in self.scored]
+        each = [scored.metrics(rows) for scored in self.scored]
         return {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
 
     def losses(self) -> dict[str, np.ndarray]:
         """Returns the losses of each row, averaged over the seeds: rows, not seeds, are the unit of the tests."""
-        each = [one.losses() for one in self.scored]
+        each = [scored.losses() for scored in self.scored]
         return {name: np.mean([losses[name] for losses in each], axis=0) for name in each[0]}
 
     @cached_property
@@ -53,7 +53,7 @@ class MethodResult:
     @property
     def invalid_fraction(self) -> float:
         """The share of invalid answers, averaged over the seeds."""
-        return float(np.mean([one.invalid_fraction for one in self.scored]))
+        return float(np.mean([scored.invalid_fraction for scored in self.scored]))
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ def _method_json(result: MethodResult) -> dict[str, Any]:
         "predict_examples_per_second": result.predict_examples_per_second,
         "invalid_fraction": result.invalid_fraction,
         "seed_deviation": _seed_deviation(result),
-        "seeds": [{name: json_number(value) for name, value in one.metrics().items()} for one in result.scored],
+        "seeds": [{name: json_number(value) for name, value in scored.metrics().items()} for scored in result.scored],
     }
 
 
 def _seed_deviation(result: MethodResult) -> dict[str, float | None]:
     """Returns the standard deviation of each metric over the seeds; None where one seed tells none."""
-    each = [one.metrics() for one in result.scored]
+    each = [scored.metrics() for scored in result.scored]
     return {
-        name: json_number(float(np.std([one[name] for one in each], ddof=1))) if len(each) > 1 else None
+        name: json_number(float(np.std([metrics[name] for metrics in each], ddof=1))) if len(each) > 1 else None
         for name in each[0]
     }
 
@@ -123,7 +123,7 @@ def _corrected(tests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the tests with `p_holm`: corrected over the pairs, for each metric apart."""
     for metric in {test["metric"] for test in tests}:
         of_metric = [test for test in tests if test["metric"] == metric]
-        for test, corrected in zip(of_metric, holm([one["p_value"] for one in of_metric]), strict=True):
+        for test, corrected in zip(of_metric, holm([test["p_value"] for test in of_metric]), strict=True):
             test["p_holm"] = corrected
     return tests
 
@@ -138,16 +138,16 @@ def _tests(a: str, first: MethodResult, b: str, second: MethodResult) -> list[di
         both = np.isfinite(losses_a[loss]) & np.isfinite(losses_b[loss])
         if not both.any():
             continue
-        one, other = sign * losses_a[loss][both], sign * losses_b[loss][both]
-        low, high = paired_difference_interval(one, other, seed=BOOTSTRAP_SEED)
+        valid_losses_a, valid_losses_b = sign * losses_a[loss][both], sign * losses_b[loss][both]
+        low, high = paired_difference_interval(valid_losses_a, valid_losses_b, seed=BOOTSTRAP_SEED)
         tests.append(
             {
                 "a": a,
                 "b": b,
                 "metric": metric,
-                "difference": float((one - other).mean()),
+                "difference": float((valid_losses_a - valid_losses_b).mean()),
                 "ci95": [low, high],
-                "p_value": paired_permutation(one, other, seed=BOOTSTRAP_SEED),
+                "p_value": paired_permutation(valid_losses_a, valid_losses_b, seed=BOOTSTRAP_SEED),
             }
         )
     for metric in first.scored[0].correlations:

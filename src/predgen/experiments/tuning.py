@@ -84,7 +84,7 @@ def tune(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             study.tell(trial, value)
-    if not any(one.value is not None for one in study.trials):
+    if not any(finished_trial.value is not None for finished_trial in study.trials):
         raise TrainingError(
             f"Expected a trial of {name} with finite figures, found none in {trials}. See the warnings."
         )
@@ -103,8 +103,8 @@ def _defaults(config: RunConfig) -> dict[str, float]:
     return defaults
 
 
-def _seed(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+def _seed(*keys: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:4], "big")
 
 
 def _shown(params: dict[str, float]) -> str:

@@ -29,18 +29,19 @@ LOOK_EVERY = 50
 PATIENCE = 6
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-2
-# Every so many steps the mean of the weights moves so slowly.
+# Every `AVERAGE_EVERY` steps the moving average of the weights is updated, with this decay.
 AVERAGE_EVERY, AVERAGED = 5, 0.9
-# The part of the rows to learn from that says when to stop; at least and at most so many of them.
+# The fraction of the training rows that is held back for early stopping, and the least and the most such rows.
 HELD_BACK, LEAST_HELD_BACK, MOST_HELD_BACK = 0.15, 30, 1_000
 # The most rows that are scored against each other for an estimate.
 MOST_SCORED = 2_000
-# Coordinates vary at least by this part of the mean of all; what is so many deviations away is taken for no more.
+# The least deviation of a coordinate, as a fraction of the mean deviation; values are clipped at `MOST_DEVIATIONS`.
 LEAST_SPREAD, MOST_DEVIATIONS = 0.01, 10.0
 # Coordinates that nearest neighbours are looked for in; states of more than twice as many are projected on their
 # principal ones.
 NEIGHBOUR_SIZE = 10
-# Their error is told from the spread over so many parts of the rows, if a part has so many rows at least.
+# The standard error comes from the spread over disjoint subsets of the rows: at most and at least this many subsets,
+# each with at least `LEAST_IN_PART` rows.
 MOST_PARTS, LEAST_PARTS, LEAST_IN_PART = 8, 3, 25
 BOOTSTRAP_DRAWS = 200
 NORMAL_95 = 1.96
@@ -282,8 +283,8 @@ def _by_neighbours(learn: Pairs, held_out: Pairs, rng: np.random.Generator) -> E
     num_parts = min(MOST_PARTS, len(vectors) // LEAST_IN_PART)
     if num_parts < LEAST_PARTS:
         return Estimate(whole)
-    parts = [information(rows) for rows in np.array_split(rng.permutation(len(vectors)), num_parts)]
-    return Estimate(whole, row_error=float(np.std(parts, ddof=1) / math.sqrt(num_parts)))
+    estimates = [information(rows) for rows in np.array_split(rng.permutation(len(vectors)), num_parts)]
+    return Estimate(whole, row_error=float(np.std(estimates, ddof=1) / math.sqrt(num_parts)))
 
 
 def _as_vectors(pairs: Pairs) -> Float[Tensor, "row size"]:

@@ -237,7 +237,7 @@ class _Asked:
 
 
 def _of_run(name: str, model: Model, parts: Parts, asked: _Asked, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Returns the measures of one run, and those of its layers."""
+    """Returns the measures of one run, and of each of its layers."""
     model_sources = [source for source in asked.sources if source in sources_of(model.config.model.method)]
     progress(f"{name}: states of {len(parts.learn) + len(parts.held_out)} rows")
     learn, held_out = (

@@ -18,8 +18,8 @@ def ksg(
 ) -> float:
     """Returns I of vectors, ψ(k) + ψ(N) − E[ψ(n_z + 1) + ψ(n_y + 1)], in nats.
 
-    n_z and n_y count the rows whose distance (the largest over the coordinates) is below that of the k-th neighbour in
-    both together.
+    n_z and n_y count the rows that are nearer than the k-th nearest neighbour in the joint space; a distance is the
+    largest difference of a coordinate.
 
     Args:
         states: one vector a row.
@@ -69,6 +69,6 @@ def ross(states: Float[np.ndarray, "row size"], labels: Int[np.ndarray, " row"],
 
 
 def _untied(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns coordinates in one unit, that of the widest, with ties broken."""
+    """Returns coordinates divided by the largest deviation among them, with ties broken by noise."""
     unit = float(values.std(axis=0).max()) or 1.0
     return np.asarray((values - values.mean(axis=0)) / unit + NOISE * rng.standard_normal(values.shape))

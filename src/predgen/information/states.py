@@ -1,4 +1,4 @@
-"""What a fitted model has of each row: the states of the prompt, and of what it writes by itself.
+"""The hidden states of a fitted model for each row: of the prompt, and of the answer that the model writes.
 
 No gold answer comes in here: rows are read as `predict` reads them.
 """
@@ -75,8 +75,8 @@ def states_of(
         model: the model.
         prompts: as `prompts_of` returns them.
         sources: some of `SOURCES` that the model has.
-        layers: also those of each layer, of the sources in `LAYERED`.
-        most_prompt: of the source `prompt` keep so many tokens of a row, random ones; all if not given.
+        layers: also return the states of each layer, for the sources in `LAYERED`.
+        most_prompt: the most tokens of a row that are kept of the source `prompt`, drawn at random; all if not given.
     """
     method = model.method
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +89,7 @@ def states_of(
         return batch_states
 
     with dropout_off(method):
-        parts, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
+        batches, order = run_in_buckets([len(prompt) for prompt in prompts], model.limits, of_batch)
     back = torch.argsort(torch.tensor(order)).tolist()
 
     def joined(each: list[Rows]) -> Rows:
@@ -97,12 +97,12 @@ def states_of(
         return [every[index] for index in back]
 
     return ModelStates(
-        {source: joined([batch.last[source] for batch in parts]) for source in parts[0].last},
+        {source: joined([batch.last[source] for batch in batches]) for source in batches[0].last},
         {
             source: [
-                joined(list(of_layer)) for of_layer in zip(*(batch.layers[source] for batch in parts), strict=True)
+                joined(list(of_layer)) for of_layer in zip(*(batch.layers[source] for batch in batches), strict=True)
             ]
-            for source in parts[0].layers
+            for source in batches[0].layers
         },
     )
 

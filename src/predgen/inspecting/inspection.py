@@ -47,7 +47,7 @@ class Inspection:
         return [] if self.target is None else list(self.target["problems"])
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all of it as JSON holds it."""
+        """Returns the inspection as plain JSON values."""
         return asdict(self)
 
 

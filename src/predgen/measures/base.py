@@ -33,10 +33,10 @@ class Measure(ABC, Generic[FieldKind]):
 
     Attributes:
         NAMES: the metrics of the kind, in order.
-        LOWER_IS_BETTER: those of them of which less is better.
-        OF_PROBABILITIES: those of them that need the probabilities of the labels.
-        CORRELATIONS: those of them that are no means over rows, compared by a paired bootstrap.
-        BASELINE: which simple linear model stands beside it.
+        LOWER_IS_BETTER: the metrics that are better when they are lower.
+        OF_PROBABILITIES: the metrics that need the probabilities of the labels.
+        CORRELATIONS: the metrics that are no means over rows; a paired bootstrap compares them.
+        BASELINE: the simple linear model that methods are compared with.
         HAS_COORDINATES: whether estimators of information can read its values.
         HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
@@ -67,7 +67,7 @@ class Measure(ABC, Generic[FieldKind]):
     @property
     @abstractmethod
     def tested(self) -> dict[str, tuple[str, int]]:
-        """The metrics that are means of losses of rows: the loss of each, and the sign that makes the metric of it."""
+        """The row loss behind each metric that is a mean over rows, and the sign that turns it into the metric."""
 
     # ---- arrays
 
@@ -80,7 +80,7 @@ class Measure(ABC, Generic[FieldKind]):
         """Returns which answers are invalid, shape (row,)."""
 
     def exact(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray | None:
-        """Returns whether each answer is the truth as far as it is written, shape (row,); None where arrays say so."""
+        """Returns whether each answer is the truth as written, shape (row,); None if comparing arrays suffices."""
         return None
 
     def to_json(self, predicted: np.ndarray) -> list[Any]:
@@ -91,7 +91,7 @@ class Measure(ABC, Generic[FieldKind]):
         """Returns the answers that `to_json` described."""
         return np.array(predicted, dtype=np.float64)
 
-    # ---- what they are worth
+    # ---- metrics and losses
 
     @abstractmethod
     def metrics(
@@ -114,7 +114,7 @@ class Measure(ABC, Generic[FieldKind]):
 
     @abstractmethod
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns the error as a share of that of the best constant answer to these rows; NaN if that has none."""
+        """Returns the error divided by the error of the best constant answer to these rows; NaN if the latter is 0."""
 
     def reliability(self, truth: np.ndarray, probabilities: np.ndarray | None) -> list[dict[str, float]]:
         """Returns confidence beside accuracy, bin by bin; nothing for what has no label probabilities."""
@@ -151,11 +151,11 @@ class Measure(ABC, Generic[FieldKind]):
     def distribution_of_values(
         self, values: Sequence[Any], probabilities: Float[Tensor, "row value"]
     ) -> PredictiveDistribution:
-        """Returns what probabilities of values say of the field; a value may stand there several times.
+        """Returns the predictive distribution of the field from probabilities of values, which may recur.
 
         Args:
             values: the same for every row.
-            probabilities: of each of them.
+            probabilities: of each value.
         """
 
     @abstractmethod

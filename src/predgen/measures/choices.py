@@ -56,8 +56,8 @@ def stack_numbers(
     if len(truth) < MIN_STACK_ROWS:
         return MIXES["mean"]
     columns = np.column_stack([director, writer, np.ones_like(truth)])
-    (one, other, intercept), *_ = np.linalg.lstsq(columns, truth, rcond=None)
-    return Mix(float(one), float(other), float(intercept))
+    (director_weight, writer_weight, intercept), *_ = np.linalg.lstsq(columns, truth, rcond=None)
+    return Mix(float(director_weight), float(writer_weight), float(intercept))
 
 
 def stack_labels(
@@ -73,13 +73,13 @@ def stack_labels(
     known = np.flatnonzero(truth >= 0)
     if not len(known):
         return MIXES["mean"]
-    one, other = director[known, truth[known]], writer[known, truth[known]]
+    director_truth, writer_truth = director[known, truth[known]], writer[known, truth[known]]
 
     def log_loss(share: float) -> float:
-        return float(-np.log(np.maximum(share * one + (1 - share) * other, SMALLEST)).mean())
+        return float(-np.log(np.maximum(share * director_truth + (1 - share) * writer_truth, SMALLEST)).mean())
 
-    found = minimize_scalar(log_loss, bounds=(0.0, 1.0), method="bounded")
-    share = min((float(found.x), 0.0, 1.0), key=log_loss)  # the bounded search stays inside its ends
+    minimum = minimize_scalar(log_loss, bounds=(0.0, 1.0), method="bounded")
+    share = min((float(minimum.x), 0.0, 1.0), key=log_loss)  # the bounded search stays inside its ends
     return Mix(share, 1.0 - share)
 
 
@@ -98,7 +98,7 @@ def fitted_thresholds(
         probabilities: of each label's being in the set.
         truth: 1 where it is.
     """
-    return np.array([_best(one, held) for one, held in zip(probabilities.T, truth.T, strict=True)])
+    return np.array([_best(scores, held) for scores, held in zip(probabilities.T, truth.T, strict=True)])
 
 
 def _best(probabilities: Float[np.ndarray, " row"], truth: Float[np.ndarray, " row"]) -> float:

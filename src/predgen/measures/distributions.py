@@ -58,17 +58,17 @@ class NumberDistribution:
         return cls(numbers.expand_as(probabilities), probabilities, covered.double())
 
     @classmethod
-    def joined(cls, parts: "Sequence[NumberDistribution]") -> "NumberDistribution":
+    def joined(cls, batches: "Sequence[NumberDistribution]") -> "NumberDistribution":
         """Returns the rows of several distributions as one."""
-        most = max(part.numbers.shape[1] for part in parts)
+        most = max(batch.numbers.shape[1] for batch in batches)
 
         def filled(table: Tensor, last: Tensor) -> Tensor:
             return torch.cat([table, last.expand(-1, most - table.shape[1])], dim=1)
 
         return cls(
-            torch.cat([filled(part.numbers, part.numbers[:, -1:]) for part in parts]),
-            torch.cat([filled(part.probabilities, torch.zeros_like(part.numbers[:, -1:])) for part in parts]),
-            torch.cat([part.covered for part in parts]),
+            torch.cat([filled(batch.numbers, batch.numbers[:, -1:]) for batch in batches]),
+            torch.cat([filled(batch.probabilities, torch.zeros_like(batch.numbers[:, -1:])) for batch in batches]),
+            torch.cat([batch.covered for batch in batches]),
         )
 
     def mean(self) -> Float[Tensor, " row"]:
@@ -131,12 +131,12 @@ class PredictiveDistribution:
     probabilities: Float[Tensor, "row label"] | None = None
 
     @classmethod
-    def joined(cls, parts: "Sequence[PredictiveDistribution]") -> "PredictiveDistribution":
+    def joined(cls, batches: "Sequence[PredictiveDistribution]") -> "PredictiveDistribution":
         """Returns the rows of several distributions of one field as one."""
-        numbers = [part.distribution for part in parts if part.distribution is not None]
+        numbers = [batch.distribution for batch in batches if batch.distribution is not None]
         if numbers:
             return cls(NumberDistribution.joined(numbers))
-        return cls(None, torch.cat([part.probabilities for part in parts if part.probabilities is not None]))
+        return cls(None, torch.cat([batch.probabilities for batch in batches if batch.probabilities is not None]))
 
 
 def indicators(positions: Sequence[int], number: int) -> Float[Tensor, "value position"]:

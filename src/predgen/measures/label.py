@@ -136,7 +136,7 @@ class LabelMeasure(ExclusiveLabels[Label]):
         return label_metrics(truth, predicted, probabilities)
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns the error as a share of that of the most frequent label; NaN where there is but one."""
+        """Returns the error divided by that of always answering the most frequent label; NaN if there is one label."""
         if not len(truth):
             return math.nan
         error = float(np.mean((truth != predicted) | (truth < 0)))
@@ -162,15 +162,15 @@ def label_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.nd
         return dict.fromkeys(LABEL_METRICS if probabilities is not None else LABEL_METRICS[:2], math.nan)
     known = np.where(truth < 0, unseen, truth)
     labels = [label for label in np.unique(np.concatenate([known, predicted])) if label != -1]
-    found = {
+    metrics = {
         "accuracy": float(np.mean(known == predicted)),
         "macro_f1": float(sk.f1_score(known, predicted, labels=labels, average="macro", zero_division=0.0)),
     }
     if probabilities is not None:
         losses = _log_losses(truth, probabilities)
-        found["log_loss"] = float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
-        found["ece"] = calibration_error(truth, probabilities)
-    return found
+        metrics["log_loss"] = float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
+        metrics["ece"] = calibration_error(truth, probabilities)
+    return metrics
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
@@ -183,8 +183,8 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
         probabilities: of each label, shape (row, label).
         bins: how many bins.
     """
-    found = reliability(truth, probabilities, bins)
-    return sum(one["rows"] * abs(one["accuracy"] - one["confidence"]) for one in found) / len(truth)
+    filled_bins = reliability(truth, probabilities, bins)
+    return sum(filled["rows"] * abs(filled["accuracy"] - filled["confidence"]) for filled in filled_bins) / len(truth)
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
@@ -203,13 +203,13 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBR
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         {
-            "low": one / bins,
-            "high": (one + 1) / bins,
-            "rows": int((bin_of == one).sum()),
-            "confidence": float(confidence[bin_of == one].mean()),
-            "accuracy": float(right[bin_of == one].mean()),
+            "low": bin_index / bins,
+            "high": (bin_index + 1) / bins,
+            "rows": int((bin_of == bin_index).sum()),
+            "confidence": float(confidence[bin_of == bin_index].mean()),
+            "accuracy": float(right[bin_of == bin_index].mean()),
         }
-        for one in np.unique(bin_of).tolist()
+        for bin_index in np.unique(bin_of).tolist()
     ]
 
 

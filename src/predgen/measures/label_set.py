@@ -61,7 +61,7 @@ class LabelSetMeasure(Measure[LabelSet]):
         return losses
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns the Hamming loss as a share of that of the best constant set."""
+        """Returns the Hamming loss divided by the Hamming loss of the best constant set."""
         if not len(truth):
             return math.nan
         error = float(_set_losses(truth, predicted)["hamming"].mean())
@@ -132,7 +132,7 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
     per_label = [*f1[occurs], *([0.0] if last else [])]
     losses = _set_losses(truth, predicted)
     total = 2 * hits.sum() + false.sum() + last
-    found = {
+    metrics = {
         "micro_f1": float(2 * hits.sum() / total) if total else 1.0,
         "macro_f1": float(np.mean(per_label)) if per_label else 1.0,
         "jaccard": float(1 - losses["jaccard_error"].mean()),
@@ -140,8 +140,8 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
         "hamming_loss": float(losses["hamming"].mean()),
     }
     if probabilities is not None:
-        found["label_log_loss"] = float(label_log_losses(truth, probabilities).mean())
-    return found
+        metrics["label_log_loss"] = float(label_log_losses(truth, probabilities).mean())
+    return metrics
 
 
 def _set_losses(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ class NumberMeasure(Measure[Number]):
 
     @property
     def correlations(self) -> tuple[str, ...]:
-        """The correlations; that of values says little of a number that spans magnitudes."""
+        """The correlations; Pearson's says little of a number that spans orders of magnitude."""
         return ("spearman",) if self.field.logarithmic else self.CORRELATIONS
 
     @property
@@ -165,7 +165,7 @@ class NumberMeasure(Measure[Number]):
     def interval(self, calibration: Calibration, level: float, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ends of each answer's interval, inside a declared range.
 
-        That of a logarithmic number reaches as far up as down on its logarithm.
+        The interval of a logarithmic number is symmetric on its logarithm.
 
         Args:
             calibration: the field's.
@@ -214,7 +214,7 @@ def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray |
     Args:
         truth: true numbers, shape (row,).
         predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
-        right: whether an answer is the truth as far as the target's decimals go, shape (row,), or None.
+        right: whether an answer equals the truth at the target's decimals, shape (row,), or None.
     """
     exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
     valid = np.isfinite(predicted)

@@ -29,7 +29,7 @@ def bootstrap(
     """
     generator = np.random.default_rng(seed)
     drawn = [metrics(generator.integers(num_rows, size=num_rows)) for _ in range(resamples)]
-    return {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
+    return {name: np.array([of_draw[name] for of_draw in drawn]) for name in drawn[0]}
 
 
 def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -111,7 +111,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     corrected = [0.0] * len(p_values)
     largest = 0.0
-    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
         corrected[position] = largest
     return corrected

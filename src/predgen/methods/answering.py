@@ -57,11 +57,11 @@ class Answering:
         Args:
             decoding: how targets are written.
             num_fields: the target's fields.
-            estimates: for each of them; all texts if not given.
+            estimates: the estimate of each field; `text` for all fields if not given.
             source: where predgen's answers come from, a name in `MIXES`.
         """
         texts = ("text",) * num_fields
-        # What is written freely need not be a value: the text alone answers.
+        # Text that is decoded without the automaton need not be a value: only the text itself is the answer.
         chosen = texts if estimates is None or decoding.name == "free" else tuple(estimates)
         return cls(decoding, chosen, (None,) * num_fields, (MIXES[source],) * num_fields)
 
@@ -78,11 +78,11 @@ class Answering:
 
 @dataclass(frozen=True)
 class FieldSources:
-    """What one field's answers are made of, row by row.
+    """What the answers of one field are computed from, row by row.
 
     Attributes:
         values: of the written text; None where it is none, or nothing is written.
-        texts: what was written for the field; None likewise.
+        texts: what was written for the field; None where nothing is written.
         directed: what the head over the states predicts, numbers of shape (row,) or probabilities of labels of shape
             (row, label); None for a method without one.
         predictive: the Writer's predictive distribution; None where it is not needed.
@@ -101,7 +101,7 @@ class FieldSources:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the answers for a batch are made of.
+    """What the answers for a batch are computed from.
 
     Attributes:
         fields: of each field.

@@ -51,22 +51,22 @@ class Answers:
         return cls([None if None in value.values() else value for value in values], written, fields=tuple(fields))
 
     @classmethod
-    def joined(cls, parts: "Sequence[Answers]", order: Sequence[int]) -> "Answers":
+    def joined(cls, batches: "Sequence[Answers]", order: Sequence[int]) -> "Answers":
         """Returns the rows of several answers as one.
 
         Args:
-            parts: the answers.
+            batches: the answers.
             order: the index of each of their rows, counted through, in what is returned.
         """
         back = torch.argsort(torch.tensor(order, dtype=torch.long))
         columns: dict[str, Any] = {}
         for name in ("values", "written"):
-            cells = [cell for part in parts for cell in getattr(part, name)]
+            cells = [cell for batch in batches for cell in getattr(batch, name)]
             columns[name] = [cells[row] for row in back.tolist()]
         for name in ("probabilities", "valid_mass", "deviations", "quantiles", "covered"):
-            if parts and getattr(parts[0], name) is not None:
-                columns[name] = torch.cat([getattr(part, name) for part in parts])[back]
-        fields = zip(*(part.fields for part in parts), strict=True)
+            if batches and getattr(batches[0], name) is not None:
+                columns[name] = torch.cat([getattr(batch, name) for batch in batches])[back]
+        fields = zip(*(batch.fields for batch in batches), strict=True)
         return cls(**columns, fields=tuple(cls.joined(answers, order) for answers in fields))
 
     @property

@@ -86,9 +86,9 @@ class Method(nn.Module, ABC):
         probabilities: bool,
         marginal: bool,
     ) -> Sources:
-        """Returns what the answers for prompts are made of, as far as they need it; the arguments are `answer_each`'s.
+        """Returns what the answers for prompts are computed from; it takes the arguments of `answer_each`.
 
-        The decoding of the first answering is that of all.
+        All answerings share the decoding of the first one.
         """
 
     @torch.no_grad()
@@ -144,7 +144,7 @@ class Method(nn.Module, ABC):
         return self.answer_each(prompt, prompt_mask, answerings, probabilities=probabilities, marginal=marginal)[0]
 
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
-        """Returns how the method does after gold prefixes and after its own; nothing for one that does not write.
+        """Returns teacher-forced and free-running metrics; nothing for a method that does not write.
 
         Args:
             batch: the examples.
@@ -153,7 +153,7 @@ class Method(nn.Module, ABC):
         return {}
 
     def heads(self) -> Iterator[nn.Parameter]:
-        """Returns the parameters that are not pretrained: those that are not the backbone's, and its new ones."""
+        """Returns the parameters that are not pretrained: the method's own, and new ones of the backbone."""
         for name, parameter in self.named_parameters():
             if not name.startswith("backbone."):
                 yield parameter
@@ -167,15 +167,15 @@ class Method(nn.Module, ABC):
         return num_outputs_of(self.fields)
 
     def head_loss(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> Float[Tensor, ""]:
-        """Returns the loss of a head's outputs; of a record, the mean over its fields of their shares.
+        """Returns the loss of a head's outputs; of a record, the mean over its fields of relative losses.
 
-        A share is the loss divided by that of the best constant answer.
+        A relative loss is the loss divided by the loss of the best constant answer.
         """
         losses = self.field_losses(outputs, truth)
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, ""]]:
-        """Returns each field's loss, divided by that of the best constant answer if there are several fields."""
+        """Returns each field's loss; of several fields, divided by the loss of the best constant answer."""
         losses = [head.loss(outputs[:, head.outputs], truth[:, head.truth]) for head in self.fields]
         if len(losses) == 1:
             return losses

@@ -40,8 +40,8 @@ class BatchLimits:
     @classmethod
     def on(cls, device: torch.device, rows: int, tokens: int | None) -> "BatchLimits":
         """Returns the limits on a device, its own number of tokens if none is given."""
-        own = CPU_BATCH_TOKENS if device.type == "cpu" else DEVICE_BATCH_TOKENS
-        return cls(rows, own if tokens is None else tokens)
+        device_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else DEVICE_BATCH_TOKENS
+        return cls(rows, device_tokens if tokens is None else tokens)
 
     @classmethod
     def of(cls, batch_size: "int | BatchLimits") -> "BatchLimits":
@@ -97,13 +97,13 @@ def run_in_buckets(
         length = lengths[order[start]]
         rows = order[start : start + limits.rows_of(length)]
         size = len(rows)
-        while not (found := _attempt(run, rows)):
+        while not (computed := _attempt(run, rows)):
             limits.halve(len(rows), length)
             release_memory()
             rows = order[start : start + limits.rows_of(length)]
         if len(rows) < size:
             _say_what_fits(limits, rows=size, length=length)
-        results += found
+        results += computed
         start += len(rows)
     return results, order
 

@@ -138,7 +138,7 @@ class Generator(Method):
         return {index: self.writer.predictive(index, scored, trie_mass) for index in wanted}
 
     def _read_freely(self, tokens: list[int]) -> tuple[Any, str]:
-        """Returns the value and the text of freely written tokens; None for a text that is no value.
+        """Returns the value and the text of tokens decoded without the automaton; None for a text that is no value.
 
         A target's own path is read as such: not every tokenizer gives its text back (some join tokens with spaces,
         some write no capitals).

@@ -326,7 +326,7 @@ def join_at_means(
         means: both, over the examples of all processes.
     """
     with torch.enable_grad():
-        at = [one.detach().requires_grad_() for one in means]
+        at = [mean.detach().requires_grad_() for mean in means]
         joined = join(*at)
         weights = torch.autograd.grad(joined, at)
     linear = weights[0] * writer + weights[1] * director

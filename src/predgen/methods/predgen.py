@@ -111,7 +111,7 @@ class PredGen(Method):
         self, memory: Memory, gold: EncodedTargets, draws: Draws
     ) -> tuple[Int[Tensor, "batch target"], Float[Tensor, "batch target symbol"] | None]:
         """Returns the symbols that the Writer is fed, and its scores after gold prefixes where they were needed."""
-        if draws.own is None:
+        if draws.sampled is None:
             return gold.symbols, None
         symbols, passes = self.writer.symbols, self.sampling.passes
         memory = self.backbone.detach(memory)
@@ -120,15 +120,17 @@ class PredGen(Method):
             with dropout_off(self.backbone):
                 scores = scores_after(symbols, memory, gold, gold.symbols)
         if passes is None:
-            return sample_sequential(symbols, memory, gold, draws.own, noise=draws.noise), scores
-        fed = sample_parallel(symbols, memory, gold, draws.own, passes=passes, noise=draws.noise, gold_scores=scores)
+            return sample_sequential(symbols, memory, gold, draws.sampled, noise=draws.noise), scores
+        fed = sample_parallel(
+            symbols, memory, gold, draws.sampled, passes=passes, noise=draws.noise, gold_scores=scores
+        )
         return fed, scores
 
     @torch.no_grad()
     def _director_reads(
-        self, memory: Memory, gold: EncodedTargets, own: Bool[Tensor, " batch"]
+        self, memory: Memory, gold: EncodedTargets, reads_written: Bool[Tensor, " batch"]
     ) -> tuple[Int[Tensor, "batch read"], Bool[Tensor, "batch read"]]:
-        """Returns what each row's Director reads: what the model writes freely, as in prediction, or gold."""
+        """Returns what each row's Director pools: free-running output, as in prediction, or the gold target."""
         with dropout_off(self.backbone):
             memory = self.backbone.detach(memory)
             decoded = self.writer.write(memory, self.sampling.decoding, with_states=False).decoded
@@ -136,13 +138,13 @@ class PredGen(Method):
 
         def chosen(written: Tensor, taught: Tensor) -> Tensor:
             written, taught = (nn.functional.pad(table, (0, length - table.shape[1])) for table in (written, taught))
-            return torch.where(own.unsqueeze(1), written, taught)
+            return torch.where(reads_written.unsqueeze(1), written, taught)
 
         return chosen(decoded.symbols, gold.symbols), chosen(decoded.mask, gold.mask)
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
-        """Returns the Writer's accuracy and L_D, each after gold prefixes and after what the model wrote freely."""
+        """Returns the Writer's accuracy and L_D, each teacher-forced (on gold) and free-running (on its own output)."""
         gold, symbols = batch.gold, self.writer.symbols
         memory = symbols.read(batch.prompt, batch.prompt_mask)
         decoded = self.writer.write(memory, decoding, with_states=True).decoded
@@ -185,8 +187,8 @@ class PredGen(Method):
 
         Args:
             loss_writer: L_W of this process's examples.
-            loss_director: L_D of them.
-            count: how many they are.
+            loss_director: L_D of this process's examples.
+            count: how many examples this process has.
         """
         if self.joins_linearly or num_processes() == 1:
             return self.join(loss_writer, loss_director)

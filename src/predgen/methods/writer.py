@@ -23,7 +23,7 @@ from predgen.writing.scoring import TrieScores, best_first, score_all, score_lik
 from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding, WrittenTarget, memories_before, write_target
 
-# `auto` scores all targets at once where that writes at most so many tokens for each decision of greedy writing: a
+# `auto` scores all targets at once where that writes at most this many tokens for each decision of greedy decoding: a
 # write of 60 tokens cost as much as three writes of one (26M parameters, prompts of 128 tokens).
 NODES_PER_DECISION = 20
 # Targets that are drawn for each row where there are too many to score them all: the standard error of a probability is
@@ -38,8 +38,8 @@ class ScoredFields:
     """What the Writer's probabilities of each field are computed from.
 
     Attributes:
-        memories: what was read, and written before each field, as far as it was asked for.
-        scores: of each field's targets after that; None where they were not asked for, or are too many.
+        memories: what was read and written before each field, up to the last field that was asked for.
+        scores: of each field's targets after its memory; None for a field that was not asked for, or has too many.
     """
 
     memories: list[Memory]
@@ -68,7 +68,7 @@ class Writer(nn.Module):
         self.tries = nn.ModuleDict(
             {
                 str(field_index): Trie(codec, full=symbols.full)
-                for field_index, codec in enumerate(symbols.codec.parts)
+                for field_index, codec in enumerate(symbols.codec.field_codecs)
                 if is_enumerable(codec.target)
             }
         )
@@ -127,7 +127,7 @@ class Writer(nn.Module):
         Args:
             memory: what was read.
             gold: the gold targets.
-            decoded: what was written freely.
+            decoded: the free-running output.
         """
         scores = scores_after(self.symbols, memory, gold, gold.symbols)
         decided, length = self.decided(gold), gold.symbols.shape[1]
@@ -170,11 +170,12 @@ class Writer(nn.Module):
     def predictive(self, field_index: int, scored: ScoredFields, trie_mass: float) -> PredictiveDistribution:
         """Returns the Writer's predictive distribution of a field, after what was written before it.
 
-        Exact where the field has a trie that is written whole; else of the likeliest targets, or from samples of sets.
+        It is exact where the field has a trie that is written whole; else it covers the likeliest targets, or is
+        estimated from sampled sets.
 
         Args:
             field_index: the field's.
-            scored: what it is computed from; targets that are not scored there are scored now.
+            scored: what the distribution is computed from; targets without scores are scored now.
             trie_mass: as in `Decoding`.
         """
         symbols, trie = self.symbols.fields[field_index], self.trie_of(field_index)

@@ -155,8 +155,8 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         source: where the base model's files are.
         device: where it goes.
     """
-    frame = base.get("frame")  # older artifacts have none
-    changes: dict[str, Any] = {} if frame is None else {"chat_template": False}  # which is in the frame
+    special_tokens = base.get("frame")  # older artifacts have none
+    changes: dict[str, Any] = {} if special_tokens is None else {"chat_template": False}  # which they contain
     if device != "auto" and config.model.device_map is not None:
         changes["device_map"] = device if config.model.quantization is not None else None
     model = config.model.model_copy(update=changes)
@@ -167,8 +167,8 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
-        if frame is not None:
-            backbone.use_special_tokens(frame)
+        if special_tokens is not None:
+            backbone.use_special_tokens(special_tokens)
     return backbone
 
 
@@ -187,10 +187,10 @@ def _calibration_json(calibration: Calibration) -> dict[str, Any]:
     return {"temperature": calibration.temperature, "scores": scores}
 
 
-def _calibration_of(found: dict[str, Any]) -> Calibration:
+def _calibration_of(saved: dict[str, Any]) -> Calibration:
     """Returns the calibration that `_calibration_json` described."""
-    scores = tuple(math.inf if score is None else float(score) for score in found["scores"])
-    return Calibration(float(found["temperature"]), scores)
+    scores = tuple(math.inf if score is None else float(score) for score in saved["scores"])
+    return Calibration(float(saved["temperature"]), scores)
 
 
 def _find_base(path: Path, base: dict[str, Any], config: RunConfig, trust_remote_code: bool) -> Source:
@@ -240,13 +240,13 @@ def _read_description(path: Path) -> dict[str, Any]:
         )
     with _damage_in(file):
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        found = int(description["format"])
-    if found > FORMAT:
+        saved_format = int(description["format"])
+    if saved_format > FORMAT:
         raise ArtifactError(
-            f"Expected an artifact of format {FORMAT} or older, found format {found} in '{path}'. Update predgen: "
-            f"pip install --upgrade predgen (this is {__version__})."
+            f"Expected an artifact of format {FORMAT} or older, found format {saved_format} in '{path}'. Update "
+            f"predgen: pip install --upgrade predgen (this is {__version__})."
         )
-    return description if found == FORMAT else _upgraded(description)
+    return description if saved_format == FORMAT else _upgraded(description)
 
 
 def _upgraded(description: dict[str, Any]) -> dict[str, Any]:
@@ -263,12 +263,12 @@ def _upgraded(description: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _damage_in(part: Path) -> Iterator[None]:
-    """Says which part of an artifact cannot be read; the readers raise nearly anything on damaged files."""
+def _damage_in(file: Path) -> Iterator[None]:
+    """Names the file of an artifact that cannot be read; its readers raise nearly any exception on damaged files."""
     try:
         yield
     except Exception as error:
         raise ArtifactError(
-            f"Expected a readable {part.name} in the artifact, found damage in '{part}' ({type(error).__name__}: "
+            f"Expected a readable {file.name} in the artifact, found damage in '{file}' ({type(error).__name__}: "
             f"{error}). Copy the artifact again, or fit again."
         ) from error

@@ -56,9 +56,9 @@ class Asked:
                 "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
             )
         if self.std and (not numbers or not model.method.writes):
-            found = "the predictor, which writes none" if numbers else "one of labels"
+            actual = "the predictor, which writes none" if numbers else "one of labels"
             raise ConfigError(
-                f"Expected a model that writes numbers for their standard deviation, found {found}. "
+                f"Expected a model that writes numbers for their standard deviation, found {actual}. "
                 + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
             )
         if self.marginal and len(fields) == 1:

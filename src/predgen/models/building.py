@@ -183,7 +183,7 @@ def check_method(config: RunConfig, target: Target) -> None:
 def estimates_of(config: RunConfig, target: Target) -> list[str]:
     """Returns the Writer's estimate of each field; `auto` is the best for the metric where all values are scored.
 
-    A record's metric names one of its fields, whose metric it is; the others have that of their kind.
+    A record's metric names one of its fields, which is estimated for it; other fields have their kind's default metric.
     """
     metric = config.train.metric or target.default_metric
     return [

@@ -69,8 +69,8 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
 def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = False) -> tuple[Answers, float]:
     """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
 
-    Rows are tokenized once. What costs more than the answers themselves is not in the seconds, as users of the answers
-    do not wait for it: then the rows are answered a second time, with all of it.
+    Rows are tokenized once. Probabilities that cost more than the answers themselves are not in the seconds, as users
+    of the answers do not wait for them: then the rows are answered a second time, with the probabilities.
 
     Args:
         model: the model.

@@ -33,7 +33,7 @@ COARSE_BELOW = 0.99
 
 
 class Model:
-    """A method with its settings; made before training, and answering in training and after it by one road.
+    """A method with its settings; made before training, it answers in training and afterwards by the same code.
 
     Attributes:
         target: what it predicts.
@@ -213,7 +213,7 @@ class Model:
         """
         save_artifact(Path(path), self.method, self.contents, overwrite=overwrite)
 
-    # ---- the one road to answers
+    # ---- answers
 
     def answers(self, encoded: Encoded, asked: Asked | None = None) -> Answers:
         """Returns the answers for some rows, label probabilities tempered.

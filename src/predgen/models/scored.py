@@ -118,7 +118,7 @@ class Scored:
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:
-        """The metrics that paired tests compare: for each its loss, and the sign that makes the metric of it."""
+        """For each metric that paired tests compare: the row's loss, and the sign that turns it into the metric."""
         return {
             metric_of(name, metric): (metric_of(name, loss), sign)
             for name, field in self.fields.items()

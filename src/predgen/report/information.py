@@ -26,7 +26,7 @@ def information_markdown(measured: Mapping[str, Any]) -> str:
             by_estimator = {measure["estimator"]: measure for measure in run["measures"] if measure["source"] == source}
             lines.append([run["name"], SOURCE_TITLES[source], *(_cell(by_estimator[name]) for name in estimators)])
             lines.append(["", "control", *(_cell(by_estimator[name]["control"]) for name in estimators)])
-    parts = [
+    sections = [
         f"# I(Y; Z) of '{measured['target']}', in nats",
         f"{_entropy(measured)} Critics learned from {measured['rows']['learn']} rows "
         f"({measured['learned_from']}); estimates are of {measured['rows']['estimate']} "
@@ -45,11 +45,11 @@ def information_markdown(measured: Mapping[str, Any]) -> str:
             for run, source in layered
         ]
         rows = [[*row, *[""] * (depth + 2 - len(row))] for row in rows]
-        parts += [
+        sections += [
             "**By layer, InfoNCE** (0: the embeddings)",
             "\n".join(markdown_lines(["run", "states", *map(str, range(depth))], rows)),
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _value(measure: Mapping[str, Any]) -> str:

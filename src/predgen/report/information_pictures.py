@@ -20,7 +20,7 @@ from predgen.report.plots import DOTS_PER_INCH, save_figure
 COLOR_MAP = "RdBu_r"
 
 
-# H(Y) is drawn up to so many times the highest estimate.
+# H(Y) is drawn if it is below this many times the highest estimate.
 FARTHEST = 10.0
 
 
@@ -40,10 +40,10 @@ def information_figure(measured: Mapping[str, Any]) -> Figure:
     trained = [measure for run in runs for measure in run["measures"] if measure["curves"] and measure["curves"][0]]
     rows = 1 + layered + bool(trained)
     figure = Figure(figsize=(12, 3.6 * rows), layout="constrained")
-    parts = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    _draw_bars(parts[0], measured)
+    subfigures = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    _draw_bars(subfigures[0], measured)
     if layered:
-        panels = parts[1].subplots(1, 2, sharey=True)
+        panels = subfigures[1].subplots(1, 2, sharey=True)
         for panel, source in zip(panels, ("pooled", "written"), strict=True):
             for run_index, run in enumerate(runs):
                 layers = run["layers"].get(source)
@@ -56,7 +56,7 @@ def information_figure(measured: Mapping[str, Any]) -> Figure:
         panels[0].set_ylabel("nats")
         panels[0].legend(fontsize=8)
     if trained:
-        _draw_curves(parts[-1], measured)
+        _draw_curves(subfigures[-1], measured)
     return figure
 
 
@@ -158,7 +158,7 @@ def heat_map_figure(heat_map: Mapping[str, Any]) -> Figure:
         heat_map: the JSON of `predgen.token_information`.
     """
     texts = [_lines(text["words"]) for text in heat_map["texts"]]
-    reach = _reach(heat_map)
+    largest = _largest_value(heat_map)
     heights = sum(len(lines) + 1 for lines in texts)
     figure = Figure(figsize=(12, 0.6 * heights + 0.5), layout="constrained")
     panel = figure.subplots()
@@ -173,12 +173,12 @@ def heat_map_figure(heat_map: Mapping[str, Any]) -> Figure:
             column = 0
             for word in line:
                 width = _width(word)
-                color = _color(word["value"], reach)
+                color = _color(word["value"], largest)
                 box = Rectangle(
                     (column, row + 0.02), width - 0.3, 0.84, facecolor=color, edgecolor="#cccccc", linewidth=0.5
                 )
                 panel.add_patch(box)
-                ink = "white" if abs(word["value"]) > 0.7 * reach else "black"
+                ink = "white" if abs(word["value"]) > 0.7 * largest else "black"
                 panel.text(
                     column + width / 2 - 0.15, row + 0.3, word["text"], ha="center", va="center", fontsize=9, color=ink
                 )
@@ -219,7 +219,7 @@ def _lines(words: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     return lines
 
 
-def _reach(heat_map: Mapping[str, Any]) -> float:
+def _largest_value(heat_map: Mapping[str, Any]) -> float:
     """Returns the value of the strongest color: the largest of all words and controls."""
     values: list[float] = [
         abs(word[name]) for text in heat_map["texts"] for word in text["words"] for name in ("value", "control")
@@ -227,8 +227,8 @@ def _reach(heat_map: Mapping[str, Any]) -> float:
     return max([*values, 1e-3])
 
 
-def _color(value: float, reach: float) -> str:
-    return str(to_hex(colormaps[COLOR_MAP](0.5 + 0.5 * value / reach)))
+def _color(value: float, largest: float) -> str:
+    return str(to_hex(colormaps[COLOR_MAP](0.5 + 0.5 * value / largest)))
 
 
 def _answer(text: Mapping[str, Any]) -> str:
@@ -242,27 +242,27 @@ def heat_map_page(heat_map: Mapping[str, Any]) -> str:
     Args:
         heat_map: the JSON of `predgen.token_information`.
     """
-    reach = _reach(heat_map)
-    parts = [
+    largest = _largest_value(heat_map)
+    sections = [
         "<h1>Which words say something about the answer</h1>",
         "<p>Pointwise information of each word and what the model answered, in nats: T(h, y) − log E exp T of a critic "
         f"(mean of {heat_map['seeds']} seeds; {heat_map['rows']['learn']} rows, "
         f"{html.escape(heat_map['learned_from'])}). Over all tokens the critic finds "
         f"{heat_map['information']['value']:z.3f} nats, its control, with the answers of "
-        f"other rows, {heat_map['control']['value']:z.3f}. The strongest color is {reach:.2f}.</p>",
+        f"other rows, {heat_map['control']['value']:z.3f}. The strongest color is {largest:.2f}.</p>",
     ]
     for text in heat_map["texts"]:
-        parts.append(f"<h2>{html.escape(_answer(text))}</h2>")
+        sections.append(f"<h2>{html.escape(_answer(text))}</h2>")
         for name, title in (("value", "information"), ("control", "control")):
-            words = " ".join(_span(word, name, reach) for word in text["words"])
-            parts.append(f"<p><strong>{title}</strong></p><p class='words'>{words}</p>")
-    return page("PredGen: words and answers", "\n".join(parts))
+            words = " ".join(_span(word, name, largest) for word in text["words"])
+            sections.append(f"<p><strong>{title}</strong></p><p class='words'>{words}</p>")
+    return page("PredGen: words and answers", "\n".join(sections))
 
 
-def _span(word: Mapping[str, Any], name: str, reach: float) -> str:
-    ink = "#fff" if abs(word[name]) > 0.7 * reach else "#111"
+def _span(word: Mapping[str, Any], name: str, largest: float) -> str:
+    ink = "#fff" if abs(word[name]) > 0.7 * largest else "#111"
     tip = f"{word['value']:+z.3f} nats, control {word['control']:+z.3f}, {word['tokens']} tokens"
-    style = f"background:{_color(word[name], reach)};color:{ink}"
+    style = f"background:{_color(word[name], largest)};color:{ink}"
     shown = f"{html.escape(word['text'])}<sub>{word[name]:+z.2f}</sub>"
     return f'<span style="{style}" title="{html.escape(tip)}">{shown}</span>'
 

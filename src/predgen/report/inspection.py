@@ -23,8 +23,8 @@ def format_bytes(count: int) -> str:
         >>> format_bytes(512), format_bytes(23_704_576), format_bytes(26_953_662_464)
         ('512 B', '22.6 MiB', '25.1 GiB')
     """
-    place = min(max(count.bit_length() - 1, 0) // 10, len(UNITS) - 1)
-    return f"{count} B" if place == 0 else f"{count / 1024**place:.1f} {UNITS[place]}"
+    unit_index = min(max(count.bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return f"{count} B" if unit_index == 0 else f"{count / 1024**unit_index:.1f} {UNITS[unit_index]}"
 
 
 def inspection_parts(inspection: Mapping[str, Any]) -> list[Table | Text]:
@@ -34,15 +34,15 @@ def inspection_parts(inspection: Mapping[str, Any]) -> list[Table | Text]:
         inspection: the JSON of an `Inspection`.
     """
     backbone, target, plan = inspection["backbone"], inspection["target"], inspection["plan"]
-    parts: list[Table | Text] = [_heading(backbone["name"]), _backbone_table(backbone), _heading("Tokenizer")]
-    parts.append(_tokenizer_table(inspection["tokenizer"]))
+    sections: list[Table | Text] = [_heading(backbone["name"]), _backbone_table(backbone), _heading("Tokenizer")]
+    sections.append(_tokenizer_table(inspection["tokenizer"]))
     if target is not None:
-        parts += [_heading(f"Target: {target['description']}"), _target_table(target), Text(_target_line(target))]
+        sections += [_heading(f"Target: {target['description']}"), _target_table(target), Text(_target_line(target))]
     peft = update_line(plan)
     sizes = f"{plan['batch_size']} rows of {plan['prompt_tokens']} + {plan['target_tokens']} tokens"
-    parts += [_heading(f"Memory of {plan['method']} in {plan['dtype']}, {peft}, {sizes}"), _plan_table(plan)]
+    sections += [_heading(f"Memory of {plan['method']} in {plan['dtype']}, {peft}, {sizes}"), _plan_table(plan)]
     trained = f"{plan['trained_parameters']:,} of {plan['parameters']:,} parameters are trained"
-    return [*parts, Text(f"{trained}, heads included; what has a ≈ is estimated, the rest is exact.")]
+    return [*sections, Text(f"{trained}, heads included; what has a ≈ is estimated, the rest is exact.")]
 
 
 def update_line(plan: Mapping[str, Any]) -> str:
@@ -83,15 +83,15 @@ def _backbone_table(backbone: Mapping[str, Any]) -> Table:
         "layers": layers,
         "embedding rows": f"{backbone['embedding_rows']:,}",
         "most tokens": "no limit is known" if most is None else f"{most:,}",
-        "road": unknown if backbone["road"] is None else _road(backbone["road"]),
+        "road": unknown if backbone["road"] is None else _described_path(backbone["road"]),
         "trees of targets": unknown if backbone["trees"] is None else f"written {backbone['trees']}",
     }.items():
         _row(table, name, value)
     return table
 
 
-def _road(road: str) -> str:
-    return {"cached": "cached: a prompt is read once", "plain": "plain: the whole text is read for each write"}[road]
+def _described_path(path: str) -> str:
+    return {"cached": "cached: a prompt is read once", "plain": "plain: the whole text is read for each write"}[path]
 
 
 def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:
@@ -112,11 +112,11 @@ def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:
             continue
         _row(table, f"{name} token", "none" if token is None else f"{token['token']} ({token['id']})")
     for how, meaning in HOW.items():
-        own = [symbol for symbol in tokenizer["symbols"] if symbol["how"] == how]
-        if own:
-            characters = " ".join(symbol["character"] for symbol in own)
-            shown = "" if how != "prefixed" else f": {' '.join(symbol['piece'] for symbol in own)}"
-            _row(table, characters, f"{'each ' if len(own) > 1 else ''}{meaning}{shown}")
+        symbols = [symbol for symbol in tokenizer["symbols"] if symbol["how"] == how]
+        if symbols:
+            characters = " ".join(symbol["character"] for symbol in symbols)
+            shown = "" if how != "prefixed" else f": {' '.join(symbol['piece'] for symbol in symbols)}"
+            _row(table, characters, f"{'each ' if len(symbols) > 1 else ''}{meaning}{shown}")
     running = tokenizer["running_number"]
     merged = " (digits are merged in running text; a target is written digit by digit)" if running["merged"] else ""
     _row(table, f"{running['text']} in a text", " · ".join(running["pieces"]) + merged)
@@ -150,10 +150,13 @@ def _plan_table(plan: Mapping[str, Any]) -> Table:
     table.add_column("part")
     table.add_column("fit", justify="right")
     table.add_column("predict", justify="right")
-    for part in plan["parts"]:
-        mark = "≈ " if part["estimated"] else ""
-        cells = [f"{mark}{format_bytes(part[name])}" if part[name] else "–" for name in ("fit_bytes", "predict_bytes")]
-        table.add_row(part["name"], *cells)
+    for component in plan["parts"]:
+        mark = "≈ " if component["estimated"] else ""
+        cells = [
+            f"{mark}{format_bytes(component[name])}" if component[name] else "–"
+            for name in ("fit_bytes", "predict_bytes")
+        ]
+        table.add_row(component["name"], *cells)
     table.add_section()
     totals = (Text(f"≈ {format_bytes(plan[name])}", style="bold") for name in ("fit_bytes", "predict_bytes"))
     table.add_row("together", *totals)

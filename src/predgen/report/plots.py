@@ -74,11 +74,11 @@ def save_training(record: Mapping[str, Any], path: str | Path) -> None:
     history = record["history"]
     metric = f"eval_{record['metric']}"
     panels: list[tuple[str, Mapping[str, str]]] = [*TRAINING_PANELS, (f"{record['metric']} (validation)", {metric: ""})]
-    shown = [(title, curves) for title, curves in panels if any(name in one for one in history for name in curves)]
+    shown = [(title, curves) for title, curves in panels if any(name in entry for entry in history for name in curves)]
     figure = Figure(figsize=(3.4 * len(shown), 3.2), layout="constrained")
     for panel, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for name, label in curves.items():
-            points = [(one["step"], one[name]) for one in history if one.get(name) is not None]
+            points = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), label=label, marker="." if name.startswith("eval_") else None)
         panel.set_title(title)

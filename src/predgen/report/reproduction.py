@@ -36,11 +36,11 @@ def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
         reproduction: the JSON of `predgen.reproduce`.
     """
     versions = ", ".join(reproduction["versions"])
-    parts = [f"# Reproduction, preset `{reproduction['preset']}`, predgen {versions}", _legend(reproduction)]
+    sections = [f"# Reproduction, preset `{reproduction['preset']}`, predgen {versions}", _legend(reproduction)]
     cells = reproduction["cells"]
     for backbone, peft in dict.fromkeys((cell["backbone"], cell["peft"]) for cell in cells):
         group = [cell for cell in cells if (cell["backbone"], cell["peft"]) == (backbone, peft)]
-        parts.append(f"## {backbone}, {peft}")
+        sections.append(f"## {backbone}, {peft}")
         for family, metrics in (
             ("Numbers", ("mse", CORRELATION)),
             ("Labels", PERCENT[:1]),
@@ -49,8 +49,8 @@ def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
             for metric in metrics:
                 rows = [cell for cell in group if cell["family"] == family.lower() and metric in cell["metrics"]]
                 if rows:
-                    parts.append(f"**{family}: {_unit(metric)}**")
-                    parts.append("\n".join(_table(rows, metric, backbone, peft)))
+                    sections.append(f"**{family}: {_unit(metric)}**")
+                    sections.append("\n".join(_table(rows, metric, backbone, peft)))
     notes = {f"- `{cell['task']}`: {note}" for cell in cells for note in cell["notes"]}
     notes |= {f"- `{cell['task']}`: {' / '.join(map(str, cell['rows'].values()))} {ROWS}" for cell in cells}
     missing = [f"- `{left_out['task']}`: not run: {left_out['reason']}" for left_out in reproduction["missing"]]
@@ -60,10 +60,10 @@ def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
         for cell in reproduction["failed"]
     ]
     if any(cell["task"] in COMMONSENSE for cell in cells):
-        parts += ["## The paper", PAPER, "\n".join(_paper_table())]
+        sections += ["## The paper", PAPER, "\n".join(_paper_table())]
     if notes or missing:
-        parts += ["## Notes", "\n".join([*sorted(notes), *missing])]
-    return "\n\n".join(parts) + "\n"
+        sections += ["## Notes", "\n".join([*sorted(notes), *missing])]
+    return "\n\n".join(sections) + "\n"
 
 
 def reproduction_html(reproduction: Mapping[str, Any]) -> str:

@@ -246,10 +246,10 @@ def _cell(value: Any) -> Any:
 
 def _nested(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(name): _nested(one) for name, one in value.items()}
+        return {str(name): _nested(item) for name, item in value.items()}
     if hasattr(value, "tolist"):
         return _nested(value.tolist())
-    return [_nested(one) for one in value] if isinstance(value, list | tuple | set) else _cell(value)
+    return [_nested(item) for item in value] if isinstance(value, list | tuple | set) else _cell(value)
 
 
 def refuse_double_columns(names: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ class Declared:
         label_codes: write letters A, B, C … for the labels.
         labels: the labels; for ordered ones in their order.
         low: the low end of a number's range.
-        high: the high end of it.
+        high: the high end of a number's range.
         decimals: a number's digits after the point, or those of its mantissa.
         form: how a number is written.
         logarithmic: whether a number's logarithm is learned.

@@ -13,7 +13,8 @@ class Field(ABC):
     """One output of a text, such as a number, a label or a set of labels.
 
     A new kind is a class of this form in a file of its own, with a line in `predgen.names.KINDS`. Its
-    automaton, head and metrics stand in `predgen.codec`, `predgen.methods.heads` and `predgen.measures` likewise.
+    automaton, head and metrics stand in `predgen.codec`, `predgen.methods.heads` and `predgen.measures`, each in its
+    own file.
 
     Attributes:
         kind: the name by which settings and artifacts call it.
@@ -141,7 +142,7 @@ class Field(ABC):
 
     @abstractmethod
     def from_text(self, text: str) -> Any:
-        """Returns the value of a freely written text, or None if it is no value's."""
+        """Returns the value of an unconstrained text, or None if it is no value's."""
 
     def cell(self, value: Any) -> Any:
         """Returns an answer as a table's cell; None, an invalid answer, is an empty one."""

@@ -40,7 +40,7 @@ def _are_sets(cells: Sequence[Cell]) -> bool:
     delimiter = delimiter_of(cells)
     if delimiter not in ("|", ";") or not all(isinstance(cell, str) for cell in cells):
         return False
-    pieces = [items_of(cell, delimiter) for cell in cells]
-    different = {item for one in pieces for item in one}
-    several = sum(len(one) > 1 for one in pieces)
-    return several > 0 and 2 * len(different) <= sum(map(len, pieces))
+    labels_of_cells = [items_of(cell, delimiter) for cell in cells]
+    different = {item for labels in labels_of_cells for item in labels}
+    several = sum(len(labels) > 1 for labels in labels_of_cells)
+    return several > 0 and 2 * len(different) <= sum(map(len, labels_of_cells))

@@ -189,26 +189,26 @@ def labels_of(
     cells: Sequence[Any], num_rows: int, words: Mapping[str, str] | None, *, codes: bool
 ) -> tuple[tuple[LabelValue, ...], tuple[str, ...]]:
     """Returns the labels that occur, in their order, and the word to write for each."""
-    found: dict[str, LabelValue] = {}
+    labels: dict[str, LabelValue] = {}
     for cell in cells:
-        found.setdefault(label_key(cell), label_value(cell))
-    if len(found) > max(20, num_rows // 2):
+        labels.setdefault(label_key(cell), label_value(cell))
+    if len(labels) > max(20, num_rows // 2):
         raise DataError(
             explain(
                 expected="a column of labels",
-                found=f"{len(found)} different values in {num_rows} rows, such as {describe(next(iter(found)))}",
+                found=f"{len(labels)} different values in {num_rows} rows, such as {describe(next(iter(labels)))}",
                 fix="Name another target column, or declare the kind 'number'.",
             )
         )
-    numbers = {key: parse_number(key) for key in found}
+    numbers = {key: parse_number(key) for key in labels}
     if all(value is not None for value in numbers.values()):
-        order = sorted(found, key=lambda key: (numbers[key], key))
+        order = sorted(labels, key=lambda key: (numbers[key], key))
     else:
-        order = sorted(found)
+        order = sorted(labels)
     if codes:
         words = {key: _letters(position) for position, key in enumerate(order)}
     words = words or {}
-    unknown = [key for key in words if key not in found]
+    unknown = [key for key in words if key not in labels]
     if unknown:
         raise ConfigError(
             explain(
@@ -217,7 +217,7 @@ def labels_of(
                 fix="Correct --label-text.",
             )
         )
-    return tuple(found[key] for key in order), tuple(words.get(key, key) for key in order)
+    return tuple(labels[key] for key in order), tuple(words.get(key, key) for key in order)
 
 
 def _letters(position: int) -> str:

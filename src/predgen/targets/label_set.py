@@ -115,10 +115,10 @@ class LabelSet(Field):
 
     def members(self, cell: object) -> SetValue:
         """Returns a cell's labels in their order, then None if there are others."""
-        positions = {label_key(value): position for position, value in enumerate(self.values)}
-        found = [positions.get(label_key(item)) for item in items_of(cell, self.delimiter, self.empty)]
-        known = sorted({position for position in found if position is not None})
-        return (*(self.values[position] for position in known), *([None] if None in found else []))
+        positions = {label_key(value): index for index, value in enumerate(self.values)}
+        indices = [positions.get(label_key(item)) for item in items_of(cell, self.delimiter, self.empty)]
+        known = sorted({index for index in indices if index is not None})
+        return (*(self.values[index] for index in known), *([None] if None in indices else []))
 
     def known(self, cell: object) -> SetValue:
         """Returns a held-out cell's labels, then None if there are others that were never seen in training."""
@@ -147,8 +147,8 @@ class LabelSet(Field):
         return members
 
     def positions(self, value: SetValue) -> list[int]:
-        """Returns the places of a value's labels."""
-        keys = [label_key(one) for one in self.values]
+        """Returns the indices of a value's labels."""
+        keys = [label_key(label) for label in self.values]
         return [keys.index(label_key(member)) for member in value if member is not None]
 
     def to_text(self, value: SetValue) -> str:
@@ -161,13 +161,13 @@ class LabelSet(Field):
         return ", ".join(self.words[position] for position in self.positions(value)) or self.empty
 
     def from_text(self, text: str) -> SetValue | None:
-        """Returns the set of a freely written text, or None if it is no set's text."""
+        """Returns the set of an unconstrained text, or None if it is no set's text."""
         if text.strip() == self.empty:
             return ()
-        words = {word.strip(): position for position, word in enumerate(self.words)}
-        found = [words.get(piece.strip()) for piece in text.split(",")]
-        known = sorted({position for position in found if position is not None})
-        return None if None in found else tuple(self.values[position] for position in known)
+        words = {word.strip(): index for index, word in enumerate(self.words)}
+        indices = [words.get(piece.strip()) for piece in text.split(",")]
+        known = sorted({index for index in indices if index is not None})
+        return None if None in indices else tuple(self.values[index] for index in known)
 
     def cell(self, value: SetValue | None) -> str | None:
         """Returns a set as a cell of a table; None for an invalid answer."""
@@ -223,18 +223,18 @@ def _list_in(text: str) -> list[Any] | None:
     """Returns the list that a text is, in JSON or as Python writes it (and pandas into CSV); None if it is none."""
     for read in (json.loads, ast.literal_eval):
         try:
-            found = read(text)
+            parsed = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(found, list):
-            return found
+        if isinstance(parsed, list):
+            return parsed
     return None
 
 
 def delimiter_of(cells: Sequence[object]) -> str:
     """Returns what stands between the labels of a column: the first of | ; , that some cell of text holds."""
     texts = [cell for cell in cells if isinstance(cell, str) and not cell.strip().startswith("[")]
-    return next((one for one in DELIMITERS if any(one in text for text in texts)), DELIMITERS[0])
+    return next((delimiter for delimiter in DELIMITERS if any(delimiter in text for text in texts)), DELIMITERS[0])
 
 
 def member_table(field: LabelSet, values: Sequence[Any]) -> np.ndarray:
@@ -277,7 +277,7 @@ def infer_set(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, 
         )
     values, texts = labels_of(items, len(cells), words, codes=codes)
     # Labels of lists may hold any sign; what is answered must be told apart.
-    free = [one for one in DELIMITERS if not any(one in label_key(value) for value in values)]
+    free = [candidate for candidate in DELIMITERS if not any(candidate in label_key(value) for value in values)]
     if not free:
         raise DataError(
             explain(

@@ -273,7 +273,7 @@ class Number(Field):
         return units_to_text(self.to_units(value), self.decimals)
 
     def from_text(self, text: str) -> float | None:
-        """Returns the number that a freely written text holds, or None if it holds none in the range."""
+        """Returns the number that an unconstrained text holds, or None if it holds none in the range."""
         value = scientific.value_of(text.strip()) if self.form == "scientific" else None
         if value is None:
             value = parse_number(text)

@@ -52,7 +52,7 @@ def infer_range(
     is logarithmic and in scientific form; else it is neither, unless so declared.
 
     Decimals of a mantissa are 2. Decimals of the fixed form are the fewest whose largest rounding error is at most 1 %
-    of the column's standard deviation (of the logarithms, where they are learned), as far as 15 digits go.
+    of the column's standard deviation (of the logarithms, where they are learned), within 15 digits.
 
     The range is the column's own, widened on each side by 10 % of its span, but not past zero; of a logarithmic number
     by 10 % of the logarithms' span. Where a range in scientific form reaches zero, the least magnitude but zero is the
@@ -74,7 +74,7 @@ def infer_range(
     smallest, largest = float(column.min()), float(column.max())
     if (low is None) != (high is None):
         raise ConfigError("Expected both ends of the declared range, found one. Declare low and high together.")
-    if all(one is None for one in (low, high, decimals, form, logarithmic)):
+    if all(setting is None for setting in (low, high, decimals, form, logarithmic)):
         wide = _is_wide(smallest, largest)
         form, logarithmic = ("scientific" if wide else "fixed"), wide
     form, logarithmic = form or "fixed", bool(logarithmic)
@@ -100,7 +100,7 @@ def infer_range(
 
 
 def _is_wide(smallest: float, largest: float) -> bool:
-    """Returns whether a column's logarithms are to be learned, as far as scientific exponents go."""
+    """Returns whether a column's logarithms are to be learned, within the exponents of the scientific form."""
     limit = 10.0**scientific.MAX_EXPONENT
     return 1 / limit <= smallest and largest <= limit and smallest * WIDE_RATIO <= largest
 
@@ -175,7 +175,7 @@ def _fewest_decimals(column: np.ndarray, magnitude: float, *, logarithmic: bool)
 
 
 def _least_magnitude(column: np.ndarray, largest: float) -> float:
-    """Returns the least magnitude of a column but zero, rounded down to a power of ten; that of `largest` at most."""
+    """Returns the least nonzero magnitude of a column, or `largest` if it is less, rounded down to a power of ten."""
     magnitudes = np.abs(column[column != 0])
     least = min(float(magnitudes.min()), largest) if len(magnitudes) else largest
     return _power(max(_exponent(least), -scientific.MAX_EXPONENT))

@@ -57,13 +57,13 @@ class Record:
         return "; ".join(field.to_text(value[name]) for name, field in self.fields.items())
 
     def from_text(self, text: str) -> dict[str, Any] | None:
-        """Returns the record of a freely written text, or None if one of its fields has no value."""
+        """Returns the record of an unconstrained text, or None if one of its fields has no value."""
         pieces = text.split(SEMICOLON)
         if len(pieces) != len(self.fields):
             return None
         pairs = zip(self.fields.items(), pieces, strict=True)
-        found = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
-        return None if None in found.values() else found
+        values = {name: field.from_text(piece.strip()) for (name, field), piece in pairs}
+        return None if None in values.values() else values
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON values."""
@@ -90,7 +90,7 @@ def field_values(target: Target, values: Sequence[Any], name: str) -> list[Any]:
 
 
 def joined_values(target: Target, values: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """Returns a target's values from those of its fields, the inverse of `field_values`."""
+    """Returns a target's values from its fields' values; the inverse of `field_values`."""
     if not isinstance(target, Record):
         return list(values[ALONE])
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -122,10 +122,10 @@ def mantissas(ranks: range, decimals: int) -> list[tuple[int, int, int]]:
 def value_of(text: str) -> float | None:
     """Returns the float nearest to a text of the scientific form, or None if it is none.
 
-    Any number of decimals is read, so that a freely written text of the form has its value.
+    Any number of decimals is read, so that an unconstrained text of the form has its value.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None:
+    match = _TEXT.fullmatch(text)
+    if match is None:
         return None
-    sign, exponent, mantissa = found.groups()
+    sign, exponent, mantissa = match.groups()
     return 0.0 if exponent is None else float(f"{sign}{mantissa}e{exponent}")

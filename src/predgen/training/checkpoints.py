@@ -42,10 +42,10 @@ def newest_whole(folder: Path) -> Path | None:
     Args:
         folder: the checkpoints' folder.
     """
-    found = checkpoints_in(folder)
-    whole = next((path for path in found if _is_usable(path)), None)
+    checkpoints = checkpoints_in(folder)
+    whole = next((path for path in checkpoints if _is_usable(path)), None)
     instead = "the beginning" if whole is None else f"'{whole.name}'"
-    for path in found if whole is None else found[: found.index(whole)]:
+    for path in checkpoints if whole is None else checkpoints[: checkpoints.index(whole)]:
         log.warning("The checkpoint '%s' is damaged or was not written to its end; going on from %s.", path, instead)
         shutil.rmtree(path)
     return whole

@@ -46,7 +46,7 @@ def fit(
         data: a table, a path, a folder of splits, or a hub id. With the setting `task`: the folder of the task's rows,
             or such rows; None to look below PREDGEN_DATA_DIR, then on the hub.
         target: the column to predict, or several as one record; the task's if None.
-        config: all settings, in the place of `target` and `settings`; its table is read if `data` is None.
+        config: all settings, instead of `target` and `settings`; its table is read if `data` is None.
         out: the artifact's directory; None keeps the model in memory.
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.

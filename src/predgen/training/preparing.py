@@ -156,11 +156,11 @@ def _tables(settings: DataSettings, source: TableLike | None) -> _Tables:
 
     flat_source: TableLike
     if source is None or (isinstance(source, str | Path) and not Path(source).expanduser().is_file()):
-        found = task_rows(task, source)
-        log.info("Task: %s, %s; rows from %s", task.reference, task.title, found.origin)
-        if found.note:
-            log.log(logging.WARNING if found.is_fallback else logging.INFO, found.note)
-        flat_source = dict(found.parts)
+        task_tables = task_rows(task, source)
+        log.info("Task: %s, %s; rows from %s", task.reference, task.title, task_tables.origin)
+        if task_tables.note:
+            log.log(logging.WARNING if task_tables.is_fallback else logging.INFO, task_tables.note)
+        flat_source = dict(task_tables.parts)
     else:
         flat_source = flat(source)
     return _Tables(

@@ -106,12 +106,12 @@ class Finished:
             write_text(file, json.dumps(make(unfinished), allow_nan=False) + "\n")
             shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
+            saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(saved, dict):
                 raise ValueError("not a JSON object")
         except ValueError as error:
             raise DataError(
                 f"Expected the figures of a finished run in '{file}', found damage ({error}). Remove the file; the "
                 "same command with --resume runs it again."
             ) from error
-        return found
+        return saved

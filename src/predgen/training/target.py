@@ -31,12 +31,11 @@ def prepare_target(settings: DataSettings, train: pd.DataFrame, columns: Sequenc
         unknown = set(settings.fields) - set(columns)
         if unknown:
             raise unknown_name("column of the target", min(unknown), columns)
-        found = _field(settings.fields.get(columns[0], settings), train, columns[0])
-        return found
+        return _field(settings.fields.get(columns[0], settings), train, columns[0])
     declared = [
         name
-        for name, one in FieldSettings.model_fields.items()
-        if getattr(settings, name) != one.get_default(call_default_factory=True)
+        for name, setting in FieldSettings.model_fields.items()
+        if getattr(settings, name) != setting.get_default(call_default_factory=True)
     ]
     if declared:
         raise ConfigError(

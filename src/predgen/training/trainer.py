@@ -138,7 +138,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         loss = losses["loss"]
         tuner = tuner_of(self.accelerator.unwrap_model(model).backbone.model)
         if tuner is not None:
-            # Each micro-batch has its share of it, as of the mean: the step has it once.
+            # A step averages the losses of its micro-batches, so the penalty in each of them counts once a step.
             losses["orthogonality"] = orthogonality_penalty(tuner)
             loss = loss + losses["orthogonality"]
         if not bool(torch.isfinite(loss)):
@@ -166,8 +166,8 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         key = 0
         # A batch that is drawn as one is so on all processes.
         process = 0 if self.settings.sampling_unit == "batch" else self.args.process_index
-        for part in (self.args.seed, *self._micro_step, process):
-            key = (key * 1_000_003 + part + 1) % (2**63 - 1)
+        for number in (self.args.seed, *self._micro_step, process):
+            key = (key * 1_000_003 + number + 1) % (2**63 - 1)
         return draw(
             mask,
             probability=self.sampling_probability,
@@ -336,10 +336,10 @@ def _tuner_in(model: Any) -> Any:
 
 def _sampler_of(loader: Any) -> BucketSampler:
     """Returns the bucket sampler under the layers that accelerate puts around it."""
-    part = loader.batch_sampler
-    while not isinstance(getattr(part, "sampler", None), BucketSampler):
-        part = part.batch_sampler
-    sampler: BucketSampler = part.sampler
+    batch_sampler = loader.batch_sampler
+    while not isinstance(getattr(batch_sampler, "sampler", None), BucketSampler):
+        batch_sampler = batch_sampler.batch_sampler
+    sampler: BucketSampler = batch_sampler.sampler
     return sampler
 
 

@@ -84,14 +84,16 @@ class Validation:
             sources = self._answers(answering.predicting_from("director"), answering.predicting_from("writer"))
             director, writer = (list(self._scored(answers).values()) for answers in sources)
             mixes = [
-                one.measure.stack(one.answers, other.answers, one.truth)
-                for one, other in zip(director, writer, strict=True)
+                director_field.measure.stack(director_field.answers, writer_field.answers, director_field.truth)
+                for director_field, writer_field in zip(director, writer, strict=True)
             ]
             answering = replace(answering, mixes=tuple(mixes))
             pairs = zip(*(answers.by_field for answers in sources), strict=True)
             probabilities = [
-                head.mixed(mix, one.probabilities, other.probabilities) if is_tuned else None
-                for head, mix, (one, other), is_tuned in zip(model.method.fields, mixes, pairs, tuned, strict=True)
+                head.mixed(mix, director_answers.probabilities, writer_answers.probabilities) if is_tuned else None
+                for head, mix, (director_answers, writer_answers), is_tuned in zip(
+                    model.method.fields, mixes, pairs, tuned, strict=True
+                )
             ]
             answers = sources[0]
         scored = self._scored(answers).values()
@@ -123,7 +125,7 @@ def _thresholds(field: ScoredField, probabilities: Float[Tensor, "row label"]) -
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:
-    """Returns some validation rows, spread evenly, to measure the exposure on; None for a method that does not write.
+    """Returns some validation rows, spread evenly, for the exposure gap; None for a method that does not write.
 
     Rows whose label was never seen have no gold tokens.
     """
@@ -137,7 +139,7 @@ def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object
 
 
 def exposure(method: Method, rows: Collator, decoding: Decoding, *, batch_size: int | BatchLimits) -> dict[str, float]:
-    """Returns the Writer's accuracy on both, their difference `exposure_gap`, and L_D on both if there is a Director.
+    """Returns teacher-forced and free-running accuracy, their difference `exposure_gap`, and L_D of both, if any.
 
     Args:
         method: a method that writes, on its device.

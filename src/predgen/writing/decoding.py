@@ -120,13 +120,13 @@ class Forest:
 
         Args:
             tokens: the tokens.
-            parents: the place of the beginning that each follows.
+            parents: the index of the beginning that each follows.
         """
         self._depth += 1
         num_new = tokens.shape[1]
         above = self._seen.gather(1, parents.unsqueeze(2).expand(-1, -1, self._seen.shape[2]))
-        own = torch.eye(num_new, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
-        self._seen = torch.cat([above, own], dim=2)
+        itself = torch.eye(num_new, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+        self._seen = torch.cat([above, itself], dim=2)
         written = self.backbone.write_tree(
             self.memory, tokens, torch.full_like(tokens, self._depth), self._seen, self._tree
         )
@@ -139,22 +139,24 @@ class Forest:
         symbols: Int[Tensor, "batch draw"],
         active: Bool[Tensor, "batch draw"],
     ) -> Int[Tensor, "batch draw"]:
-        """Writes a symbol behind each draw's beginning, equal ones once, and returns each draw's new place.
+        """Writes a symbol behind each draw's beginning, equal ones once, and returns each draw's new index.
 
         Args:
             codec: whose symbols they are.
-            parents: the place of each draw's beginning.
+            parents: the index of each draw's beginning.
             symbols: the symbol that each draw adds.
-            active: draws that go on; the others get any place.
+            active: draws that go on; the others get any index.
         """
         keys = (parents * codec.num_symbols + symbols).masked_fill(~active, -1)
-        found = [row[row >= 0].unique() for row in keys]
-        distinct = nn.utils.rnn.pad_sequence(found, batch_first=True)  # what fills a row up is written for nothing
+        distinct_keys = [keys_of_row[keys_of_row >= 0].unique() for keys_of_row in keys]
+        # A row with fewer distinct keys is padded; what is written for the padding is never used.
+        distinct = nn.utils.rnn.pad_sequence(distinct_keys, batch_first=True)
         self.write(codec.symbols[distinct % codec.num_symbols], distinct // codec.num_symbols)
-        places = [
-            torch.searchsorted(own, row).clamp(max=max(len(own) - 1, 0)) for own, row in zip(found, keys, strict=True)
+        indices = [
+            torch.searchsorted(distinct_of_row, keys_of_row).clamp(max=max(len(distinct_of_row) - 1, 0))
+            for distinct_of_row, keys_of_row in zip(distinct_keys, keys, strict=True)
         ]
-        return torch.stack(places)
+        return torch.stack(indices)
 
 
 @torch.no_grad()
@@ -184,7 +186,7 @@ def beam(symbols: SymbolModel, memory: Memory, *, width: int, with_states: bool)
         parents, chosen = best // codec.num_symbols, best % codec.num_symbols
         was_active = active.gather(1, parents)
         before = state.gather(1, parents)
-        # Where there are fewer prefixes than places, the rest are impossible ones.
+        # If there are fewer prefixes than the beam's width, the rest are impossible (−inf).
         possible = scores > float("-inf")
         state = torch.where(was_active & possible, codec.transitions[before, chosen], before)
         state = torch.where(possible, state, torch.full_like(state, codec.accepting_state))

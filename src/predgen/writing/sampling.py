@@ -22,14 +22,14 @@ class Draws:
     """What is drawn for one batch before the model sees it.
 
     Attributes:
-        own: where the model is fed its own token.
+        sampled: where the model is fed its own token.
         noise: Gumbel noise; the choice is the largest of log-probability plus noise, which draws it from the softmax.
             None chooses the likeliest.
-        director_own: the rows whose Director reads what the model writes freely; the others' reads gold. None lets it
-            read what the Writer is fed.
+        director_own: the rows whose Director pools the free-running output; of other rows it pools the gold target.
+            None lets it pool what the Writer is fed.
     """
 
-    own: Bool[Tensor, "batch target"] | None = None
+    sampled: Bool[Tensor, "batch target"] | None = None
     noise: Float[Tensor, "batch target symbol"] | None = None
     director_own: Bool[Tensor, " batch"] | None = None
 
@@ -55,15 +55,15 @@ def draw(
     """
     rows, length = mask.shape
     shape = {"token": (rows, length), "row": (rows, 1), "batch": (1, 1)}[unit]
-    own = noise = director_own = None
+    sampled = noise = director_own = None
     if probability > 0:
-        own = (torch.rand(shape, generator=generator) < probability).expand(rows, length).to(mask.device)
+        sampled = (torch.rand(shape, generator=generator) < probability).expand(rows, length).to(mask.device)
         if num_symbols is not None:
             uniform = torch.rand((rows, length, num_symbols), generator=generator).clamp(min=torch.finfo().tiny)
             noise = -(-uniform.log()).log().to(mask.device)
     if director_share is not None:
         director_own = (torch.rand(rows, generator=generator) < director_share).to(mask.device)
-    return Draws(own, noise, director_own)
+    return Draws(sampled, noise, director_own)
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def sample_parallel(
     symbols: SymbolModel,
     memory: Memory,
     gold: EncodedTargets,
-    own: Bool[Tensor, "batch target"],
+    sampled: Bool[Tensor, "batch target"],
     *,
     passes: int,
     noise: Float[Tensor, "batch target symbol"] | None = None,
@@ -87,19 +87,19 @@ def sample_parallel(
             would be no fixed point.
         memory: what it has read, detached.
         gold: the gold targets.
-        own: where the model is fed its own symbol.
+        sampled: where the model is fed its own symbol.
         passes: how many passes; those after which nothing would change any more are left out.
         noise: as in `Draws`.
         gold_scores: what the first pass would find, where it is known.
     """
-    own = own & gold.mask
+    sampled = sampled & gold.mask
     fed = gold.symbols
     with dropout_off(symbols.backbone):
         for step in range(passes):
             scores = gold_scores if step == 0 else None
             if scores is None:
                 scores = scores_after(symbols, memory, gold, fed)
-            before, fed = fed, torch.where(own, _choice(scores, noise), gold.symbols)
+            before, fed = fed, torch.where(sampled, _choice(scores, noise), gold.symbols)
             # As many passes in every process, as its partners may wait for them.
             if num_processes() == 1 and torch.equal(fed, before):
                 break
@@ -111,18 +111,18 @@ def sample_sequential(
     symbols: SymbolModel,
     memory: Memory,
     gold: EncodedTargets,
-    own: Bool[Tensor, "batch target"],
+    sampled: Bool[Tensor, "batch target"],
     *,
     noise: Float[Tensor, "batch target symbol"] | None = None,
 ) -> Int[Tensor, "batch target"]:
     """Returns the fed symbols when they are sampled one after the other (arXiv 1506.03099): the reference."""
-    own = own & gold.mask
+    sampled = sampled & gold.mask
     columns = []
     with dropout_off(symbols.backbone):
         for step in range(gold.symbols.shape[1]):
             scores = symbols.scores(memory, memory.logits, gold.states[:, step])
             choice = _choice(scores, None if noise is None else noise[:, step])
-            fed = torch.where(own[:, step], choice, gold.symbols[:, step])
+            fed = torch.where(sampled[:, step], choice, gold.symbols[:, step])
             columns.append(fed)
             if step + 1 < gold.symbols.shape[1]:
                 memory = symbols.write(memory, fed.unsqueeze(1), gold.mask[:, step : step + 1]).memory

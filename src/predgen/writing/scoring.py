@@ -337,13 +337,13 @@ def _new_nodes(
 
 def _distribution(codec: Codec, rows: list[_Row], device: torch.device) -> NumberDistribution:
     """Returns what is known of each row's numbers."""
-    found, covered = [], []
+    scored_numbers, covered = [], []
     for row in rows:
         ranges = [(sum(codec.range_of(prefix)) / 2, -negative) for negative, _, prefix, _ in row.open]
-        found.append(sorted(row.leaves + ranges))
+        scored_numbers.append(sorted(row.leaves + ranges))
         covered.append(row.mass / (row.mass + math.fsum(math.exp(score) for _, score in ranges)))
-    length = max(map(len, found))
-    filled = [row + [(row[-1][0], -math.inf)] * (length - len(row)) for row in found]
+    length = max(map(len, scored_numbers))
+    filled = [row + [(row[-1][0], -math.inf)] * (length - len(row)) for row in scored_numbers]
     table = torch.tensor(filled, dtype=torch.float64, device=device)
     return NumberDistribution(
         table[..., 0], table[..., 1].softmax(dim=1), torch.tensor(covered, dtype=torch.float64, device=device)

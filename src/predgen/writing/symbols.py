@@ -37,7 +37,7 @@ class SymbolModel:
     @property
     def fields(self) -> "tuple[SymbolModel, ...]":
         """The model of each field's own automaton; a target that is no record has one."""
-        return tuple(SymbolModel(self.backbone, codec, self.full) for codec in self.codec.parts)
+        return tuple(SymbolModel(self.backbone, codec, self.full) for codec in self.codec.field_codecs)
 
     def read(self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]) -> Memory:
         """Returns the memory of prompts, with the logits of the target's own symbols alone where these are enough."""

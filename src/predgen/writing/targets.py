@@ -126,7 +126,7 @@ def write_target(
     answers = [codec.value_and_text(path) for path in paths]
     field_texts = [
         [field.value_and_text(span)[1] for span in spans]
-        for field, spans in zip(codec.parts, zip(*map(codec.spans, paths), strict=True), strict=True)
+        for field, spans in zip(codec.field_codecs, zip(*map(codec.spans, paths), strict=True), strict=True)
     ]
     return WrittenTarget(chosen, [value for value, _ in answers], [text for _, text in answers], field_texts)
 

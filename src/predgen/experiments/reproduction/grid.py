@@ -79,12 +79,12 @@ class Preset:
 
     def cells(self) -> list[Cell]:
         """Returns all cells, those of a task together, the methods next to each other."""
-        found = []
+        cells = []
         for backbone, task in itertools.product(self.backbones, self.tasks):
             pefts = self.pefts if task in self.peft_tasks else self.pefts[:1]
             for peft, seed, method in itertools.product(pefts, self.seeds, self.methods):
-                found.append(Cell(task, method, peft, backbone, seed))
-        return found
+                cells.append(Cell(task, method, peft, backbone, seed))
+        return cells
 
     def settings_of(self, cell: Cell) -> dict[str, Any]:
         """Returns the settings of a cell, without its task's."""

@@ -17,7 +17,7 @@ from predgen.targets.cells import label_key
 from predgen.targets.field import Field
 
 FieldKind = TypeVar("FieldKind", bound=Field)
-# A loss of the best constant answer below this is that of a constant column, which nothing is to be divided by.
+# If the best constant answer has a lower loss than this, the column is constant: nothing is divided by that loss.
 LEAST_LOSS = 1e-6
 
 
@@ -26,8 +26,8 @@ class Scale:
     """What the training values say of a field's head.
 
     Attributes:
-        mean: of what is learned of a number (`Number.learned`).
-        deviation: of the same; heads predict standardized ones.
+        mean: the mean of the learned number (its value or logarithm, `Number.learned`).
+        deviation: the standard deviation of the learned number; heads predict standardized numbers.
         constant_loss: the least loss of a head that answers the same for every row, by which the loss of a record's
             field is divided, so that fields of different kinds weigh alike.
         low: a training number below it is learned as this one; None if there is none.

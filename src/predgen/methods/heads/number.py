@@ -87,13 +87,13 @@ def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | No
     One answer of 1e8 among a thousand below 100 would give the others a standardized spread that float32 cannot hold.
     """
     first, third = np.quantile(column, [0.25, 0.75])
-    reach = FAR * (third - first)
-    if reach == 0:  # half of the rows have one number: there is no spread to measure by
+    clip_distance = FAR * (third - first)
+    if clip_distance == 0:  # half of the rows have one number: there is no spread to measure by
         return None, None
-    low = float(first - reach) if column.min() < first - reach else None
-    high = float(third + reach) if column.max() > third + reach else None
+    low = float(first - clip_distance) if column.min() < first - clip_distance else None
+    high = float(third + clip_distance) if column.max() > third + clip_distance else None
     if low is not None or high is not None:
-        num_far = int(((column < first - reach) | (column > third + reach)).sum())
+        num_far = int(((column < first - clip_distance) | (column > third + clip_distance)).sum())
         log.warning(
             "%d of %d training answers are more than %g interquartile ranges from the others; heads learn them as if "
             "they lay at %s. If the numbers spread over magnitudes, logarithmic=true may fit them.",
