@@ -71,12 +71,12 @@ def floors() -> int:
     return max(height(room) for room in below if room != "predgen")
 
 
-def questions_of_kind() -> list[str]:
+def questions_of_kind(rooms: tuple[str, ...] = ROOMS_OF_KINDS) -> list[str]:
     """Returns where `isinstance` asks for a kind of target outside the folders that answer it."""
     asked = re.compile(rf"\b({'|'.join(KINDS)})\b")
     places = []
     for path, tree in sources():
-        if str(path.relative_to(ROOT)).startswith(ROOMS_OF_KINDS):
+        if str(path.relative_to(ROOT)).startswith(rooms):
             continue
         for node in ast.walk(tree):
             is_question = (

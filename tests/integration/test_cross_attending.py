@@ -17,10 +17,10 @@ from predgen.backbones.backbone import Backbone
 from predgen.backbones.cross_attending import CrossAttendingBackbone
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
+from predgen.backbones.template import SEPARATOR
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie
 from predgen.errors import BackboneError, TargetError
-from predgen.tables.template import SEPARATOR
 from predgen.writing.sampling import Draws
 from predgen.writing.scoring import score_all
 from tests.helpers.shapes import (

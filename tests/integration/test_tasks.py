@@ -188,7 +188,7 @@ LOOK = """
 import json, sys
 from predgen.catalogue import load_task, task_rows
 from predgen.catalogue.checking import answer_problems
-from predgen.tables.template import Template
+from predgen.backbones.template import Template
 
 task = load_task(sys.argv[1])
 found = task_rows(task, sys.argv[2])

@@ -11,7 +11,7 @@ import torch
 import predgen
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.tables.template import SEPARATOR
+from predgen.backbones.template import SEPARATOR
 
 pytestmark = pytest.mark.slow  # together they take more than a few seconds
 

@@ -17,8 +17,8 @@ from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Writt
 from predgen.backbones.caches import detached, rows_of
 from predgen.backbones.prompts import PromptTokens, SpecialTokens
 from predgen.backbones.target_tokens import TargetTokens
+from predgen.backbones.template import Template
 from predgen.errors import BackboneError
-from predgen.tables.template import Template
 
 # Rows that are written at once where each branch of a tree is a row of its own.
 BRANCH_ROWS = 512

@@ -22,7 +22,7 @@ from predgen.backbones.configs import has_code_for, max_positions_of
 from predgen.backbones.cross_attending import CrossAttendingBackbone, Layout
 from predgen.backbones.prompts import PromptTokens, SpecialTokens
 from predgen.backbones.target_tokens import END, START, WriterTokens, special_id
-from predgen.tables.template import Template
+from predgen.backbones.template import Template
 
 WRITER_LAYERS = 2
 WRITER_POSITIONS = 512

@@ -18,8 +18,8 @@ from predgen.backbones.devices import check_device_map
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.sources import Source, weight_files
+from predgen.backbones.template import Template
 from predgen.errors import BackboneError, ConfigError
-from predgen.tables.template import Template
 
 Kind = type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone] | type[DecoderOnlyBackbone]
 # A model is of the first kind that handles its config: many an encoder has a class that could be used as a decoder.

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from predgen.backbones.template import SEPARATOR
 from predgen.errors import BackboneError
-from predgen.tables.template import SEPARATOR
 
 # What a chat template is filled with to see what it puts around a message.
 MESSAGE = "predgen-message"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from predgen.backbones.template import Template
 from predgen.catalogue.loading import load_task
 from predgen.catalogue.rows import local_folder, task_rows
 from predgen.catalogue.schema import PartName, Task
 from predgen.errors import PredGenError, explain
 from predgen.tables.reading import row_numbers
-from predgen.tables.template import Template
 from predgen.targets.cells import describe, label_key, parse_number
 
 # What rounding to a target's decimals may change of its answers on average, as a share of their standard deviation.

@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from predgen.backbones.template import Template
 from predgen.config import LabelText
 from predgen.errors import PredGenError
 from predgen.measures.kinds import MEASURES
-from predgen.tables.template import Template
 from predgen.targets.label import check_words
 
 PartName = Literal["train", "validation", "test"]

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from predgen.backbones import Backbone, Source, find_source
+from predgen.backbones.template import Template
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
@@ -33,7 +34,6 @@ from predgen.methods import Answering, Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import answering_of, build_method, load_base
 from predgen.models.contents import Contents
-from predgen.tables.template import Template
 from predgen.targets.kinds import target_from_json, target_to_json
 from predgen.targets.record import ALONE
 from predgen.version import __version__

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.measures.calibration import Calibration
 from predgen.methods import Answering
-from predgen.tables.template import Template
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Rows: read, split, checked, and turned into prompts."""
+"""Rows: read, split, checked, and saved."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from predgen.backbones import default_template, is_builtin
+from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.models.artifact import check_output
 from predgen.models.model import Model
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
-from predgen.tables.template import Template
 from predgen.training.arguments import runs_on_cpu
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole
 from predgen.training.preparing import Prepared, prepare, run_of

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from predgen.backbones.template import Template
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
 from predgen.config import TASK_ROWS, DataSettings, RunConfig, merged_layers
 from predgen.errors import ConfigError
 from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
-from predgen.tables.template import Template
 from predgen.tables.values import log_unseen, target_columns, values_of
 from predgen.targets.kinds import field_kind
 from predgen.targets.record import Target, fields_of

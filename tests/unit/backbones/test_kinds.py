@@ -7,7 +7,7 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.loading import KINDS, Kind
-from predgen.tables.template import Template
+from predgen.backbones.template import Template
 
 
 @pytest.mark.parametrize(

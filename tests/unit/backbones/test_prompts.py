@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from predgen.backbones.prompts import PromptTokens, SpecialTokens
-from predgen.tables.template import SEPARATOR
+from predgen.backbones.template import SEPARATOR
 from tests.helpers.shapes import bert_tokenizer, byte_level_tokenizer
 
 

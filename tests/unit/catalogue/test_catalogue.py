@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import predgen
+from predgen.backbones.template import Template
 from predgen.catalogue import check_task, flat_table, load_task, local_folder, task_rows, tasks
 from predgen.catalogue.loading import FOLDER, parse_task
 from predgen.catalogue.schema import Task
@@ -16,7 +17,6 @@ from predgen.catalogue.settings import build_task_config
 from predgen.errors import ConfigError, DataError, UnknownNameError
 from predgen.experiments.reproduction.grid import presets
 from predgen.tables.reading import read_table
-from predgen.tables.template import Template
 from predgen.targets.label import infer_label
 from predgen.training.preparing import prepare
 from tests.helpers.task_rows import MADE, write_rows

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from predgen.backbones.template import SEPARATOR, Template, Tokenize
 from predgen.errors import TemplateError, UnknownNameError
-from predgen.tables.template import SEPARATOR, Template, Tokenize
 
 PROPERTY = settings(max_examples=150)
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
