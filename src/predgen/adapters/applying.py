@@ -28,7 +28,7 @@ INITIAL_RANKS = 1.5
 
 @dataclass(frozen=True)
 class Update:
-    """What a PEFT method may take; the attributes are those of `apply_peft`."""
+    """The settings of a PEFT update; the attributes are arguments of `apply_peft`."""
 
     rank: int
     writes: bool
@@ -211,7 +211,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _linear_layers(model: Any) -> list[nn.Module]:
-    """Returns the layers that are updated, the same as peft's `all-linear`: the output is left as it is."""
+    """Returns the layers that are updated, as by peft's `all-linear`: all linear layers but the output."""
     output, without = model.get_output_embeddings(), set(_without_update(model))
     return [
         module

@@ -83,7 +83,7 @@ class AttentionWindows:
 
 
 def additive_mask(sees: Bool[Tensor, "batch query key"], dtype: torch.dtype) -> Float[Tensor, "batch 1 query key"]:
-    """Returns what is added to the attention scores: 0 where a token is seen, else the smallest number of the type.
+    """Returns an additive attention mask: 0 where a token is seen, else the smallest number of the type.
 
     Boolean masks are silently wrong under the eager attention of several families.
     """

@@ -97,7 +97,7 @@ class Backbone(nn.Module, ABC):
     def prompt_states(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
     ) -> Float[Tensor, "batch prompt prompt_hidden"]:
-        """Returns the last layer's states of a batch of prompts: all that a method that writes nothing needs."""
+        """Returns the last layer's states of a batch of prompts; a method that writes nothing needs only these."""
 
     @abstractmethod
     def read(
@@ -301,7 +301,7 @@ class Backbone(nn.Module, ABC):
         self.prompts.special_tokens = SpecialTokens.from_json(values)
 
     def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Returns each text's tokens, special tokens included, and the character spans of those that are text."""
+        """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""
         return self.prompts.tokenize(texts)
 
     def collate(

@@ -1,4 +1,4 @@
-"""One forward of a causal language model: what it is given, and which logits it computes."""
+"""One forward of a causal language model: its inputs, and the logits that it computes."""
 
 import inspect
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NO_COLUMNS = torch.zeros(0, dtype=torch.long)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a forward of the model is given.
+    """The inputs of a forward.
 
     Attributes:
         tokens: the new tokens.

@@ -47,7 +47,7 @@ class Layout:
     sees: Bool[Tensor, "batch token token"]
 
     def scores(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 token token"]:
-        """Returns what is added to the attention scores: 0 where a token is seen, else the smallest number."""
+        """Returns an additive attention mask: 0 where a token is seen, else the smallest number."""
         return additive_mask(self.sees, dtype)
 
 
@@ -137,7 +137,7 @@ class CrossAttendingBackbone(Backbone):
         return Memory(states, mask, layers[-1][:, -1], next_logits, start, seen, cache, vocabulary)
 
     def _start(self, tokens: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch start"]:
-        """Returns what the decoder sees before a target, for each row."""
+        """Returns the tokens that the decoder sees before a target, for each row."""
         return torch.tensor(self.start_ids, device=tokens.device).expand(len(tokens), -1)
 
     def write(self, memory: Memory, tokens: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]) -> Written:

@@ -332,7 +332,7 @@ class DecoderOnlyBackbone(Backbone):
         return self.max_positions - num_target
 
     def freeze_writer(self) -> None:
-        """Freezes the output matrix if it is not that of the input embeddings."""
+        """Freezes the output matrix if it is not tied to the input embeddings."""
         output = self.model.get_output_embeddings()
         if output is not None and output.weight is not self.model.get_input_embeddings().weight:
             output.requires_grad_(False)
@@ -366,7 +366,7 @@ class DecoderOnlyBackbone(Backbone):
             )
 
     def _candidates(self) -> list[Capabilities]:
-        """Returns what the model might do, the fastest first, the uncached path last."""
+        """Returns the capabilities to try, the fastest first, the uncached path last."""
         hoped = replace(self.capabilities, linear_head=False)
         without = replace(hoped, pads_inside=False)
         cached = [hoped, without, replace(without, masks_trees=False)] if hoped.cached else []

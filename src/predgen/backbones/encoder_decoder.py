@@ -134,7 +134,7 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
         index = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
         attention = self._relative_attention
         if attention is not None:
-            # The model adds the bias of the tokens' indexes; this change makes it that of their positions.
+            # The model adds the bias of the tokens' indexes; this change replaces it by the bias of their positions.
             change = _bias(attention, layout.positions) - _bias(attention, index)
             return {"decoder_input_ids": tokens, "decoder_attention_mask": scores + change.to(scores.dtype)}
         rows = self._position_embeddings

@@ -76,7 +76,7 @@ class PromptTokens:
         self.pads_left = pads_left
 
     def tokenize(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Returns each text's tokens, special tokens included, and the character spans of those that are text."""
+        """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""
         if not texts:
             return []
         special, joint = self.special_tokens, self.special_tokens.joint

@@ -49,7 +49,7 @@ class Rival:
     enumerates: bool = False
 
     def case(self, work: Workload) -> Callable[[], object]:
-        """Returns what is measured, made ready over a workload."""
+        """Returns the function to measure, prepared over a workload."""
         prepared = self.prepare(work)
 
         def run() -> object:

@@ -75,7 +75,7 @@ class Workload:
 
 
 def make_backbone(cell: Cell, device: torch.device) -> DecoderOnlyBackbone:
-    """Returns a Llama of random weights, the same for the same cell."""
+    """Returns a Llama of random weights; equal cells give equal weights."""
     shape = SHAPES[cell.shape]
     tokenizer = AutoTokenizer.from_pretrained(find_source("builtin:nano").folder)
     config = LlamaConfig(
@@ -99,7 +99,7 @@ def make_backbone(cell: Cell, device: torch.device) -> DecoderOnlyBackbone:
 
 
 def make_workload(cell: Cell, device: torch.device) -> Workload:
-    """Returns a cell made ready, the same for the same cell."""
+    """Returns the prepared workload of a cell; equal cells give equal workloads."""
     backbone = make_backbone(cell, device)
     target = TARGETS[cell.target]
     codec = Codec(target, backbone)

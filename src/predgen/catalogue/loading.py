@@ -28,7 +28,7 @@ def tasks() -> list[str]:
 
 
 def load_task(name: str | Path) -> Task:
-    """Returns a task of the catalogue, or that of a YAML file.
+    """Returns a task of the catalogue, or of a YAML file.
 
     Args:
         name: a task's name, also with its version (`boolq@1`), or the path of a YAML file.
@@ -56,7 +56,7 @@ def load_task(name: str | Path) -> Task:
 
 
 def is_file(name: str | Path) -> bool:
-    """Returns whether a task's name is that of a YAML file."""
+    """Returns whether a task's name names a YAML file."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
@@ -129,7 +129,7 @@ def _path_of(location: tuple[int | str, ...]) -> str:
 
 
 def _said(fault: Any) -> str:
-    """Returns what is wrong, and what was found."""
+    """Returns the fault, and the value that was found."""
     said = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault["type"] not in ("missing", "value_error")
     return f"{said} (found {str(fault['input'])[:80]!r})" if shown else said

@@ -31,7 +31,7 @@ class TaskRows:
         parts: the rows of each part.
         origin: where they come from, for people.
         note: what is said of these parts, if anything.
-        is_fallback: whether a split of the task was not there.
+        is_fallback: whether a split of the task was missing.
     """
 
     parts: dict[PartName, pd.DataFrame]
@@ -162,7 +162,7 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
 
 
 def parts_of(task: Task, data: str | Path | None = None) -> tuple[str | None, bool]:
-    """Returns what is said of a task's parts, if anything, and whether they are its own and official.
+    """Returns the note on a task's parts, if any, and whether they are its own and official.
 
     They are not where the task falls back to others, or learns from the rows of another task. The arguments and the
     errors are those of `task_rows`.

@@ -1,4 +1,4 @@
-"""What a task sets of a run, below what the run sets itself."""
+"""The settings that a task declares, which the settings of a run override."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ TARGET_SETTINGS = ("kind", "labels", "label_text", "low", "high", "decimals")
 
 
 def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
-    """Returns the checked settings; what a task declares, if one is named, stands below all layers.
+    """Returns the checked settings; all layers override the settings that a named task declares.
 
     Another target or another kind than the task's leaves out what the task declares of its target and its metric;
     other inputs leave out its template.

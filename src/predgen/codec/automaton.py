@@ -88,7 +88,7 @@ class Automaton:
         return state
 
     def settle(self, prefix: Sequence[int]) -> tuple[int, ...]:
-        """Returns a prefix with all that is forced after it; a path, if everything is."""
+        """Returns a prefix extended by the forced symbols; a whole path, if all remaining symbols are forced."""
         settled = list(prefix)
         state = self.state_after(settled)
         while len(self.rows[state]) == 1:

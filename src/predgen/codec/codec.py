@@ -189,7 +189,7 @@ class Codec(nn.Module):
         )
 
     def settle(self, prefix: Sequence[int]) -> tuple[int, ...]:
-        """Returns a prefix with all that is forced after it; a path, if everything is."""
+        """Returns a prefix extended by the forced symbols; a whole path, if all remaining symbols are forced."""
         return self.automaton.settle(prefix)
 
     def state_after(self, prefix: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ COMMA = ","
 
 
 class LabelSetPaths(Paths[LabelSet]):
-    """A state is the first label that may still be written, and what is written of one."""
+    """A state is the first label that may still be written, and the prefix of a label that was begun."""
 
     # Trees of sets are larger than those of numbers.
     MOST_VALUES: ClassVar[int | None] = 256

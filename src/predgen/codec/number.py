@@ -90,7 +90,7 @@ def _scientific_rows(target: Number) -> list[dict[str, int]]:
 
 
 class NumberPaths(Paths[Number]):
-    """The digit automaton of a number; states that accept the same rest are one state."""
+    """The digit automaton of a number; states that accept the same remaining texts are merged."""
 
     # The mask of a tree grows with the square of its nodes.
     MOST_VALUES: ClassVar[int | None] = 10_000

@@ -84,7 +84,7 @@ class Trie(nn.Module):
 
     Attributes:
         codec: the target automaton.
-        values: the targets, numbers ascending, labels in the target's order, others in that of the tree.
+        values: the targets: numbers ascending, labels in the target's order, others in the order of the tree.
         symbols: the symbol that is written at each node, shape (node,).
         depths: how many symbols stand before the root's end at each node, 1 for the root's children, shape (node,).
         ancestors: which nodes each node sees, itself included, shape (node, node).

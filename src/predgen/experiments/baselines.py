@@ -89,7 +89,7 @@ class LinearModel(ABC):
         """Returns the mean loss on rows that training did not see."""
 
     def choose(self, rows: Any, truth: np.ndarray) -> None:
-        """Chooses on the validation part what is left to choose."""
+        """Chooses the remaining settings on the validation part."""
         return None
 
     @abstractmethod

@@ -289,7 +289,7 @@ def _check_models(folder: Path, names: Sequence[str], finished: Finished, *, rep
 
 
 def _short(logged: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what was logged at a step, to six digits, without the clock."""
+    """Returns the log entry of a step, to six digits, without the clock."""
     return {
         name: float(f"{value:.6g}") if isinstance(value, float) else value
         for name, value in logged.items()

@@ -1,4 +1,4 @@
-"""What a comparison found: metrics with intervals, the spread over seeds, paired tests of every pair."""
+"""The results of a comparison: metrics with intervals, the spread over seeds, paired tests of every pair."""
 
 import itertools
 from collections.abc import Sequence

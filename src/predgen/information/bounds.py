@@ -40,7 +40,7 @@ class Bound:
 
     @property
     def chosen_by(self) -> Value:
-        """What is maximized."""
+        """The lower bound that is maximized."""
         return self.objective or self.value
 
 

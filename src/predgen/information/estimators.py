@@ -78,7 +78,7 @@ class Pairs:
         return replace(self, states=self.states[index], mask=self.mask[index], answers=self.answers[index])
 
     def shuffled(self, generator: torch.Generator) -> "Pairs":
-        """Returns the states with the answers of others: what is found in them is an error."""
+        """Returns the states with the answers of other rows: information that is found in them is an error."""
         return replace(self, answers=self.answers[torch.randperm(len(self), generator=generator)])
 
     def seen(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Estimate:
 
 
 class FittedCritic:
-    """A critic, and the scale of what it was fitted to.
+    """A critic, and the scale of the states that it was fitted to.
 
     Args:
         pairs: what it is to learn from.
@@ -288,7 +288,7 @@ def _by_neighbours(learn: Pairs, held_out: Pairs, rng: np.random.Generator) -> E
 
 
 def _as_vectors(pairs: Pairs) -> Float[Tensor, "row size"]:
-    """Returns the one position of each row, or the mean of its positions and the last of them."""
+    """Returns the only position of each row, or the mean of its positions beside the last position."""
     if pairs.states.shape[1] == 1:
         return pairs.states[:, 0]
     return torch.cat([Mean()(pairs.states, pairs.mask), Last()(pairs.states, pairs.mask)], dim=1)

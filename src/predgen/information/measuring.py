@@ -228,7 +228,7 @@ def measure_information(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of each run; the attributes are those of `measure_information`."""
+    """The measures that are asked of each run; the attributes are arguments of `measure_information`."""
 
     estimators: tuple[str, ...]
     sources: tuple[str, ...]

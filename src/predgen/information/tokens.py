@@ -85,8 +85,8 @@ def token_information(
 ) -> dict[str, Any]:
     """Returns how much each word of some texts says about what a model writes for them, as JSON holds it, in nats.
 
-    A word's value is the sum of those of its tokens; beside it stands the control, of a critic that learned from the
-    answers of other rows. Values are means over seeds of the critic.
+    A word's value is the sum over its tokens. Beside it stands the control: the value by a critic that learned from
+    the answers of other rows. Values are means over seeds of the critic.
 
     Args:
         model: a fitted model.
@@ -98,8 +98,8 @@ def token_information(
 
     Raises:
         ConfigError: the target is a record or a set of labels.
-        DataError: there is no text, an input is missing, a text has no valid answer, there are too few rows, or they
-            are not those that the model was fitted with.
+        DataError: there is no text, an input is missing, a text has no valid answer, there are too few rows, or the
+            rows are not the ones that the model was fitted with.
     """
     if seeds < 1 or rows < 1:
         raise ConfigError(f"Expected seeds and rows, found {seeds} and {rows}. Give at least one of each.")

@@ -21,7 +21,7 @@ SPECIAL_TOKENS = {
 
 
 def tokenizer_report(backbone: Backbone) -> dict[str, Any]:
-    """Returns what a backbone's tokenizer makes of numbers and which special tokens it has, as JSON holds it.
+    """Returns how a backbone's tokenizer splits numbers, and its special tokens, as JSON holds them.
 
     Args:
         backbone: the backbone, before tokens are added for a target.

@@ -134,11 +134,11 @@ class Measure(ABC, Generic[FieldKind]):
         """
 
     def learned(self, values: np.ndarray) -> np.ndarray:
-        """Returns what a simple model learns of an array of values."""
+        """Returns the array that a simple model is trained on, from an array of values."""
         return values
 
     def unlearned(self, values: np.ndarray) -> np.ndarray:
-        """Returns the values of what a simple model answered, the inverse of `learned`."""
+        """Returns the values of a simple model's outputs, the inverse of `learned`."""
         return values
 
     def coordinates(self, values: Sequence[Any]) -> Float[np.ndarray, "row coordinate"]:
@@ -174,7 +174,7 @@ class Measure(ABC, Generic[FieldKind]):
         """
 
     def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:
-        """Returns what the Writer answers for the field: its `text`, or an estimate from its distribution.
+        """Returns how the Writer answers for the field: its `text`, or an estimate from its distribution.
 
         Args:
             name: what the settings ask for; `auto` leaves it to the metric.

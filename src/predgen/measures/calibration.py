@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the calibration rows taught.
+    """A calibration that was fitted on rows of its own.
 
     Attributes:
         temperature: what the logarithms of label probabilities are divided by; 1 for numbers.
@@ -113,7 +113,7 @@ def calibrate_numbers(predicted: Float[np.ndarray, " row"], truth: Float[np.ndar
 
 
 def calibrate_labels(probabilities: Float[np.ndarray, "row label"], truth: Int[np.ndarray, " row"]) -> Calibration:
-    """Returns what rows of a label teach: every other row the temperature, the rest the scores.
+    """Returns the calibration of a label: every other row fits the temperature, the remaining rows give the scores.
 
     Args:
         probabilities: of each label.

@@ -1,4 +1,4 @@
-"""What the Writer's probabilities of numbers say: the mean, the spread, any quantile, the likeliest number."""
+"""The Writer's distribution of a number: its mean, deviation, quantiles and mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class NumberDistribution:
     """The probability of each number, row by row.
 
     Attributes:
-        numbers: ascending; a row with fewer of them than others is filled up with numbers of probability 0.
+        numbers: ascending; a row with fewer numbers than others is padded with numbers of probability 0.
         probabilities: of each; each row's sum is 1.
         covered: the share of the probability that was scored number by number. The rest is known for ranges of numbers
             alone, and stands at their middle. 1 where every number was scored.

@@ -119,7 +119,7 @@ class ExclusiveLabels(Measure[FieldKind]):
 
 
 class LabelMeasure(ExclusiveLabels[Label]):
-    """What a label is worth."""
+    """The metrics and losses of a label."""
 
     NAMES: ClassVar[tuple[str, ...]] = LABEL_METRICS
     LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("log_loss", "ece", "set_size")

@@ -18,7 +18,7 @@ SET_METRICS = ("micro_f1", "macro_f1", "jaccard", EXACT_MATCH, "hamming_loss", "
 
 
 class LabelSetMeasure(Measure[LabelSet]):
-    """What a set of labels is worth.
+    """The metrics and losses of a set of labels.
 
     Arrays hold 1 for each label of a row's set, and one column more, shape (row, label + 1): in the truth whether the
     set has labels that training never saw, in the answers whether the answer is invalid.

@@ -58,7 +58,7 @@ class NumberMeasure(Measure[Number]):
         return np.asarray(np.isnan(predicted))
 
     def exact(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Returns where the same digits would be written of both, whatever the form and the range."""
+        """Returns for which rows both numbers are written with the same digits."""
         pairs = zip(truth.tolist(), predicted.tolist(), strict=True)
         to_text = self.field.to_text
         return np.array(
@@ -92,7 +92,7 @@ class NumberMeasure(Measure[Number]):
         return {"squared_log_error": (np.log10(truth) - np.log10(predicted)) ** 2, **losses}
 
     def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Returns 1 − R² of what is learned; an invalid answer counts as the constant one."""
+        """Returns 1 − R² of the learned numbers (or logarithms); an invalid answer counts as the constant one."""
         return number_relative_error(learned(self.field, truth), learned(self.field, predicted))
 
     def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
@@ -105,7 +105,7 @@ class NumberMeasure(Measure[Number]):
         return learned(self.field, values)
 
     def unlearned(self, values: np.ndarray) -> np.ndarray:
-        """Returns the numbers of what was learned."""
+        """Returns the numbers of learned ones, the inverse of `learned`."""
         return unlearned(self.field, values)
 
     def distribution_of_values(
@@ -124,7 +124,7 @@ class NumberMeasure(Measure[Number]):
         writer: tuple[np.ndarray, np.ndarray | None],
         truth: np.ndarray,
     ) -> Mix:
-        """Returns the mix with the least squared error of what is learned."""
+        """Returns the mix with the least squared error of the learned numbers (or logarithms)."""
         return stack_numbers(*(learned(self.field, numbers) for numbers in (director[0], writer[0], truth)))
 
     def estimate(self, name: str, metric: str, *, enumerable: bool) -> str:

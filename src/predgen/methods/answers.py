@@ -43,7 +43,7 @@ class Answers:
 
     @classmethod
     def of_record(cls, target: Target, fields: "Sequence[Answers]", written: list[str | None]) -> "Answers":
-        """Returns the answers of a target from those of its fields; a row with an invalid field is invalid."""
+        """Returns the answers of a target from its fields' answers; a row with an invalid field is invalid."""
         names = fields_of(target)
         if len(names) == 1:
             return fields[0]
@@ -75,7 +75,7 @@ class Answers:
         return self.fields or (self,)
 
     def with_distribution(self, distribution: NumberDistribution | None, *, spread: bool) -> "Answers":
-        """Returns the answers with what the distribution that was used covers, and its spread if that is asked for."""
+        """Returns the answers with the probability that the distribution covers, and with its spread if asked for."""
         if distribution is None:
             return self
         answers = replace(self, covered=distribution.covered.cpu())

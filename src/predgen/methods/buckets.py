@@ -1,4 +1,4 @@
-"""Prediction batches: rows of like length together, as many as fit into memory."""
+"""Prediction batches: rows of similar length together, as many as fit into memory."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ DEVICE_BATCH_TOKENS = 16_384
 
 @dataclass
 class BatchLimits:
-    """How large a prediction batch may be. What did not fit into memory lowers it for all that follows.
+    """How large a prediction batch may be. A batch that does not fit into memory lowers the limits of later ones.
 
     Attributes:
         rows: the most rows of a batch.
@@ -49,7 +49,7 @@ class BatchLimits:
         return cls(batch_size) if isinstance(batch_size, int) else batch_size
 
     def rows_of(self, length: int) -> int:
-        """Returns how many prompts fit into a batch whose longest has so many tokens; always one."""
+        """Returns how many prompts fit into a batch whose longest prompt has `length` tokens; at least one."""
         return min(self.rows, self.rows if self.tokens is None else max(self.tokens // max(length, 1), 1))
 
     def halve(self, rows: int, length: int) -> None:
@@ -80,7 +80,7 @@ def in_order(num_rows: int, batch_size: int) -> list[list[int]]:
 def run_in_buckets(
     lengths: Sequence[int], limits: BatchLimits, run: Callable[[list[int]], Result]
 ) -> tuple[list[Result], list[int]]:
-    """Returns what was computed of each bucket, and the rows in the order in which they were taken.
+    """Returns the result of each bucket, and the rows in the order in which they were taken.
 
     A bucket that does not fit into memory is halved, and so are the limits of all that follow.
 
@@ -109,7 +109,7 @@ def run_in_buckets(
 
 
 def _attempt(run: Callable[[list[int]], Result], rows: list[int]) -> list[Result]:
-    """Returns what comes of a batch, alone in a list; nothing if it does not fit into memory.
+    """Returns a list of the batch's result; an empty list if the batch does not fit into memory.
 
     The error ends here: it would keep alive what the failed batch held.
     """

@@ -93,7 +93,7 @@ def smoothed_digits(
     *,
     deviation: float,
 ) -> Float[Tensor, "batch target symbol"]:
-    """Returns what the Writer is trained towards when digits are smoothed by a Gaussian (after arXiv 1806.04613).
+    """Returns the Writer's target distribution: digits are smoothed by a Gaussian (after arXiv 1806.04613).
 
     Where the gold symbol is a digit, each allowed digit v weighs exp(−(v − gold)² / 2σ²); everywhere else all the
     weight is on the gold symbol.
@@ -313,7 +313,7 @@ def join_at_means(
     director: Float[Tensor, ""],
     means: tuple[Float[Tensor, ""], Float[Tensor, ""]],
 ) -> Float[Tensor, ""]:
-    """Returns the joined loss at the means, with gradients that flow through this process's part of them.
+    """Returns the joined loss at the means, with gradients through this process's share of each mean.
 
     A join that is no weighted sum does not commute with averaging. Its two weights ∂L/∂L_W and ∂L/∂L_D are therefore
     taken at the means over all processes; each process's part is multiplied by them. Averaged over the processes by

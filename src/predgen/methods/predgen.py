@@ -204,7 +204,7 @@ class PredGen(Method):
         probabilities: bool,
         marginal: bool,
     ) -> Sources:
-        """Returns the Director's predictions over the states of the written tokens, and what is needed of the Writer's.
+        """Returns the Director's predictions over the states of the written tokens, and the Writer's where needed.
 
         With `marginal` the Writer's are its marginals; the Director's stay what it reads in the written record.
         """

@@ -43,7 +43,7 @@ def _trainable(method: nn.Module) -> dict[str, Tensor]:
 
 
 def _present_name(name: str) -> str:
-    """Returns what a saved weight is called now."""
+    """Returns the present name of a saved weight."""
     for old, new in RENAMED.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

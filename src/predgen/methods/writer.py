@@ -120,7 +120,7 @@ class Writer(nn.Module):
         return gold.mask & ~self.symbols.codec.forced(gold.states)
 
     def accuracies(self, memory: Memory, gold: EncodedTargets, decoded: Decoded) -> dict[str, Float[Tensor, ""]]:
-        """Returns `writer_accuracy_gold` and `writer_accuracy_own`: after gold prefixes, and of what was written.
+        """Returns `writer_accuracy_gold` (teacher-forced) and `writer_accuracy_own` (free-running).
 
         They are shares of the gold tokens that had a choice, averaged over each example's tokens, then over examples.
 
@@ -152,11 +152,11 @@ class Writer(nn.Module):
         return write_target(self.symbols, tries, memory, decoding, with_states=with_states)
 
     def score(self, written: WrittenTarget, wanted: Collection[int], trie_mass: float) -> ScoredFields:
-        """Returns what the probabilities of some fields after what was written before them are computed from.
+        """Returns the scores of some fields' targets, each after the fields that were written before it.
 
         Args:
             written: what was written.
-            wanted: the indices of those fields.
+            wanted: the indices of the fields.
             trie_mass: as in `Decoding`.
         """
         memories = memories_before(self.symbols, written.chosen, max(wanted, default=0))

@@ -1,4 +1,4 @@
-"""What is asked of a model's predictions, beside the answers themselves."""
+"""The columns that a prediction is to have beside the answers: probabilities, spreads, intervals."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal

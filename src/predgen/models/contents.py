@@ -1,4 +1,4 @@
-"""What is saved beside a method's weights."""
+"""The settings and fitted values that an artifact holds beside a method's weights."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,8 @@ class Contents:
         base_name: the backbone's id.
         base_revision: its hub commit, if any.
         base_hash: SHA-256 of its files.
-        record: the training record: what was read, how it went.
-        calibrations: what calibration rows taught, by the field's name; those without them, and sets, are missing.
+        record: the training record: the rows that were read, and the course of training.
+        calibrations: the calibration of each field by its name; sets and fields without one are missing.
     """
 
     config: RunConfig

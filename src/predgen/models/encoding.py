@@ -1,4 +1,4 @@
-"""Rows to prompts in tokens: what is done of a prediction before the model works."""
+"""From rows to prompts in tokens: the work of a prediction before the model runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

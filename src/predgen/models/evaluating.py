@@ -75,7 +75,7 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
     Args:
         model: the model.
         table: the rows.
-        distributions: also return what is kept of the Writer's distributions of numbers.
+        distributions: also return the deviations and quantiles of the Writer's distributions of numbers.
     """
     has_labels = any(not field.numeric for field in fields_of(model.target).values())
     start = time.perf_counter()

@@ -118,7 +118,7 @@ class Model:
         return encode_rows(self.method, self.contents, read_table(rows), added)
 
     def predict_encoded(self, encoded: Encoded, asked: Asked | None = None) -> pd.DataFrame:
-        """Returns what `predict` returns, of rows that `encode` made ready for the same.
+        """Returns the predictions of rows that `encode` made ready, as `predict` returns them.
 
         Args:
             encoded: the rows.

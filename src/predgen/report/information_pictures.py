@@ -111,7 +111,7 @@ def _draw_layers(panel: Any, layers: Sequence[Mapping[str, Any]], name: str, col
 
 
 def _draw_curves(subfigure: Any, measured: Mapping[str, Any]) -> None:
-    """Draws what the critics of the first seed reached on rows held back; broken lines are controls."""
+    """Draws the bounds of the first seed's critics on held-back rows; broken lines are controls."""
     critics = list(
         dict.fromkeys(
             measure["estimator"] for run in measured["runs"] for measure in run["measures"] if measure["curves"][0]

@@ -165,7 +165,7 @@ def _shown_tests(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _is_shown(metric: str, comparison: Mapping[str, Any]) -> bool:
-    """Returns whether a metric is one for people: exact numbers say nothing unless they are what is asked for."""
+    """Returns whether a metric is shown to people: exact match of numbers is shown only if it is the run's metric."""
     field, _, name = metric.rpartition(".")
     of_number = any(metric_of(field, "mse") in result["metrics"] for result in comparison["methods"].values())
     return name != EXACT_MATCH or not of_number or comparison["config"]["train"]["metric"] == metric

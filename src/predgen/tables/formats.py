@@ -24,7 +24,7 @@ CSV_FIELD_LETTERS = 1 << 22
 
 
 def frames_of(path: Path) -> Iterator[pd.DataFrame]:
-    """Returns a file's rows in frames of any size.
+    """Returns a file's rows in data frames of any size.
 
     Raises:
         DataError: while reading, at the first fault.
@@ -110,7 +110,7 @@ def _broken_row(row: list[str], number: int, header: list[str], path: Path, deli
 
 
 def _csv_error(error: csv.Error, number: int, path: Path, delimiter: str) -> DataError:
-    """Returns what the reader means by its error in a row."""
+    """Returns an error message for a row that the reader refused."""
     if "end of data" in str(error):
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             *_, row = csv.reader(file, delimiter=delimiter)  # not strict, it gives the field as far as it goes
@@ -130,7 +130,7 @@ def _csv_error(error: csv.Error, number: int, path: Path, delimiter: str) -> Dat
 
 
 def _jsonl_frames(path: Path) -> Iterator[pd.DataFrame]:
-    """Reads twice, so that every frame has the columns of all rows."""
+    """Reads the file twice, so that every data frame has the columns of all rows."""
     names: dict[str, None] = {}
     for row in _json_rows(path):
         names |= dict.fromkeys(row)

@@ -23,7 +23,7 @@ def infer_inputs(table: pd.DataFrame, targets: Sequence[str]) -> list[str]:
     """Returns the free-text columns.
 
     A column is free text if it is none of the targets, its cells that are not empty are text and mostly no numbers,
-    with 3 words or more on average, and its different values are at least a fifth of them (sentences that recur in
+    with 3 words or more on average, and at least a fifth of the cells differ (sentences that recur in
     several pairs are free text, a few fixed phrases are not).
 
     Raises:
@@ -100,7 +100,7 @@ def _correlated(table: pd.DataFrame, name: str, target: str) -> str | None:
 
 
 def _shared(table: pd.DataFrame, name: str, target: str) -> str | None:
-    """Judges each row by the other rows of the same value, so that a value that occurs once says nothing."""
+    """Predicts each row from the other rows of the same value; a value that occurs once predicts nothing."""
     frame = pd.DataFrame({"value": table[name].map(str), "truth": list(table[target])})
     frame = frame[frame.groupby("value")["value"].transform("size") >= 2]
     if len(frame) < max(LEAK_MIN_ROWS, 0.5 * len(table)):

@@ -27,7 +27,7 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], what: str = "tabl
         what: how a message calls the table.
 
     Raises:
-        UnknownNameError: with the closest of the columns that are there.
+        UnknownNameError: a column is missing; the closest existing name is suggested.
     """
     for name in names:
         if name not in table.columns:
@@ -147,7 +147,7 @@ def _table_in_memory(source: Any) -> pd.DataFrame:
 
 
 def _rechunk(frames: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
-    """Yields the same rows in frames of one size."""
+    """Yields the same rows in data frames of one size."""
     waiting: list[pd.DataFrame] = []
     count = 0
     for frame in frames:

@@ -20,7 +20,7 @@ OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 class TableWriter:
-    """Writes frames to a table file, under a temporary name until all went well.
+    """Writes data frames to a table file, under a temporary name until all went well.
 
     What stands at the path stays as it was if anything fails, an interruption included. In Parquet a column's type
     is the narrowest that holds all its cells, so far written or new; a column of several kinds becomes text.
@@ -110,7 +110,7 @@ class TableWriter:
         self._parquet.write_table(_arrow_table({name: frame[name].tolist() for name in frame.columns}, common))
 
     def _rewrite_parquet(self, schema: pa.Schema) -> None:
-        """Writes what is written so far once more, with types that hold the next frame too."""
+        """Writes the rows so far once more, with column types that hold the next data frame, too."""
         assert self._parquet is not None
         assert self._temporary is not None
         self._parquet.close()

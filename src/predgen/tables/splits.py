@@ -33,7 +33,7 @@ class Splits:
         test: what is reported; None where the source has none.
         how: one line for people.
         calibration: what nothing is chosen on; None unless asked for.
-        unused: the rows of the training part that were left out of it, as they are; None if none were.
+        unused: the rows that were left out of the training part, unchanged; None if there are none.
     """
 
     train: pd.DataFrame
@@ -56,7 +56,7 @@ def load_splits(
     seed: int,
     calibration: TableLike | float | None = None,
 ) -> Splits:
-    """Returns a source's parts; what it does not have as a part of its own is cut from its training rows.
+    """Returns a source's parts; a part that the source does not have is cut from its training rows.
 
     A single table is split by `split`, its labels stratified; a label's only row stays in train. Parts that are given
     beside it are not cut from it. A source with parts keeps them; without a validation part, one is cut from its
@@ -115,7 +115,7 @@ def _with_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
 def _cut(
     table: pd.DataFrame, name: str, share: float, labels: str | None, group: str | None, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Returns the rest, the part that was cut from it, and how."""
+    """Returns the remaining rows, the part that was cut from them, and a note on how it was cut."""
     num_cut = max(1, round(share * len(table)))
     if share <= 0 or len(table) - num_cut < 1:
         raise DataError(
@@ -154,7 +154,7 @@ def _strata(cells: pd.Series, num_cut: int) -> tuple[np.ndarray, np.ndarray | No
 def _cut_groups(
     table: pd.DataFrame, name: str, share: float, group: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Returns the rest and a part of whole groups; the share is one of groups, not of rows."""
+    """Returns the remaining rows and a part of whole groups; the share counts groups, not rows."""
     groups = [label_key(cell) for cell in table[group]]
     num_groups = len(set(groups))
     if num_groups < 2:
@@ -242,7 +242,7 @@ def files_of_parts(folder: Path) -> dict[str, Path]:
 
 
 def hub_dataset(name: str, config: str | None = None, revision: str | None = None) -> Mapping[str, Any]:
-    """Returns the parts of a dataset on the hub, or in its cache, by their names there.
+    """Returns the parts of a dataset on the hub, or in its cache, by the hub's names.
 
     Args:
         name: the hub id.

@@ -1,4 +1,4 @@
-"""A target's columns: cells to values, and what is wrong with them."""
+"""A target's columns: from cells to values, with messages for cells that hold none."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def check_cells(kind: type[Field], cells: Sequence[Cell], column: str, rows: Seq
 
 
 def _read_cell(kind: type[Field], read: Callable[[Cell], Any], cell: Cell, row: int, column: str) -> Any:
-    """Returns what a cell is read as.
+    """Returns a cell's value.
 
     Raises:
         DataError: it holds nothing, or cannot be read; the message names its row.

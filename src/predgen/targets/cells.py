@@ -1,4 +1,4 @@
-"""Cells of a table: what is missing, what is a number, what is a label."""
+"""Cells of a table: missing ones, numbers and labels."""
 
 import math
 import re

@@ -195,7 +195,7 @@ def is_empty(cell: object) -> bool:
 
 
 def items_of(cell: object, delimiter: str, empty: str = NONE) -> list[Any]:
-    """Returns what a cell lists: a list's items, those of a list's text, or the pieces between delimiters.
+    """Returns the items of a cell: of a list, of a text that is a list, or the pieces between delimiters.
 
     A list in a list, and text that begins as a list and is none, is one item as it stands: no label.
     """

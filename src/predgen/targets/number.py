@@ -199,7 +199,7 @@ class Number(Field):
 
     @property
     def negative_mantissas(self) -> list[tuple[int, int, int]]:
-        """The same of the negative numbers' magnitudes."""
+        """The exponents and mantissas of the negative numbers' magnitudes."""
         return scientific.mantissas(self._scientific.negative, self.decimals)
 
     @property

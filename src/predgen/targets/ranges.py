@@ -26,7 +26,7 @@ MANTISSA_DECIMALS = 2
 
 
 class Range(NamedTuple):
-    """What is inferred of a column of numbers, as the attributes of `predgen.targets.number.Number`."""
+    """The range and form of a column of numbers, as the attributes of `predgen.targets.number.Number`."""
 
     low: float
     high: float

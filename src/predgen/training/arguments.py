@@ -47,7 +47,7 @@ def training_arguments(
         peft: which tuned learning rate is the default.
         hidden_size: the backbone's width, for the same.
         metric: the metric that chooses the checkpoint.
-        higher: whether more of it is better.
+        higher: whether a higher metric is better.
 
     Raises:
         ConfigError: the device or an integration is not there.

@@ -1,4 +1,4 @@
-"""Folders of work that goes on after an interruption: what it was started with, and the figures that are finished."""
+"""Folders of runs that can be resumed: the settings that a run was started with, and its finished figures."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def check_rows(folder: Path, fingerprint: str) -> None:
 
 
 def begin(folder: Path, config: RunConfig, fingerprint: str) -> None:
-    """Makes the folder anew, with what a resumed run must agree with; killed at any moment, it holds both or is not."""
+    """Makes the folder anew, with the settings that a resumed run must have; a killed process leaves all or nothing."""
     with folder_appears_whole(folder) as new:
         write_config(config, new / CONFIG_FILE)
         write_text(new / ROWS_FILE, fingerprint + "\n")

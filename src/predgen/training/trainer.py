@@ -1,4 +1,4 @@
-"""Training on Hugging Face's Trainer: what it must do otherwise than by default, hook by hook."""
+"""Training on Hugging Face's Trainer: the hooks in which it departs from the default."""
 
 import json
 import math
@@ -186,7 +186,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds L_W, L_D (means since the last log) and p to what the Trainer logs."""
+        """Adds L_W, L_D (means since the last log) and p to the Trainer's log entry."""
         if "loss" in logs and self._num_losses:
             for name in ("writer_loss", "director_loss", "writer_accuracy", "orthogonality"):
                 if name in self._losses:
@@ -232,7 +232,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Returns the task's metrics over what the method writes by itself, not over teacher-forced losses."""
+        """Returns the task's metrics over free-running answers, instead of teacher-forced losses."""
         metrics = self.validate()
         return EvalLoopOutput(
             predictions=None,
@@ -274,7 +274,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         write_text(folder / SAMPLING_FILE, json.dumps({"writer_accuracy": self._accuracy}) + "\n")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Loads the trainable weights, what the adaptive schedule follows, and what AdaLoRA has learned."""
+        """Loads the trainable weights, the accuracy that the adaptive schedule follows, and AdaLoRA's ranks."""
         followed = json.loads((Path(resume_from_checkpoint) / SAMPLING_FILE).read_text(encoding="utf-8"))
         self._accuracy = float(followed["writer_accuracy"])
         weights = load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE)

@@ -1,4 +1,4 @@
-"""Answers on validation rows, and what is chosen by them."""
+"""Answers on validation rows, and the choices (mixes, thresholds) that are fitted on them."""
 
 import logging
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Validation:
         self.exposure_rows = _exposure_rows(model.method, prompts, prepared.validation_values)
 
     def metrics(self) -> dict[str, float]:
-        """Returns the metrics of what the model writes by itself, with label probabilities if the metric needs them."""
+        """Returns the metrics of free-running answers, with label probabilities if the metric needs them."""
         model, metric = self.model, self.metric
         if "limits" not in model.__dict__:  # the device is known now; what did not fit once is not tried again
             model.limits = limits_of(self.settings, model.method)

@@ -97,14 +97,14 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
 
 
 class Forest:
-    """Beginnings of targets for each row, which grow together: what some have in common is written once.
+    """Prefixes of targets for each row, which grow together; a prefix that several share is written once.
 
     Args:
         backbone: the model.
         memory: what it has read.
 
     Attributes:
-        logits: of what follows each beginning that was written last, of the memory's vocabulary.
+        logits: of the next token after each prefix that was written last, over the memory's vocabulary.
     """
 
     def __init__(self, backbone: Backbone, memory: Memory) -> None:

@@ -19,7 +19,7 @@ from predgen.writing.symbols import SymbolModel
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for one batch before the model sees it.
+    """The random draws of one batch, made before the model sees it.
 
     Attributes:
         sampled: where the model is fed its own token.
@@ -43,7 +43,7 @@ def draw(
     num_symbols: int | None = None,
     director_share: float | None = None,
 ) -> Draws:
-    """Returns the draws of one batch; what is drawn does not depend on the model or on the device.
+    """Returns the draws of one batch; they do not depend on the model or on the device.
 
     Args:
         mask: which positions belong to the targets.

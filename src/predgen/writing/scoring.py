@@ -62,15 +62,15 @@ class TrieScores:
     covered: Float[Tensor, " batch"]
 
     def best(self) -> Int[Tensor, " batch"]:
-        """Returns the likeliest target of those that were scored one by one."""
+        """Returns the likeliest of the targets that were scored one by one."""
         return self.log_probabilities.masked_fill(~self.followed, float("-inf")).argmax(dim=1)
 
 
 def score_likeliest(backbone: Backbone, memory: Memory, trie: Trie, mass: float) -> TrieScores:
-    """Returns the scores of all targets, of which only those behind the likeliest first symbols are written.
+    """Returns the scores of all targets; only targets behind the likeliest first symbols are written.
 
-    What each first symbol holds is known before anything is written. The likeliest ones that together hold the stated
-    mass are followed to their ends, in one write.
+    The probability of each first symbol is known before anything is written. The targets behind the likeliest first
+    symbols, which together have the stated mass, are written in one write.
 
     Args:
         backbone: the model.
@@ -96,7 +96,7 @@ def _all_followed(backbone: Backbone, memory: Memory, trie: Trie) -> TrieScores:
 
 
 def likely_first_symbols(first: Float[Tensor, "batch symbol"], mass: float) -> Bool[Tensor, "batch symbol"]:
-    """Returns which first symbols are followed: of each row the likeliest ones that together hold the mass.
+    """Returns for each row the likeliest first symbols, which together have the mass; their targets are written.
 
     Args:
         first: log P of each first symbol, in nats.
@@ -133,8 +133,8 @@ def write_kept_nodes(
 def _scores_of_kept(
     backbone: Backbone, memory: Memory, trie: Trie, wanted: Bool[Tensor, "batch node"]
 ) -> Float[Tensor, "batch leaf"]:
-    """Returns what `write_kept_nodes` does, of rows that are written at once."""
-    # Each row's own nodes, in their order; rows with fewer of them write some that nothing is read from.
+    """Returns the scores of `write_kept_nodes` for rows that are written at once."""
+    # The nodes of each row in order; a row with fewer nodes than others also writes some whose scores are not used.
     nodes = (~wanted).to(torch.int8).argsort(dim=1, stable=True)[:, : int(wanted.sum(dim=1).max())]
     logits = memory.logits.new_zeros(len(wanted), trie.num_nodes, memory.logits.shape[1])
     if nodes.shape[1]:  # or their likeliest first symbols decide all
@@ -151,7 +151,7 @@ def spread_the_rest(
     first: Float[Tensor, "batch symbol"],
     kept: Bool[Tensor, "batch symbol"],
 ) -> TrieScores:
-    """Returns the scores with what was not followed: the probability of a first symbol, evenly over its targets.
+    """Returns the scores of all targets: the probability of a first symbol not followed is spread over its targets.
 
     Args:
         scores: as `write_kept_nodes` returns them.
@@ -170,11 +170,11 @@ def spread_the_rest(
 
 @dataclass
 class _Row:
-    """The tree of one row as far as it is expanded.
+    """The expanded part of one row's tree.
 
     Attributes:
-        size: its nodes.
-        new: those that are not written yet: the symbol, and the nodes that each sees, itself included.
+        size: the number of nodes.
+        new: the nodes that are not written yet: the symbol of each, and the nodes that it sees, itself included.
         open: prefixes that may be expanded, the likeliest first: (−log P, count, prefix, nodes of the prefix).
         leaves: numbers that are scored, and log P of each.
         full: forced symbols are scored too, as the softmax over the whole vocabulary needs it.
@@ -195,7 +195,7 @@ class _Row:
         Args:
             codec: the target automaton.
             prefix: what was written.
-            nodes: the nodes of it.
+            nodes: the nodes of the prefix.
             scores: log P of each symbol after it.
             log_mass: log P of the prefix.
         """
@@ -214,11 +214,11 @@ class _Row:
         return math.fsum(math.exp(score) for _, score in self.leaves)
 
     def grow(self, prefix: tuple[int, ...], nodes: list[int], written: int) -> list[int]:
-        """Returns the nodes of a prefix, of which some are there already.
+        """Returns the nodes of a prefix, adding nodes that are missing.
 
         Args:
             prefix: symbols.
-            nodes: those of its beginning.
+            nodes: the nodes that the prefix has already, of its first symbols.
             written: how many nodes each row's tree has had written.
         """
         for symbol in prefix[len(nodes) :]:
@@ -271,7 +271,7 @@ def best_first(
     the stated mass, or the tree has enough nodes. What is left stands at the middle of each prefix's range.
 
     Args:
-        symbols: the model of a number's symbols; over the whole vocabulary the mass is that of valid numbers.
+        symbols: the model of a number's symbols; over the whole vocabulary, the mass counts valid numbers only.
         memory: what it has read.
         mass: the share of the probability that is enough.
         max_nodes: the nodes of each row's tree that are enough.
@@ -336,7 +336,7 @@ def _new_nodes(
 
 
 def _distribution(codec: Codec, rows: list[_Row], device: torch.device) -> NumberDistribution:
-    """Returns what is known of each row's numbers."""
+    """Returns the distribution of each row's number."""
     scored_numbers, covered = [], []
     for row in rows:
         ranges = [(sum(codec.range_of(prefix)) / 2, -negative) for negative, _, prefix, _ in row.open]

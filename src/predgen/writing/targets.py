@@ -52,7 +52,7 @@ class WrittenTarget:
     """What was written along the automaton.
 
     Attributes:
-        chosen: the paths, and what is known of them.
+        chosen: the paths, with their memories and scores.
         values: each row's value.
         texts: each row's text.
         field_texts: the text of each field, row by row.
@@ -75,14 +75,14 @@ Choose = Callable[[SymbolModel, Sequence[Trie | None], Memory, Decoding, bool], 
 def choose_greedily(
     symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, with_states: bool
 ) -> Chosen:
-    """Returns the targets whose tokens are the likeliest one by one; the arguments are those of `write_target`."""
+    """Returns the targets whose tokens are the likeliest one by one; it takes the arguments of `write_target`."""
     return Chosen(greedy(symbols, memory, with_states=with_states), [memory], [None] * len(tries))
 
 
 def choose_by_beam(
     symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, with_states: bool
 ) -> Chosen:
-    """Returns the likeliest targets that beam search finds; the arguments are those of `write_target`."""
+    """Returns the likeliest targets that beam search finds; it takes the arguments of `write_target`."""
     decoded = beam(symbols, memory, width=decoding.beam_width, with_states=with_states)
     return Chosen(decoded, [memory], [None] * len(tries))
 
@@ -90,7 +90,7 @@ def choose_by_beam(
 def choose_likeliest(
     symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, with_states: bool
 ) -> Chosen:
-    """Returns the likeliest of all targets, field by field; the arguments are those of `write_target`."""
+    """Returns the likeliest of all targets, field by field; it takes the arguments of `write_target`."""
     memories, scores = [memory], list[TrieScores | None]()
     paths, masks = [], []
     for field_index, trie in enumerate(tries):

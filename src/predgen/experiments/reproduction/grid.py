@@ -108,7 +108,7 @@ class Preset:
         seeds: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> "Preset":
-        """Returns the preset with what is given in the place of its own; named PEFT methods go over all tasks.
+        """Returns the preset with the given axes instead of its own; named PEFT methods go over all tasks.
 
         Raises:
             ConfigError: something is named twice, a setting is one of the grid's own, or there are fewer than no seeds.

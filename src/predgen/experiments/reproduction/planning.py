@@ -26,7 +26,7 @@ ASSUMED_TOKENS = 128.0
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is known of a task's rows.
+    """A task's prepared rows, and some of its prompts.
 
     Attributes:
         prepared: the task, ready.
@@ -52,7 +52,7 @@ def plan_reproduction(
 ) -> dict[str, Any]:
     """Returns the cells of a grid, the memory and the hours that it takes on a GPU, as JSON holds them.
 
-    Memory is that of `predgen.inspect_backbone`'s plan, for the longest mean prompt of the tasks. Hours are the counted
+    Memory is taken from `predgen.inspect_backbone`'s plan, for the longest mean prompt of the tasks. Hours are counted
     operations of matrix products over the share `USED` of the GPU's peak. Hours are None where no cell's are known, and
     of the other cells where some are not: `not_counted` is how many, and a note says why.
 
@@ -151,7 +151,7 @@ def _notes(rows: Mapping[str, _Rows | None], tokenizers: Mapping[str, Any]) -> l
 
 
 def _rows_of(grid: Preset, name: str, data: str | Path | None) -> _Rows | None:
-    """Returns what is known of a task's rows; None where they are nowhere."""
+    """Returns a task's prepared rows and some prompts; None where its rows are not found."""
     config = config_of(grid, Cell(name, grid.methods[0], grid.pefts[0], grid.backbones[0], grid.seeds[0]))
     if local_folder(load_task(name), data) is None:
         return None
@@ -188,7 +188,7 @@ def _memory_plan(grid: Preset, cell: Cell, prompt_tokens: float) -> dict[str, An
 def _work(
     grid: Preset, cell: Cell, rows: _Rows | None, prompt_tokens: float | None, memory: dict[str, Any]
 ) -> Work | None:
-    """Returns what a cell computes; None where its rows are not known."""
+    """Returns the operations of a cell; None where its rows are not known."""
     if rows is None or prompt_tokens is None:
         return None
     config = config_of(grid, cell)

@@ -182,7 +182,7 @@ def grid_named(
     seeds: int,
     settings: Mapping[str, Any],
 ) -> Preset:
-    """Returns a preset with what a user changes of it; the arguments are those of `reproduce`.
+    """Returns a preset with the user's changes; it takes the arguments of `reproduce`.
 
     Raises:
         ConfigError: the grid or a setting is wrong.

@@ -23,7 +23,7 @@ LEAST_LOSS = 1e-6
 
 @dataclass(frozen=True)
 class Scale:
-    """What the training values say of a field's head.
+    """The statistics of the training values that a field's head is scaled by.
 
     Attributes:
         mean: the mean of the learned number (its value or logarithm, `Number.learned`).
@@ -83,7 +83,7 @@ class Head(ABC, Generic[FieldKind]):
 
     @abstractmethod
     def truth_of(self, values: Sequence[Any]) -> Float[Tensor, "row column"]:
-        """Returns what the head is trained on."""
+        """Returns the head's training targets."""
 
     @abstractmethod
     def loss(self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch column"]) -> Float[Tensor, ""]:
@@ -118,7 +118,7 @@ class Head(ABC, Generic[FieldKind]):
         return mix.of(director, writer)
 
     def learned(self, numbers: Tensor) -> Tensor:
-        """Returns what the head learns of numbers in the target's unit; for heads of numbers alone."""
+        """Returns numbers in the target's unit as the head learns them; for heads of numbers only."""
         return numbers
 
     # ---- the Writer's distribution
@@ -127,11 +127,11 @@ class Head(ABC, Generic[FieldKind]):
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:
-        """Returns what the scores of all values say of the field.
+        """Returns the predictive distribution of the field from the scores of all values.
 
         Args:
             trie: all values as a tree.
-            log_probabilities: of each of them, in nats.
+            log_probabilities: of each value, in nats.
             covered: the share of the probability that was scored value by value.
         """
 

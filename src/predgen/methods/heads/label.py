@@ -16,7 +16,7 @@ from predgen.targets.label import Label
 
 
 class ExclusiveHead(Head[FieldKind]):
-    """What the heads of one label of a few share, whatever their outputs."""
+    """The part that heads of a single label share, whatever their outputs."""
 
     @classmethod
     def scale_of(cls, field: FieldKind, values: Sequence[Any], *, standardize: bool) -> Scale:

@@ -29,7 +29,7 @@ class NumberHead(Head[Number]):
 
     @classmethod
     def scale_of(cls, field: Number, values: Sequence[Any], *, standardize: bool) -> Scale:
-        """Returns mean and deviation of what is learned; a constant column keeps its unit."""
+        """Returns the mean and the deviation of the learned numbers; a constant column has the deviation 1."""
         column = np.array([field.learned(float(value)) for value in values], dtype=np.float64)
         low, high = _bounds(column) if standardize else (None, None)
         column = np.clip(column, -np.inf if low is None else low, np.inf if high is None else high)
@@ -82,7 +82,7 @@ class NumberHead(Head[Number]):
 
 
 def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | None]:
-    """Returns between which numbers a head learns; None where no training number lies beyond.
+    """Returns the bounds at which training numbers are clipped; None where no number lies beyond.
 
     One answer of 1e8 among a thousand below 100 would give the others a standardized spread that float32 cannot hold.
     """
