@@ -1,3 +1,3 @@
 """The version of the package; CHANGELOG.md is held to it by a test."""
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
