@@ -1,7 +1,6 @@
 """The code's form is as CONTRIBUTING.md says."""
 
 import pytest
-
 from scripts.checks import house
 
 
