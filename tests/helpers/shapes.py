@@ -40,6 +40,7 @@ from predgen.methods import (
 from predgen.methods.base import num_outputs_of
 from predgen.methods.heads import field_heads, truth_of
 from predgen.methods.losses import TokenLoss, join_of
+from predgen.names import JOINS
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.targets.record import Target, fields_of
