@@ -255,7 +255,7 @@ def test_nothing_is_drawn_at_probability_zero_and_draws_repeat() -> None:
         draw(mask, probability=0.5, generator=torch.Generator().manual_seed(1), num_symbols=5, director_share=0.5)
         for _ in range(2)
     )
-    for name in ("own", "noise", "director_own"):
+    for name in ("sampled", "noise", "director_own"):
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
