@@ -269,14 +269,14 @@ def test_a_row_that_does_not_fit_is_one_clear_error(
 def test_validation_while_fitting_gets_by_with_little_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = predgen.methods.PredGen.answer
+    original = predgen.methods.PredGen.answer_each
 
     def answer(self: Any, prompt: torch.Tensor, *args: Any, **options: Any) -> Any:
         if len(prompt) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return original(self, prompt, *args, **options)
 
-    monkeypatch.setattr(predgen.methods.PredGen, "answer", answer)
+    monkeypatch.setattr(predgen.methods.PredGen, "answer_each", answer)
     model = predgen.fit(reviews(40), "mood", **SMALL)
     assert model.record["batch_size"] == 8  # training had memory enough, and did not begin again
     assert "Out of memory with a prediction batch of 4 rows" in caplog.text
