@@ -14,6 +14,7 @@ import pytest
 import predgen
 from predgen.catalogue import load_task, task_rows, tasks
 from predgen.cli.options import RUN_OPTIONS
+from predgen.config import TASK_ROWS, RunConfig
 from predgen.measures.statistics import bootstrap_interval
 from tests.helpers.commands import refused, run
 from tests.helpers.task_rows import MADE, write_rows
@@ -100,28 +101,29 @@ def test_a_number_task_is_fitted_in_python_from_a_folder_or_rows(tmp_path: Path)
 
 
 def test_options_stand_above_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[tuple[Any, Any, dict[str, Any]]] = []
+    configs: list[RunConfig] = []
 
-    def taken(data: Any, target: Any, **settings: Any) -> None:
-        found.append((data, target, settings))
+    def taken(*, config: RunConfig, **others: Any) -> None:
+        configs.append(config)
         raise predgen.ConfigError("far enough")
 
     monkeypatch.setattr(predgen, "fit", taken)
     monkeypatch.setattr(predgen, "compare", taken)
     assert refused("fit", "--task", "stsb", "--out", "m", "--decimals", "1", "--metric", "mae", "--set", "seed=3")
     assert refused("compare", "there", "--task", "piqa")
-    (data, target, settings), (other_data, other_target, other) = found
-    assert (data, target, settings["data.decimals"], settings["data.high"]) == (None, "label", 1, 5.0)
-    assert (settings["train.metric"], settings["train.seed"], settings["data.task"]) == ("mae", 3, "stsb@2")
-    assert (other_data, other_target) == ("there", "label")
-    assert other["data.label_text"] == {"0": "solution1", "1": "solution2"}
+    config, other = configs
+    data, train = config.data, config.train
+    assert (data.data, data.target, data.decimals, data.high) == (TASK_ROWS, ("label",), 1, 5.0)
+    assert (train.metric, train.seed, data.task) == ("mae", 3, "stsb@2")
+    assert (other.data.data, other.data.target) == ("there", ("label",))
+    assert other.data.label_text == {"0": "solution1", "1": "solution2"}
     assert "data.task" in {option.setting for option in RUN_OPTIONS}
     assert "Unknown task 'stbs'. Did you mean 'stsb'?" in refused("fit", "--task", "stbs", "--out", "m")
     assert "Expected DATA, the table to read, found none." in refused("fit", "--target", "label", "--out", "m")
     # What was saved can be run again.
     (tmp_path / "run.yaml").write_text("data: {task: stsb@2, data: <rows of the task>, target: label}\n")
     assert refused("fit", "--config", "run.yaml", "--out", "m")
-    assert found[-1][:2] == (None, "label")
+    assert (configs[-1].data.data, configs[-1].data.target) == (TASK_ROWS, ("label",))
 
 
 def test_the_list_says_which_data_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
