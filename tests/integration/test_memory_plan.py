@@ -245,8 +245,14 @@ def test_what_the_plan_grows_with() -> None:
         return plan_memory(config, made("llama"), codec, prompt_tokens=prompt_tokens)
 
     small, large = plan(batch_size=2), plan(batch_size=4)
-    for name in ("activations", "logits", "key/value cache"):
+    for name in ("logits", "key/value cache"):
         assert part(large, name) == 2 * part(small, name) > 0
+    # Each further row keeps the same; beside the rows, only the losses' few scalars are kept.
+    larger = plan(batch_size=6)
+    assert part(larger, "activations") - part(large, "activations") == part(large, "activations") - part(
+        small, "activations"
+    )
+    assert 0 <= 2 * part(small, "activations") - part(large, "activations") < 100
     assert part(large, "frozen weights", "gradients") == part(small, "frozen weights", "gradients")
     longer = plan(batch_size=2, prompt_tokens=128)
     assert part(longer, "activations") > 1.9 * part(small, "activations")

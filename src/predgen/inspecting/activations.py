@@ -104,7 +104,7 @@ def _cached_tensors(cache: Any) -> Iterator[Tensor]:
             yield from (value for value in vars(layer).values() if isinstance(value, Tensor))
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are alive and their largest sum, and answers questions about values.
 
     A value that the host asks for is 0 or false, as for padded rows that share no first tokens.
@@ -118,7 +118,7 @@ class _LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, given: frozenset[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._given = given
         self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}

@@ -11,7 +11,6 @@ from predgen.backbones.configs import UNLIMITED_POSITIONS
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import BackboneError
-
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.inspecting.memory_plan import plan_memory
 from predgen.inspecting.token_report import target_report, tokenizer_report
