@@ -2,8 +2,8 @@
 
 The method's own forward and backward run there over a batch without values, and a dispatch mode counts the bytes that
 are alive. After the forward these are what autograd keeps for the gradients. So any architecture is counted whose
-forward has shapes that do not depend on values. Attention is a CPU's: a fused kernel unless scores are dropped or biases are learned. A
-GPU fuses that too, so there a BERT's or a T5's share should be smaller.
+forward has shapes that do not depend on values. Attention is a CPU's: a fused kernel unless scores are dropped or
+biases are learned. A GPU fuses that too, so there a BERT's or a T5's share should be smaller.
 """
 
 import weakref
