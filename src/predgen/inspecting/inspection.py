@@ -11,7 +11,6 @@ from predgen.backbones.configs import UNLIMITED_POSITIONS
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import BackboneError
-from predgen.inspecting.activations import Shape
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.inspecting.memory_plan import plan_memory
 from predgen.inspecting.token_report import target_report, tokenizer_report
@@ -104,6 +103,8 @@ def inspect_backbone(
     if prompt_tokens is None:
         prompt_tokens = min(PROMPT_TOKENS, made.longest_prompt(codec.max_length))
     plan = plan_memory(config, made, codec, prompt_tokens=prompt_tokens)
+    if plan["note"] is not None:
+        notes.append(plan["note"])
     return Inspection(facts, report, written, plan, notes)
 
 
@@ -132,7 +133,6 @@ def _shape_of(backbone: str, source: Source | None, notes: list[str]) -> tuple[A
 
 def _facts(backbone: Backbone, name: str, source: Source | None, config: Any) -> dict[str, Any]:
     """Returns a backbone's kind and sizes."""
-    shape = Shape.of(backbone)
     writer = backbone.added_writer
     return {
         "name": name,
@@ -143,14 +143,26 @@ def _facts(backbone: Backbone, name: str, source: Source | None, config: Any) ->
         "parameters": _num_parameters(backbone.model),
         "writer_parameters": None if writer is None else _num_parameters(writer),
         "hidden_size": backbone.hidden_size,
-        "prompt_layers": len(shape.prompt.blocks),
-        "target_layers": None if shape.target is None else len(shape.target.blocks),
+        "prompt_layers": int(backbone.model.config.get_text_config(encoder=True).num_hidden_layers),
+        "target_layers": _num_target_layers(backbone),
         "embedding_rows": int(backbone.model.get_input_embeddings().weight.shape[0]),
         "max_tokens": None if backbone.max_positions >= UNLIMITED_POSITIONS else backbone.max_positions,
         "pooling": backbone.pooling,
         "road": None,
         "trees": None,
     }
+
+
+def _num_target_layers(backbone: Backbone) -> int | None:
+    """Returns the layers of what writes targets, if that is not what reads prompts."""
+    if backbone.added_writer is not None:
+        writer: Any = backbone.added_writer
+        return int(writer.config.num_hidden_layers)
+    config = backbone.model.config
+    if not config.is_encoder_decoder:
+        return None
+    layers = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers", "num_hidden_layers"))
+    return int(next(count for count in layers if count is not None))
 
 
 def _num_parameters(module: nn.Module) -> int:

@@ -3,11 +3,13 @@
 Weights, gradients and moments are counted on the method itself, built on torch's `meta` device with its PEFT update and
 its heads, so they are exact. AdamW keeps two moments of a trained parameter in the parameter's own type (updates
 and heads are float32 in every case), and a counter of 4 bytes for each tensor, which is left out. Activations, working
-space, logits and the key/value cache are estimates. Not counted: the framework's own memory, buffers, the optimizer's
+space and the key/value cache are counted over a step and an answer there, logits from the vocabulary. Not counted:
+sampling passes, the framework's own memory, buffers, the optimizer's
 scratch space (it works when activations are gone), what an allocator cannot use, and, in prediction on a CPU in
 float32, the packed copy of at most 1 GiB of weights.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,8 +21,8 @@ from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
-from predgen.inspecting.activations import Shape, Training
-from predgen.methods import Scale
+from predgen.inspecting.activations import StepMemory, count_step
+from predgen.methods import Method, Scale
 from predgen.models.building import build_method
 from predgen.names import PEFT_METHODS
 from predgen.targets.record import fields_of
@@ -55,37 +57,20 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
             f"Expected prompts of 1 to {longest} tokens before targets of {target_tokens}, found {prompt_tokens}. "
             "Give another --prompt-tokens, or a backbone that reads more."
         )
-    shape, element = Shape.of(backbone), dtype.itemsize
-    vocabulary = _target_vocabulary(backbone)
     with torch.device("meta"):
-        method = build_method(config, backbone, codec, [Scale()] * len(fields_of(codec.target)))
+        # The codec's tables go to the device with the method; the caller's stay.
+        method = build_method(config, backbone, copy.deepcopy(codec), [Scale()] * len(fields_of(codec.target)))
+    method.to("meta")
     trained = [one for one in method.parameters() if one.requires_grad]
     frozen = [one for one in method.parameters() if not one.requires_grad]
-    sizes = (rows, prompt_tokens, target_tokens)
-    update = _update(config)
-    training = Training(
-        element,
-        update["rank"] or 0,
-        keeps_type=config.model.peft == "rocoft",
-        keeps_outputs=config.model.peft == "dora",
-    )
-    logits = rows * (target_tokens + 1) * vocabulary * element
-    working = [shape.working_bytes(rows, prompt_tokens, training, drops=drops) for drops in (True, False)]
-    cache = shape.cache_bytes(*sizes, element)
+    logits = rows * (target_tokens + 1) * _target_vocabulary(backbone) * dtype.itemsize
+    counted, note = _counted(method, rows, prompt_tokens)
     parts = [
         _part("frozen weights", bytes_of(frozen), bytes_of(frozen)),
         _part("trained weights", bytes_of(trained), bytes_of(trained)),
         _part("gradients", bytes_of(trained), 0),
         _part("AdamW moments", MOMENTS * bytes_of(trained), 0),
-        _part(
-            "activations",
-            shape.kept_bytes(*sizes, training),
-            shape.state_bytes(rows, prompt_tokens, element),
-            estimated=True,
-        ),
-        _part("working space", *working, estimated=True),
-        _part("logits", LOGIT_COPIES * logits, logits, estimated=True),
-        _part("key/value cache", cache, cache, estimated=True),
+        *([] if counted is None else _counted_parts(counted, bytes_of(trained), logits)),
     ]
     return {
         "method": config.model.method,
@@ -94,14 +79,46 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
         "target_tokens": target_tokens,
         "dtype": str(dtype).removeprefix("torch."),
         "peft": config.model.peft,
-        **update,
+        **_update(config),
         "parameters": sum(one.numel() for one in method.parameters()),
         "trained_parameters": sum(one.numel() for one in trained),
         "trained_backbone_parameters": sum(one.numel() for one in backbone.parameters() if one.requires_grad),
         "parts": parts,
         "fit_bytes": sum(part["fit_bytes"] for part in parts),
         "predict_bytes": sum(part["predict_bytes"] for part in parts),
+        "note": note,
     }
+
+
+def _counted(method: Method, rows: int, prompt_tokens: int) -> tuple[StepMemory | None, str | None]:
+    """Returns the bytes of a step, or why they cannot be counted."""
+    try:
+        return count_step(method, rows, prompt_tokens), None
+    except Exception as error:  # each family has its own way to fail without values
+        reason = str(error).partition("\n")[0]
+        return None, (
+            "The plan is of weights, gradients and moments alone: activations and working space cannot be counted for "
+            f"{type(method.backbone.bare_model).__name__}, whose forward needs values ({reason})."
+        )
+
+
+def _counted_parts(counted: StepMemory, gradients: int, logits: int) -> list[dict[str, Any]]:
+    """Returns what a step and an answer need beside weights, gradients and moments; together it is their peak.
+
+    Args:
+        counted: their bytes.
+        gradients: bytes that have a row of their own.
+        logits: bytes of those of one write.
+    """
+    cache = min(counted.cache, counted.kept)  # in training, the gradients need them
+    working = counted.step_peak - counted.kept - gradients - LOGIT_COPIES * logits
+    answering = counted.answer_peak - counted.cache - logits
+    return [
+        _part("activations", counted.kept - cache, 0, estimated=True),
+        _part("working space", max(0, working), max(0, answering), estimated=True),
+        _part("logits", LOGIT_COPIES * logits, logits, estimated=True),
+        _part("key/value cache", cache, counted.cache, estimated=True),
+    ]
 
 
 def _update(config: RunConfig) -> dict[str, Any]:
