@@ -91,7 +91,7 @@ def test_every_trainable_parameter_moves_and_no_frozen_one(family: str, name: st
 
 @pytest.mark.parametrize("director", ["mean", "last", "attention"])
 def test_every_part_of_each_director_moves(director: str) -> None:
-    method = adapted("predgen", "lora", "number", tiny_backbone(), director=director)
+    method = adapted("predgen", "lora", "number", tiny_backbone(), head=director)
     before = {key: old for key, (_, old) in snapshot(method).items() if key.startswith("director.")}
     train(method, "number")
     after = dict(method.named_parameters())

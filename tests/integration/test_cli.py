@@ -412,7 +412,11 @@ ROW = "The film was fine,good,2.5\n"
         ("bad.csv", HEADER, "Expected at least one row, found a header only in 'bad.csv'."),
         ("bad.csv", HEADER + ROW + "too,many,cells,here\n" + ROW, "Expected 3 fields in row 2 of 'bad.csv', found 4"),
         ("bad.csv", HEADER + ROW + "too few\n" + ROW, "Expected 3 fields in row 2 of 'bad.csv', found 1"),
-        ("bad.csv", HEADER + ROW + '"never closed,good,1\n' + ROW, "Perhaps a quote in it is not closed."),
+        (
+            "bad.csv",
+            HEADER + ROW + '"never closed,good,1\n' + ROW,
+            "Expected the quote in row 2 of 'bad.csv' to be closed",
+        ),
         ("bad.csv", "review,mood,review\n" + ROW, "Expected every column name once, found 'review' twice."),
         ("bad.jsonl", '{"review": "a", "mood": "b"}\n{"review": ', "Expected one JSON object in line 2 of 'bad.jsonl'"),
         ("bad.jsonl", '{"mood": 1, "mood": 2}', "found the key 'mood' twice"),

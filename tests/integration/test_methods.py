@@ -72,9 +72,9 @@ def reference_losses(method: Method, prompts: list[list[int]], values: list[Any]
         return {"loss": loss_writer, "writer_loss": loss_writer}
     predicted = torch.cat(outputs)
     if method.target is LABEL:
-        loss_director = nn.functional.cross_entropy(predicted, truth)
+        loss_director = nn.functional.cross_entropy(predicted, truth[:, 0].long())
     else:
-        loss_director = (predicted.squeeze(-1) - truth).square().mean()
+        loss_director = (predicted - truth).square().mean()
     loss = method.join(loss_writer, loss_director)
     return {"loss": loss, "writer_loss": loss_writer, "director_loss": loss_director}
 
@@ -166,7 +166,7 @@ def test_the_predictor_pools_unpadded_states(family: str, pooling: str) -> None:
     for prompt in prompts:
         states = method.backbone.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states[-1][0]
         pooled.append({"last": states[-1], "mean": states.mean(dim=0), "first": states[0]}[pooling])
-    expected = (method.head.mlp(torch.stack(pooled)).squeeze(-1) - batch.truth).square().mean()
+    expected = (method.head.mlp(torch.stack(pooled)) - batch.truth).square().mean()
     expected_gradients = gradients(method, expected)
     found = method(batch)["loss"]
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=TOLERANCE)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
@@ -24,6 +24,7 @@ def test_heads_learn_standardized_logarithms_and_answer_in_the_targets_unit(
     values: list[float], standardize: bool
 ) -> None:
     scale = scale_of(WIDE, values, standardize=standardize)
+    assume(scale.low is None and scale.high is None)  # far answers have tests of their own, below
     logarithms = np.log10(values)
     if standardize:
         assert scale.mean == pytest.approx(logarithms.mean(), abs=1e-9)
