@@ -14,9 +14,11 @@ import predgen
 from predgen.config import build_config
 from predgen.experiments import comparing, results
 from predgen.experiments.results import Comparison, MethodResult
+from predgen.measures.kinds import measure_of
 from predgen.measures.statistics import bootstrap, holm
-from predgen.models.scored import Scored
+from predgen.models.scored import Scored, ScoredField
 from predgen.targets.label import Label
+from predgen.targets.number import Number
 from predgen.training.trainer import PredGenTrainer
 from tests.helpers.tables import reviews
 
@@ -122,19 +124,27 @@ def test_metrics_are_means_over_the_seeds(numbers: Comparison) -> None:
             assert result["seeds"][0] != result["seeds"][1]
 
 
+STARS, MOOD = Number(0.0, 10.0, 1), Label(("a", "b"), ("a", "b"))
+
+
+def scored(field: Number | Label, truth: np.ndarray, predicted: np.ndarray) -> Scored:
+    """Returns the answers of a lone field, without what is exact of them."""
+    return Scored({"": ScoredField(measure_of(field), truth, predicted, None)})
+
+
 def test_a_row_has_one_loss_whatever_the_number_of_seeds() -> None:
     truth = np.array([1.0, 2.0, 3.0])
     answers = [np.array([1.0, 4.0, np.nan]), np.array([3.0, 2.0, 3.0])]
-    result = MethodResult([Scored("number", truth, one, None) for one in answers], 0.0, 1.0)
+    result = MethodResult([scored(STARS, truth, one) for one in answers], 0.0, 1.0)
     # (0 + 4)/2 and (4 + 0)/2; an answer that was invalid in one seed has no loss.
     np.testing.assert_array_equal(result.losses()["squared_error"], [2.0, 2.0, np.nan])
     np.testing.assert_array_equal(result.losses()["absolute_error"], [1.0, 1.0, np.nan])
     assert result.invalid_fraction == pytest.approx(1 / 6)
     # Seeds are no rows: ten times the same answers give the same p-value as one.
-    other = MethodResult([Scored("number", truth, np.array([2.0, 2.5, 9.0]), None)], 0.0, 1.0)
+    other = MethodResult([scored(STARS, truth, np.array([2.0, 2.5, 9.0]))], 0.0, 1.0)
     p_values = []
     for num_seeds in (1, 10):
-        repeated = MethodResult([Scored("number", truth, answers[1], None)] * num_seeds, 0.0, 1.0)
+        repeated = MethodResult([scored(STARS, truth, answers[1])] * num_seeds, 0.0, 1.0)
         found = Comparison({"a": repeated, "b": other}, "test", CONFIG).to_json()["tests"]
         assert [one["metric"] for one in found] == ["mse", "mae", "pearson", "spearman"]
         p_values.append([one["p_value"] for one in found])
@@ -143,12 +153,12 @@ def test_a_row_has_one_loss_whatever_the_number_of_seeds() -> None:
 
 def test_tests_are_over_the_rows_that_both_answered() -> None:
     truth = np.array([0.0, 0.0, 0.0, 0.0])
-    a = MethodResult([Scored("number", truth, np.array([1.0, 2.0, np.nan, 3.0]), None)], 0.0, 1.0)
-    b = MethodResult([Scored("number", truth, np.array([0.0, np.nan, 5.0, 1.0]), None)], 0.0, 1.0)
+    a = MethodResult([scored(STARS, truth, np.array([1.0, 2.0, np.nan, 3.0]))], 0.0, 1.0)
+    b = MethodResult([scored(STARS, truth, np.array([0.0, np.nan, 5.0, 1.0]))], 0.0, 1.0)
     mse, mae = Comparison({"a": a, "b": b}, "test", CONFIG).to_json()["tests"]
     assert mse["difference"] == pytest.approx((1 + 9) / 2 - (0 + 1) / 2)
     assert mae["difference"] == pytest.approx((1 + 3) / 2 - (0 + 1) / 2)
-    none = MethodResult([Scored("number", truth, np.full(4, np.nan), None)], 0.0, 1.0)
+    none = MethodResult([scored(STARS, truth, np.full(4, np.nan))], 0.0, 1.0)
     found = json.loads(json.dumps(Comparison({"a": a, "none": none}, "test", CONFIG).to_json(), allow_nan=False))
     assert found["tests"] == []
     assert set(found["methods"]["none"]["metrics"].values()) == {None}
@@ -157,8 +167,8 @@ def test_tests_are_over_the_rows_that_both_answered() -> None:
 
 def test_a_difference_in_accuracy_is_positive_where_the_first_is_better() -> None:
     truth = np.zeros(12, dtype=np.int64)
-    good = MethodResult([Scored("label", truth, truth, None)], 0.0, 1.0)
-    bad = MethodResult([Scored("label", truth, np.array([0, -1] + [1] * 10), None)], 0.0, 1.0)
+    good = MethodResult([scored(MOOD, truth, truth)], 0.0, 1.0)
+    bad = MethodResult([scored(MOOD, truth, np.array([0, -1] + [1] * 10))], 0.0, 1.0)
     (found,) = Comparison({"good": good, "bad": bad}, "test", CONFIG).to_json()["tests"]
     assert found["metric"] == "accuracy"
     assert found["difference"] == pytest.approx(11 / 12)
@@ -319,7 +329,7 @@ def test_invalid_answers_and_numbers_come_back_to_the_bit(tmp_path: Path) -> Non
     first = predgen.compare(reviews(40), "stars", **options)
     again = predgen.compare(reviews(40), "stars", resume=True, **options)
     for one, other in zip(first.methods["generator"].scored, again.methods["generator"].scored, strict=True):
-        np.testing.assert_array_equal(one.predicted, other.predicted)
+        np.testing.assert_array_equal(one.fields[""].predicted, other.fields[""].predicted)
     assert _figures(first) == _figures(again)
     assert first.methods["generator"].train_seconds == again.methods["generator"].train_seconds
 
@@ -340,10 +350,9 @@ def test_models_are_kept_and_say_which_rows_they_saw(tmp_path: Path, monkeypatch
         model = predgen.load(tmp_path / "models" / name, device="cpu")
         assert (model.config.model.method, model.config.train.seed) == (method, int(seed))
         assert (model.record["split_seed"], model.record["rows_sha256"]) == (3, bench.prepared.fingerprint())
-        scored = found.methods[method].scored[int(seed) - 3]
-        assert isinstance(scored, Scored)
+        kept = found.methods[method].scored[int(seed) - 3].fields[""]
         answers = model.predict(bench.table)["prediction"].map(target.index)
-        np.testing.assert_array_equal(scored.predicted, answers)
+        np.testing.assert_array_equal(kept.predicted, answers)
 
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("something was fitted")
@@ -371,7 +380,7 @@ def test_a_model_is_whole_before_its_run_is_finished(tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(predgen.Model, "answers", stopped)
+        patch.setattr(comparing, "timed_answers", stopped)
         predgen.compare(reviews(30), "mood", **folders, **options)
     assert not (tmp_path / "runs" / f"{name}.json").exists()
     predgen.compare(reviews(30), "mood", **folders, resume=True, **options)
