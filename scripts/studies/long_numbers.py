@@ -19,14 +19,13 @@ import numpy as np
 import pandas as pd
 
 import predgen
-from predgen.measures.choices import AnswerSource
 from predgen.measures.statistics import holm, paired_permutation
 from predgen.models.evaluating import timed_answers
 from scripts.cells import add_options, markdown, run_cells
 
 FORMS = ("fixed", "scientific")
 DECIMALS = (2, 4, 8)
-SOURCES: dict[str, AnswerSource] = {"Director": "director", "Writer": "writer", "both": "mean"}
+SOURCES: dict[str, str] = {"Director": "director", "Writer": "writer", "both": "mean"}
 PARTS = ("train", "validation", "test")
 
 

@@ -22,7 +22,6 @@ import predgen
 from predgen.measures.calibration import calibrate_numbers
 from predgen.measures.statistics import holm, paired_permutation
 from predgen.models.evaluating import timed_answers
-from predgen.writing.targets import DecodingName
 from scripts.cells import add_options, markdown, run_cells
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -30,7 +29,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "lcp": {"target": "complexity", "inputs": ["token", "sentence"]},
 }
 # The name of each estimate: how it is decoded, and what is answered.
-ESTIMATES: dict[str, tuple[DecodingName, str]] = {
+ESTIMATES: dict[str, tuple[str, str]] = {
     "greedy text": ("greedy", "text"),
     "mode": ("trie", "mode"),
     "mean": ("greedy", "mean"),
