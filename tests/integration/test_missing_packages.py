@@ -39,7 +39,7 @@ def table(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_main_job_needs_no_extra(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The intervals of 1,000 resamples take longer than the rest of the test.
-    monkeypatch.setattr("predgen.models.model.bootstrap_interval", partial(bootstrap_interval, resamples=20))
+    monkeypatch.setattr("predgen.models.evaluating.bootstrap_interval", partial(bootstrap_interval, resamples=20))
     for command in (
         ["fit", table, "--target", "stars", "--out", "model", "--calibration", "0.2", *SHORT],
         ["predict", "model", table, "--out", "answers.csv", "--quiet"],
