@@ -24,7 +24,7 @@ from tests.helpers.commands import run
 from tests.helpers.pages import README, ROOT, Block, blocks_of, pages
 
 # What keeps the fits of the pages short here; the commands and the code are run as they stand otherwise.
-SHORT_SETTINGS = {"max_steps": 2, "max_train_rows": 40, "max_eval_rows": 20}
+SHORT_SETTINGS = {"max_steps": 2, "max_train_rows": 40, "max_eval_rows": 30}
 SHORT = [word for name, value in SHORT_SETTINGS.items() for word in ("--set", f"{name}={value}")]
 FITTING = ("fit", "compare", "ablate")
 # Pages whose commands need the benchmark's data or hours, as they say: the commands are read, and not run.
