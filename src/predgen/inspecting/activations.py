@@ -48,7 +48,7 @@ def count_step(method: Method, rows: int, prompt_tokens: int) -> StepMemory:
         prompt_tokens: of each row.
 
     Raises:
-        NotImplementedError, RuntimeError: the shapes of the forward depend on values, which are not there.
+        RuntimeError: the shapes of the forward depend on values, which are not there.
     """
     batch = _batch_without_values(method, rows, prompt_tokens)
     gold = (batch.gold.symbols, batch.gold.mask, batch.gold.states)
