@@ -43,7 +43,7 @@ from predgen.methods.losses import TokenLoss, join_of
 from predgen.names import JOINS
 from predgen.targets.label import Label
 from predgen.targets.number import Number
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding
 
@@ -275,7 +275,7 @@ def tiny_method(
     """
     torch.manual_seed(seed)
     if scales is None:
-        scales = [Scale(2.0, 3.0) if isinstance(field, Number) else Scale() for field in fields_of(target).values()]
+        scales = [Scale(2.0, 3.0) if isinstance(field, Number) else Scale() for field in target.fields.values()]
     codec, fields = Codec(target, backbone), field_heads(target, scales)
     num_outputs = num_outputs_of(fields)
     if name == "predictor":

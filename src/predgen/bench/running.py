@@ -15,8 +15,8 @@ from predgen.bench.rivals import Rival
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
 from predgen.bench.workload import DTYPES, make_workload
-from predgen.errors import ConfigError, OutputExistsError, require
-from predgen.training.runs import Finished
+from predgen.errors import ConfigError, require
+from predgen.training.runs import Finished, check_folder, check_one_of
 from predgen.version import __version__
 
 log = logging.getLogger("predgen")
@@ -161,17 +161,15 @@ def _runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> P
         return None
     folder = Path(runs)
     held = sorted(folder.iterdir()) if folder.is_dir() else []
-    if any(path.suffix != ".json" for path in held) or (folder.exists() and not folder.is_dir()):
-        raise OutputExistsError(
-            f"Expected finished cells or nothing at '{folder}', found something else. Name another."
-        )
-    if resume and overwrite:
-        raise ConfigError("Expected either --resume or --overwrite, found both. Leave one out.")
-    if held and not (resume or overwrite):
-        raise OutputExistsError(
-            f"Expected no finished cells, found {len(held)} in '{folder}'. Use --resume to go on with them, or "
-            "--overwrite to measure again."
-        )
+    check_one_of(overwrite=overwrite, resume=resume)
+    check_folder(
+        folder,
+        "finished cells",
+        is_begun=bool(held) or resume,  # a grid may be begun with --resume
+        holds_other=any(path.suffix != ".json" for path in held) or (folder.exists() and not folder.is_dir()),
+        overwrite=overwrite,
+        resume=resume,
+    )
     if overwrite:
         for path in held:
             path.unlink()

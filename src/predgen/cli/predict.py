@@ -101,7 +101,6 @@ def _predict_texts(
     import predgen
     from predgen.models.answer_columns import PREDICTION, column_of
     from predgen.tables.saving import TableWriter
-    from predgen.targets.record import fields_of
 
     writer = None if out is None else TableWriter(out, overwrite=overwrite)
     model = predgen.load(**model_of)
@@ -109,7 +108,7 @@ def _predict_texts(
     if writer is not None:
         with writer:
             writer.write(answers)
-    predictions = {name: column_of(PREDICTION, name) for name in fields_of(model.target)}
+    predictions = {name: column_of(PREDICTION, name) for name in model.target.fields}
     columns = len(model.inputs) + len(predictions) + 2  # `written` and `invalid` follow them
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:

@@ -20,7 +20,7 @@ from predgen.codec.kinds import paths_of
 from predgen.codec.number import likeness
 from predgen.errors import TargetError
 from predgen.targets.number import written_value
-from predgen.targets.record import SEMICOLON, Target, fields_of
+from predgen.targets.record import SEMICOLON, Target
 
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.
 MAX_TABLE_CELLS = 200_000_000
@@ -75,7 +75,7 @@ class Codec(nn.Module):
         super().__init__()
         self.target = target
         end_id = vocabulary.end_id if end_id is None else end_id
-        fields = list(fields_of(target).values())
+        fields = list(target.fields.values())
         self._fields = nn.ModuleList()
         self._paths: Paths[Any] | None = None
         if len(fields) == 1:
@@ -183,7 +183,7 @@ class Codec(nn.Module):
         """
         if self._paths is not None:
             return tuple(self._symbol_of_token[token] for token in self._paths.path(value))
-        fields = zip(fields_of(self.target), self.field_codecs, self._symbols_of_fields, strict=True)
+        fields = zip(self.target.fields, self.field_codecs, self._symbols_of_fields, strict=True)
         return tuple(
             symbols[symbol] for name, field_codec, symbols in fields for symbol in field_codec.path(value[name])
         )
@@ -229,7 +229,7 @@ class Codec(nn.Module):
             field_codec.value_and_text(span)
             for field_codec, span in zip(self.field_codecs, self.spans(path), strict=True)
         ]
-        values = {name: value for name, (value, _) in zip(fields_of(self.target), answers, strict=True)}
+        values = {name: value for name, (value, _) in zip(self.target.fields, answers, strict=True)}
         return values, "; ".join(text for _, text in answers)
 
     def spans(self, path: Sequence[int]) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from predgen.codec.label_set import LabelSetPaths
 from predgen.codec.number import NumberPaths
 from predgen.codec.ordinal import OrdinalPaths
 from predgen.targets.field import Field
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 
 PATHS: dict[str, type[Paths[Any]]] = {
     "number": NumberPaths,
@@ -32,18 +32,18 @@ def paths_of(field: Field, vocabulary: TargetVocabulary, end_id: int) -> Paths[A
 
 def most_values(target: Target) -> int:
     """Returns the most values that a target may have if all of them are to be scored."""
-    limits = [PATHS[field.kind].MOST_VALUES for field in fields_of(target).values()]
+    limits = [PATHS[field.kind].MOST_VALUES for field in target.fields.values()]
     return min(limit for limit in [*limits, MAX_RECORDS] if limit is not None)
 
 
 def num_values(target: Target) -> int:
     """Returns how many values a target has."""
-    return math.prod(field.num_values for field in fields_of(target).values())
+    return math.prod(field.num_values for field in target.fields.values())
 
 
 def is_enumerable(target: Target) -> bool:
     """Returns whether a target's values are few enough to score all of them; labels always are."""
-    fields = fields_of(target).values()
+    fields = target.fields.values()
     if len(fields) > 1 and num_values(target) > MAX_RECORDS:
         return False
     limits = [(field.num_values, PATHS[field.kind].MOST_VALUES) for field in fields]

@@ -24,7 +24,7 @@ from predgen.models.scored import Scored, ScoredField, score, scored_from_json
 from predgen.names import METHODS
 from predgen.tables.reading import TableLike
 from predgen.tables.values import log_unseen, values_of
-from predgen.targets.record import field_values, fields_of
+from predgen.targets.record import field_values
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
@@ -237,7 +237,7 @@ class Bench:
             for part in (prepared.splits.train, prepared.splits.validation, self.table)
         ]
         answers: dict[str, dict[str, tuple[ScoredField, BaselineResult]]] = {"mean_or_majority": {}, "tfidf_linear": {}}
-        for name, field in fields_of(target).items():
+        for name, field in target.fields.items():
             measure = measure_of(field)
             train, validation, truth = (
                 measure.as_array(field_values(target, values, name))

@@ -23,7 +23,7 @@ from predgen.models.loading import load
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike
 from predgen.tables.values import values_of
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 from predgen.training.fitting import prepared_for
 from predgen.training.preparing import TABLE_IN_MEMORY, Prepared
 from predgen.version import __version__
@@ -118,14 +118,14 @@ def check_target(target: Target) -> None:
     Raises:
         ConfigError: the target is a record or a set of labels.
     """
-    fields = list(fields_of(target).values())
+    fields = list(target.fields.values())
     if len(fields) > 1 or not measure_of(fields[0]).HAS_COORDINATES:
         raise ConfigError(f"Expected models of a number or a label, found {target.noun}. Fit each part on its own.")
 
 
 def is_discrete(target: Target) -> bool:
     """Returns whether the answers are labels."""
-    return all(measure_of(field).DISCRETE for field in fields_of(target).values())
+    return all(measure_of(field).DISCRETE for field in target.fields.values())
 
 
 def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answer"]:
@@ -135,7 +135,7 @@ def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answ
         target: a number or a label.
         values: its values.
     """
-    (field,) = fields_of(target).values()  # `check_target`
+    (field,) = target.fields.values()  # `check_target`
     return torch.tensor(measure_of(field).coordinates(values), dtype=torch.float32)
 
 

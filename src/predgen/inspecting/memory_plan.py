@@ -25,7 +25,6 @@ from predgen.inspecting.activations import StepMemory, count_step
 from predgen.methods import Method, Scale
 from predgen.models.building import build_method
 from predgen.names import PEFT_METHODS
-from predgen.targets.record import fields_of
 
 MOMENTS = 2
 # The logits of a training step: the model's, the copy that joins them with those of the prompt's end, the gradient.
@@ -59,7 +58,7 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
         )
     with torch.device("meta"):
         # The codec's tables go to the device with the method; the caller's stay.
-        method = build_method(config, backbone, copy.deepcopy(codec), [Scale()] * len(fields_of(codec.target)))
+        method = build_method(config, backbone, copy.deepcopy(codec), [Scale()] * len(codec.target.fields))
     method.to("meta")
     trained = [one for one in method.parameters() if one.requires_grad]
     frozen = [one for one in method.parameters() if not one.requires_grad]

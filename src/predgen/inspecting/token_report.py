@@ -6,8 +6,8 @@ from typing import Any
 from predgen.backbones import Backbone
 from predgen.codec.codec import Codec
 from predgen.errors import TargetError
-from predgen.targets.field import Field
-from predgen.targets.record import ALONE, Target, fields_of
+from predgen.targets.field import ALONE, Field
+from predgen.targets.record import Target
 
 CHARACTERS = "0123456789-."
 RUNNING_NUMBER = "13.4"
@@ -65,7 +65,7 @@ def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], C
         backbone: the backbone; tokens that the target needs are added to it.
         target: what is predicted.
     """
-    problems = [problem for field in fields_of(target).values() for problem in _collisions(backbone, field)]
+    problems = [problem for field in target.fields.values() for problem in _collisions(backbone, field)]
     codec = None
     try:
         codec = Codec(target, backbone)
@@ -73,7 +73,7 @@ def target_report(backbone: Backbone, target: Target) -> tuple[dict[str, Any], C
         problems = problems or [str(error)]
     examples = [
         {**example, "field": name} if name != ALONE else example
-        for name, field in fields_of(target).items()
+        for name, field in target.fields.items()
         for example in _examples(backbone, field)
     ]
     report = {

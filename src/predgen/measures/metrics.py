@@ -3,7 +3,7 @@
 from predgen.errors import unknown_name
 from predgen.measures.base import metric_of
 from predgen.measures.kinds import MEASURES, measure_of
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 
 # The mean over a record's fields of how far each lies from the best constant answer.
 RELATIVE_ERROR = "relative_error"
@@ -35,7 +35,7 @@ def metric_names(target: Target) -> tuple[str, ...]:
         >>> metric_names(Record({"mood": Label(("a", "b"), ("good", "bad")), "stars": Number(0.0, 5.0, 1)}))[:2]
         ('relative_error', 'mood.accuracy')
     """
-    fields = fields_of(target)
+    fields = target.fields
     names = [metric_of(name, metric) for name, field in fields.items() for metric in measure_of(field).names]
     return tuple(names) if len(fields) == 1 else (RELATIVE_ERROR, *names)
 
@@ -58,5 +58,5 @@ def check_metric(target: Target, name: str) -> None:
     """
     known = metric_names(target)
     if name not in known:
-        what = "the record" if len(fields_of(target)) > 1 else f"a {target.kind}"
+        what = "the record" if len(target.fields) > 1 else f"a {target.kind}"
         raise unknown_name(f"metric of {what}", name, known)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.measures.distributions import NumberDistribution
-from predgen.targets.record import Target, fields_of, joined_values
+from predgen.targets.record import Target, joined_values
 
 # Quantiles of a number that are kept of its distribution: enough for its score, few enough for many rows.
 NUM_QUANTILES = 100
@@ -44,7 +44,7 @@ class Answers:
     @classmethod
     def of_record(cls, target: Target, fields: "Sequence[Answers]", written: list[str | None]) -> "Answers":
         """Returns the answers of a target from its fields' answers; a row with an invalid field is invalid."""
-        names = fields_of(target)
+        names = target.fields
         if len(names) == 1:
             return fields[0]
         values = joined_values(target, {name: answer.values for name, answer in zip(names, fields, strict=True)})

@@ -13,7 +13,7 @@ from predgen.methods.answering import Answering, FieldSources, Sources, choices_
 from predgen.methods.base import Method
 from predgen.methods.batch import Batch
 from predgen.methods.writer import ScoredFields, Writer
-from predgen.targets.record import field_values, fields_of
+from predgen.targets.record import field_values
 from predgen.writing.decoding import greedy_free
 from predgen.writing.sampling import Draws
 from predgen.writing.targets import Decoding
@@ -87,7 +87,7 @@ class Generator(Method):
         scored = self.writer.score(written, () if marginal else wanted, decoding.trie_mass)
         predictive = self._predictive(memory, scored, wanted, decoding.trie_mass, marginal=marginal)
         fields = []
-        for field_index, name in enumerate(fields_of(self.target)):
+        for field_index, name in enumerate(self.target.fields):
             of_field, mass = predictive.get(field_index), None
             scores = scored.scores[field_index]
             if self.writer.symbols.full and scores is not None and of_field is not None:
@@ -125,7 +125,7 @@ class Generator(Method):
             FieldSources(
                 field_values(self.target, values, name), list(field_texts), predictive=predictive.get(field_index)
             )
-            for field_index, name in enumerate(fields_of(self.target))
+            for field_index, name in enumerate(self.target.fields)
         ]
         return Sources(fields, list(texts))
 

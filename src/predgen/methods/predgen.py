@@ -19,7 +19,7 @@ from predgen.methods.losses import Join, join_at_means, token_accuracy
 from predgen.methods.poolings import PooledHead
 from predgen.methods.writer import Writer
 from predgen.processes import mean_over_processes, num_processes
-from predgen.targets.record import field_values, fields_of
+from predgen.targets.record import field_values
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
 from predgen.writing.targets import Decoding
 
@@ -159,7 +159,7 @@ class PredGen(Method):
         metrics |= {name: self.head_loss(predicted, batch.truth) for name, predicted in outputs.items()}
         if len(self.fields) > 1:
             losses = self.field_losses(outputs["director_loss_own"], batch.truth)
-            names = fields_of(self.target)
+            names = self.target.fields
             metrics |= {f"{name}.director_loss_own": loss for name, loss in zip(names, losses, strict=True)}
         return metrics
 
@@ -236,7 +236,7 @@ class PredGen(Method):
                 predictive=predictive.get(field_index),
                 text_decides=not marginal,
             )
-            for field_index, name in enumerate(fields_of(self.target))
+            for field_index, name in enumerate(self.target.fields)
         ]
         return Sources(fields, list(written.texts))
 

@@ -16,7 +16,7 @@ from predgen.measures.distributions import PredictiveDistribution
 from predgen.measures.kinds import measure_of
 from predgen.methods.heads import Head
 from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
-from predgen.targets.record import field_values, fields_of
+from predgen.targets.record import field_values
 from predgen.writing.decoding import Decoded, sample
 from predgen.writing.sampling import scores_after
 from predgen.writing.scoring import TrieScores, best_first, score_all, score_likeliest
@@ -217,7 +217,7 @@ class Writer(nn.Module):
             return [self.predictive(0, ScoredFields([memory], [None]), trie_mass)]
         symbols = self.symbols
         target = symbols.codec.target
-        fields = fields_of(target)
+        fields = target.fields
         if self.marginals_are_exact:
             if self._whole is None:
                 self._whole = Trie(symbols.codec, full=symbols.full).to(symbols.device)

@@ -11,7 +11,8 @@ from predgen.errors import ConfigError
 from predgen.measures.calibration import Calibration
 from predgen.measures.kinds import measure_of
 from predgen.methods import Answers
-from predgen.targets.record import ALONE, Target, fields_of
+from predgen.targets.field import ALONE
+from predgen.targets.record import Target
 
 PREDICTION = "prediction"
 WRITTEN = "written"
@@ -45,9 +46,9 @@ def output_names(
     Raises:
         ConfigError: the names of fields and labels make the same column twice.
     """
-    names = [column_of(PREDICTION, field) for field in fields_of(target)]
+    names = [column_of(PREDICTION, field) for field in target.fields]
     names += [WRITTEN, INVALID]
-    for name, field in fields_of(target).items():
+    for name, field in target.fields.items():
         if std and field.numeric:
             names.append(column_of(STD, name))
         if probabilities:
@@ -89,7 +90,7 @@ def with_answers(
         WRITTEN: _objects(answers.written, table),
         INVALID: pd.Series([value is None for value in answers.values], index=table.index),
     }
-    for (name, field), answer in zip(fields_of(target).items(), answers.fields or (answers,), strict=True):
+    for (name, field), answer in zip(target.fields.items(), answers.by_field, strict=True):
         cells = [field.cell(value) for value in answer.values]
         columns[column_of(PREDICTION, name)] = (
             pd.Series(cells, index=table.index, dtype=np.float64) if field.numeric else _objects(cells, table)

@@ -34,8 +34,8 @@ from predgen.methods import Answering, Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import answering_of, build_method, load_base
 from predgen.models.contents import Contents
+from predgen.targets.field import ALONE
 from predgen.targets.kinds import target_from_json, target_to_json
-from predgen.targets.record import ALONE
 from predgen.version import __version__
 
 # 2: targets of several fields.

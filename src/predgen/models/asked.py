@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
 from predgen.models.answer_columns import output_names
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 
 if TYPE_CHECKING:
     from predgen.models.model import Model
@@ -40,7 +40,7 @@ class Asked:
                 or of one that writes nothing; an interval of a model that was not calibrated, or not on enough rows;
                 marginal answers of one that is no record, or whose answers are the Director's.
         """
-        fields = fields_of(model.target)
+        fields = model.target.fields
         numbers = [name for name, field in fields.items() if field.numeric]
         calibrations = model.contents.calibrations
         if self.interval is not None:
@@ -72,7 +72,7 @@ class Asked:
 
     def needs_spread(self, target: Target) -> bool:
         """Returns whether the probabilities of labels, or the distributions of numbers, are needed for it."""
-        has_sets = self.interval is not None and any(not field.numeric for field in fields_of(target).values())
+        has_sets = self.interval is not None and any(not field.numeric for field in target.fields.values())
         return self.probabilities or self.std or has_sets
 
     def columns(self, model: "Model") -> list[str]:

@@ -27,7 +27,8 @@ from predgen.methods.heads import field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
 from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
-from predgen.targets.record import ALONE, Target, fields_of
+from predgen.targets.field import ALONE
+from predgen.targets.record import Target
 from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding
 
@@ -148,7 +149,7 @@ def check_method(config: RunConfig, target: Target) -> None:
             "Expected trie_mass 1 with the softmax over the whole vocabulary, where forced symbols have a share too, "
             f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
         )
-    fields = fields_of(target)
+    fields = target.fields
     numeric = any(field.numeric for field in fields.values())
     if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
         raise ConfigError(
@@ -190,5 +191,5 @@ def estimates_of(config: RunConfig, target: Target) -> list[str]:
         measure_of(field).estimate(
             config.model.estimate, metric.removeprefix(f"{name}."), enumerable=is_enumerable(field)
         )
-        for name, field in fields_of(target).items()
+        for name, field in target.fields.items()
     ]

@@ -19,7 +19,6 @@ from predgen.models.encoding import encode_rows
 from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of
-from predgen.targets.record import fields_of
 
 if TYPE_CHECKING:
     from predgen.models.model import Model
@@ -77,7 +76,7 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
         table: the rows.
         distributions: also return the deviations and quantiles of the Writer's distributions of numbers.
     """
-    has_labels = any(not field.numeric for field in fields_of(model.target).values())
+    has_labels = any(not field.numeric for field in model.target.fields.values())
     start = time.perf_counter()
     encoded = encode_rows(model.method, model.contents, table)
     plain = Asked(probabilities=has_labels and model.method.free_probabilities)
@@ -102,7 +101,7 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     """
     table = read_table(rows)
     truth = values_of(model.target, table, _target_columns(model, table))
-    has_labels = any(not field.numeric for field in fields_of(model.target).values())
+    has_labels = any(not field.numeric for field in model.target.fields.values())
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
     (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
@@ -144,7 +143,7 @@ def _scored_distributions(model: "Model") -> list[tuple[int, str]]:
     """Returns the index and the name of each field whose written distribution has a score of its own."""
     return [
         (field_index, name)
-        for field_index, (name, field) in enumerate(fields_of(model.target).items())
+        for field_index, (name, field) in enumerate(model.target.fields.items())
         if field.numeric and model.method.writes and is_enumerable(field)
     ]
 

@@ -24,7 +24,7 @@ from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
 from predgen.models.scored import Evaluation
 from predgen.tables.reading import TableLike, read_table, row_numbers
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 
 log = logging.getLogger("predgen")
 
@@ -224,8 +224,7 @@ class Model:
         """
         (answers,) = self.answers_each(encoded, [self.contents.answering], asked)
         fields = [
-            self._tempered(name, of_field)
-            for name, of_field in zip(fields_of(self.target), answers.fields or (answers,), strict=True)
+            self._tempered(name, of_field) for name, of_field in zip(self.target.fields, answers.by_field, strict=True)
         ]
         return replace(answers, fields=tuple(fields)) if answers.fields else fields[0]
 
@@ -279,7 +278,7 @@ class Model:
                 encoded.num_cut,
                 len(encoded.prompts),
             )
-        for of_field in answers.fields or (answers,):
+        for of_field in answers.by_field:
             if of_field.covered is not None and float(of_field.covered.mean()) < COARSE_BELOW:
                 log.warning(
                     "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers "

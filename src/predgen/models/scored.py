@@ -12,8 +12,8 @@ from predgen.measures.metrics import RELATIVE_ERROR
 from predgen.measures.number import INEXACT
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
-from predgen.targets.field import Field
-from predgen.targets.record import ALONE, Target, field_values, fields_of
+from predgen.targets.field import ALONE, Field
+from predgen.targets.record import Target, field_values
 
 BOOTSTRAP_SEED = 0
 
@@ -165,7 +165,7 @@ def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored:
         answers: the answers, in the order of the truth.
     """
     fields = {}
-    for (name, field), answer in zip(fields_of(target).items(), answers.fields or (answers,), strict=True):
+    for (name, field), answer in zip(target.fields.items(), answers.by_field, strict=True):
         measure = measure_of(field)
         fields[name] = ScoredField.of(
             field,
@@ -179,7 +179,7 @@ def score(target: Target, truth: Sequence[Any], answers: Answers) -> Scored:
 def scored_from_json(target: Target, truth: Sequence[Any], data: Mapping[str, Any]) -> Scored:
     """Returns what `Scored.to_json` described, beside the truth."""
     fields = {}
-    for name, field in fields_of(target).items():
+    for name, field in target.fields.items():
         answers = data if name == ALONE else data["fields"][name]
         measure, probabilities = measure_of(field), answers["probabilities"]
         fields[name] = ScoredField.of(

@@ -10,7 +10,7 @@ from predgen.errors import ConfigError, DataError, TargetError
 from predgen.tables.reading import require_columns, row_numbers
 from predgen.targets.cells import Cell
 from predgen.targets.field import Field, missing_message
-from predgen.targets.record import Target, field_values, fields_of, joined_values
+from predgen.targets.record import Target, field_values, joined_values
 
 log = logging.getLogger("predgen")
 
@@ -95,7 +95,7 @@ def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> li
         DataError: a cell is missing, or is no number, or lies outside a declared range.
     """
     values: dict[str, list[Any]] = {}
-    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
+    for (name, field), column in zip(target.fields.items(), columns, strict=True):
         cells = zip(table[column].tolist(), row_numbers(table), strict=True)
         values[name] = [_read_cell(type(field), field.known, cell, row, column) for cell, row in cells]
     return joined_values(target, values)
@@ -104,7 +104,7 @@ def values_of(target: Target, table: pd.DataFrame, columns: Sequence[str]) -> li
 def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> str | None:
     """Returns a sentence about labels that training never saw, or None if there are none."""
     unseen = []
-    for (name, field), column in zip(fields_of(target).items(), columns, strict=True):
+    for (name, field), column in zip(target.fields.items(), columns, strict=True):
         pairs = zip(table[column].tolist(), field_values(target, values, name), strict=True)
         unseen += [cell for cell, value in pairs if field.is_unseen(value)]
     if not unseen:

@@ -8,6 +8,9 @@ from predgen.errors import ConfigError, explain
 from predgen.targets.cells import Cell, LabelValue, is_missing
 from predgen.targets.declared import Declared
 
+# The name of the only field of a target that is no record.
+ALONE = ""
+
 
 class Field(ABC):
     """One output of a text, such as a number, a label or a set of labels.
@@ -33,6 +36,11 @@ class Field(ABC):
     numeric: ClassVar[bool] = False
     fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
+
+    @property
+    def fields(self) -> "Mapping[str, Field]":
+        """Itself under the name `ALONE`, as a lone target is a record of one field."""
+        return {ALONE: self}
 
     # ---- a column
 

@@ -1,14 +1,12 @@
-"""Every kind of target: one field, or a record of named fields that are written one after the other."""
+"""Every target is fields by name: a field alone, or a record of named ones that are written one after the other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from predgen.errors import ConfigError, explain
-from predgen.targets.field import Field
+from predgen.targets.field import ALONE, Field
 
-# The name of the only field of a target that is no record.
-ALONE = ""
 # What is written between the fields of a record.
 SEMICOLON = ";"
 
@@ -77,20 +75,15 @@ class Record:
 Target = Field | Record
 
 
-def fields_of(target: Target) -> dict[str, Field]:
-    """Returns a target's fields by name; one that is no record is its own only field."""
-    return dict(target.fields) if isinstance(target, Record) else {ALONE: target}
-
-
 def field_values(target: Target, values: Sequence[Any], name: str) -> list[Any]:
     """Returns one field's part of a target's values; None stays None."""
-    if not isinstance(target, Record):
+    if ALONE in target.fields:
         return list(values)
     return [None if value is None else value[name] for value in values]
 
 
 def joined_values(target: Target, values: Mapping[str, Sequence[Any]]) -> list[Any]:
     """Returns a target's values from its fields' values; the inverse of `field_values`."""
-    if not isinstance(target, Record):
+    if ALONE in target.fields:
         return list(values[ALONE])
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

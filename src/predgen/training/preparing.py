@@ -18,7 +18,7 @@ from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.values import log_unseen, target_columns, values_of
 from predgen.targets.kinds import field_kind
-from predgen.targets.record import Target, fields_of
+from predgen.targets.record import Target
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
 
 log = logging.getLogger("predgen")
@@ -94,7 +94,7 @@ def prepare(
     columns = target_columns(settings.target, splits.train)
     target, train_values = prepare_target(settings, splits.train, columns)
     if len(all_rows) > len(splits.train):
-        for field, column in zip(fields_of(target).values(), columns, strict=True):
+        for field, column in zip(target.fields.values(), columns, strict=True):
             warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
     template = _template(settings, splits.train, columns, default_template)
     for part in (splits.train, splits.validation, splits.test, splits.calibration):

@@ -20,6 +20,42 @@ def unfinished_folder(out: str | Path) -> Path:
     return Path(out).with_name(Path(out).name + UNFINISHED)
 
 
+def check_folder(folder: Path, what: str, *, is_begun: bool, holds_other: bool, overwrite: bool, resume: bool) -> None:
+    """Refuses to begin where something stands, and to go on where nothing was begun.
+
+    Args:
+        folder: where work is begun or gone on with.
+        what: what stands there if it was begun.
+        is_begun: whether it was.
+        holds_other: whether something stands there that was not begun by this program.
+        overwrite: what was begun is to be replaced.
+        resume: what was begun is to be gone on with.
+
+    Raises:
+        ConfigError: there is nothing to go on with.
+        OutputExistsError: something stands there, and it is neither to be gone on with nor to be replaced.
+    """
+    if holds_other:
+        raise OutputExistsError(f"Expected {what} or nothing at '{folder}', found something else. Name another place.")
+    if resume and not is_begun:
+        raise ConfigError(f"Expected {what} at '{folder}' to resume, found none. Leave --resume out.")
+    if is_begun and not (resume or overwrite):
+        raise OutputExistsError(
+            f"Expected nothing at '{folder}', found {what}. Use --resume to go on with it, or --overwrite to start "
+            "over."
+        )
+
+
+def check_one_of(*, overwrite: bool, resume: bool) -> None:
+    """Refuses to replace and to go on with the same work.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if resume and overwrite:
+        raise ConfigError("Expected either --resume or --overwrite, found both. Leave one out.")
+
+
 def check_settings(folder: Path, config: RunConfig, *, overwrite: bool, resume: bool) -> None:
     """Refuses to begin where something else was begun, and to go on with other settings.
 
@@ -29,22 +65,18 @@ def check_settings(folder: Path, config: RunConfig, *, overwrite: bool, resume: 
         ConfigError: there is nothing to go on with, or it had other settings.
     """
     written = folder / CONFIG_FILE
-    if resume:
-        if not written.exists():
-            raise ConfigError(f"Expected an unfinished run at '{folder}' to resume, found none. Leave --resume out.")
-        if build_config(read_config_file(written)) != config:
-            raise ConfigError(
-                f"Expected the settings that the unfinished run was started with ({written}), found others. Use the "
-                "same settings, or --overwrite to start over."
-            )
-    elif _holds_something_else(folder):
-        raise OutputExistsError(
-            f"Expected an unfinished run or nothing at '{folder}', found something else. Name another place."
-        )
-    elif written.exists() and not overwrite:
-        raise OutputExistsError(
-            f"Expected no unfinished run, found one at '{folder}'. Use --resume to go on with it, or --overwrite "
-            "to start over."
+    check_folder(
+        folder,
+        "an unfinished run",
+        is_begun=written.exists(),
+        holds_other=not resume and _holds_something_else(folder),
+        overwrite=overwrite,
+        resume=resume,
+    )
+    if resume and build_config(read_config_file(written)) != config:
+        raise ConfigError(
+            f"Expected the settings that the unfinished run was started with ({written}), found others. Use the same "
+            "settings, or --overwrite to start over."
         )
 
 

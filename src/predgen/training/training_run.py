@@ -22,7 +22,7 @@ from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
 from predgen.processes import from_first, is_first
-from predgen.targets.record import field_values, fields_of
+from predgen.targets.record import field_values
 from predgen.training.arguments import training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, newest_whole
@@ -208,7 +208,7 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
     target = prepared.target
     scales = [
         scale_of(field, field_values(target, prepared.train_values, name), standardize=config.train.standardize)
-        for name, field in fields_of(target).items()
+        for name, field in target.fields.items()
     ]
     method = build_method(config, backbone, Codec(target, backbone), scales)
     # Which rows the model saw: a table, its split and its order can be told from others by these.

@@ -12,7 +12,7 @@ import numpy as np
 
 from predgen.catalogue import Task, build_task_config, load_task, parts_of
 from predgen.config import RunConfig
-from predgen.errors import ConfigError, DataError, OutputExistsError, PredGenError, UnknownNameError, unknown_name
+from predgen.errors import ConfigError, DataError, PredGenError, UnknownNameError, unknown_name
 from predgen.experiments.comparing import Bench
 from predgen.experiments.reproduction.grid import Cell, Preset, presets
 from predgen.experiments.results import MethodResult
@@ -22,7 +22,7 @@ from predgen.measures.metrics import check_metric_of_kind
 from predgen.models.building import check_method
 from predgen.models.scored import intervals, scored_from_json
 from predgen.training.fitting import prepared_for, warn_if_for_trying
-from predgen.training.runs import Finished
+from predgen.training.runs import Finished, check_folder, check_one_of
 from predgen.training.training_run import source_of
 from predgen.version import __version__
 
@@ -362,28 +362,27 @@ def _checked_folder(out: Path, preset: str, *, resume: bool, overwrite: bool) ->
         OutputExistsError: there is something, and it is neither to be gone on with nor to be replaced.
     """
     marker, cells = out / PRESET_FILE, out / CELLS_FOLDER
-    if resume and overwrite:
-        raise ConfigError("Expected either --resume or --overwrite, found both. Leave one out.")
-    if out.exists() and not marker.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExistsError(f"Expected a reproduction or nothing at '{out}', found something else. Name another.")
-    if resume:
-        if not marker.exists():
-            raise ConfigError(f"Expected an unfinished reproduction at '{out}', found none. Leave --resume out.")
-        try:
-            begun = json.loads(marker.read_text(encoding="utf-8"))["preset"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"Expected the preset of a reproduction in '{marker}', found damage ({error}). Write "
-                f'{{"preset": "NAME"}} into it, or use --overwrite to start over.'
-            ) from error
-        if begun != preset:
-            raise ConfigError(
-                f"Expected the preset that '{out}' was begun with, {begun}, found {preset}. Name it, or another --out."
-            )
-    elif marker.exists() and not overwrite:
-        raise OutputExistsError(
-            f"Expected no reproduction, found one at '{out}'. Use --resume to go on with it, or --overwrite to start "
-            "over."
+    check_one_of(overwrite=overwrite, resume=resume)
+    check_folder(
+        out,
+        "a reproduction",
+        is_begun=marker.exists(),
+        holds_other=out.exists() and not marker.is_file() and (not out.is_dir() or any(out.iterdir())),
+        overwrite=overwrite,
+        resume=resume,
+    )
+    if not resume:
+        return cells
+    try:
+        begun = json.loads(marker.read_text(encoding="utf-8"))["preset"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"Expected the preset of a reproduction in '{marker}', found damage ({error}). Write "
+            f'{{"preset": "NAME"}} into it, or use --overwrite to start over.'
+        ) from error
+    if begun != preset:
+        raise ConfigError(
+            f"Expected the preset that '{out}' was begun with, {begun}, found {preset}. Name it, or another --out."
         )
     return cells
 

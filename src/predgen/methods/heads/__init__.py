@@ -13,7 +13,7 @@ from predgen.methods.heads.label_set import LabelSetHead
 from predgen.methods.heads.number import NumberHead
 from predgen.methods.heads.ordinal import OrdinalHead
 from predgen.targets.field import Field
-from predgen.targets.record import Target, field_values, fields_of
+from predgen.targets.record import Target, field_values
 
 HEADS: dict[str, type[Head[Any]]] = {
     "number": NumberHead,
@@ -38,7 +38,7 @@ def field_heads(target: Target, scales: Sequence[Scale]) -> tuple[Head[Any], ...
     """Returns the head of each field, their columns side by side."""
     heads: list[Head[Any]] = []
     output = column = 0
-    for field, scale in zip(fields_of(target).values(), scales, strict=True):
+    for field, scale in zip(target.fields.values(), scales, strict=True):
         kind = HEADS[field.kind]
         last_output, last_column = output + kind.num_outputs(field), column + kind.num_columns(field)
         heads.append(kind(field, scale, slice(output, last_output), slice(column, last_column)))
@@ -54,7 +54,7 @@ def truth_of(target: Target, values: Sequence[Any], scales: Sequence[Scale]) -> 
         values: its values.
         scales: of its fields.
     """
-    names = fields_of(target)
+    names = target.fields
     heads = zip(names, field_heads(target, scales), strict=True)
     return torch.cat([head.truth_of(field_values(target, values, name)) for name, head in heads], dim=1)
 
