@@ -219,17 +219,23 @@ def test_known_numbers(number: Number, texts: list[str]) -> None:
     assert sorted(text_of(codec, path) for path in walk(codec)) == texts
 
 
+def random_path(codec: Codec, generator: torch.Generator) -> list[int]:
+    """Returns the symbols of a walk from the start to the accepting state, each drawn from those that may follow."""
+    state, written = 0, []
+    while state != codec.accepting_state:
+        choices = (codec.transitions[state] >= 0).nonzero().flatten()
+        written.append(int(choices[torch.randint(len(choices), (1,), generator=generator)]))
+        state = int(codec.transitions[state, written[-1]])
+    return written
+
+
 @PROPERTY
 @given(number=wide_numbers(), seed=st.integers(0, 10**6))
 def test_wide_numbers_keep_to_their_range_and_form(number: Number, seed: int) -> None:
     codec = Codec(number, Vocabulary())
     generator = torch.Generator().manual_seed(seed)
     for _ in range(5):
-        state, written = 0, []
-        while state != codec.accepting_state:
-            choices = (codec.transitions[state] >= 0).nonzero().flatten()
-            written.append(int(choices[torch.randint(len(choices), (1,), generator=generator)]))
-            state = int(codec.transitions[state, written[-1]])
+        written = random_path(codec, generator)
         text = text_of(codec, written)
         assert CANONICAL.fullmatch(text)
         assert Decimal(repr(number.low)) <= Decimal(text) <= Decimal(repr(number.high))
@@ -244,11 +250,7 @@ def test_wide_scientific_numbers_keep_to_their_range_and_form(number: Number, se
     codec = Codec(number, Vocabulary())
     generator = torch.Generator().manual_seed(seed)
     for _ in range(5):
-        state, written = 0, []
-        while state != codec.accepting_state:
-            choices = (codec.transitions[state] >= 0).nonzero().flatten()
-            written.append(int(choices[torch.randint(len(choices), (1,), generator=generator)]))
-            state = int(codec.transitions[state, written[-1]])
+        written = random_path(codec, generator)
         text = text_of(codec, written)
         found = SCIENTIFIC.fullmatch(text)
         assert found
