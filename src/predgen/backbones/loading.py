@@ -1,9 +1,11 @@
 """How a model is loaded: its kind, the type of its weights, the devices that they go to, and what is refused."""
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +19,13 @@ from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.devices import check_device_map
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
-from predgen.backbones.sources import Source, weight_files
+from predgen.backbones.gguf.unpacking import VERSION, write_weights
+from predgen.backbones.model_cache import kept
+from predgen.backbones.sources import Source
 from predgen.backbones.template import Template
 from predgen.errors import BackboneError, ConfigError
+
+log = logging.getLogger("predgen")
 
 Kind = type[EncoderDecoderBackbone] | type[EncoderOnlyBackbone] | type[DecoderOnlyBackbone]
 # A model is of the first kind that handles its config: many an encoder has a class that could be used as a decoder.
@@ -90,7 +96,7 @@ def load_backbone(
     """
     config = _config_of(source)
     kind = _kind_of(config, source.name)
-    if not weight_files(source.folder):
+    if not source.has_weights:
         raise BackboneError(f"Expected weights (*.safetensors or pytorch_model*.bin) in '{source.name}', found none.")
     if device_map is not None:
         check_device_map(device_map)
@@ -130,11 +136,12 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
         BackboneError: files are damaged or missing.
         ConfigError: this machine cannot load quantized weights.
     """
+    folder, dtype = _weights_of(source, config, kind, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
         with _quiet_loader():
             model, report = kind.loader.from_pretrained(
-                source.folder,
+                folder,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 attn_implementation=_attention(config, kind),
                 trust_remote_code=source.trusted,
@@ -168,6 +175,26 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
             "tokenizer.json, as `AutoTokenizer.from_pretrained(...).save_pretrained(...)` does where it can."
         )
     return model, tokenizer
+
+
+def _weights_of(source: Source, config: Any, kind: Kind, dtype: str) -> tuple[Path, str]:
+    """Returns the folder of a model's weights, taken out of a GGUF file now if they were not yet, and their type.
+
+    Raises:
+        BackboneError: the file is damaged, or holds another form of the model.
+    """
+    file = source.gguf
+    if file is None:
+        return source.folder, dtype
+    stored = file.stored_type if dtype == "auto" else dtype
+    facts = {"file": str(file.path), "sha256": file.content_hash, "holds": f"weights in {stored}"}
+
+    def write(folder: Path) -> None:
+        log.info("Taking the weights of %s out of their blocks, once; they are kept in the cache.", file.path.name)
+        with _quiet_loader():
+            write_weights(file, folder, kind.loader, config, getattr(torch, stored))
+
+    return kept(f"{file.content_hash[:16]}-{stored}-{VERSION}", facts, write), stored
 
 
 def _is_empty(tokenizer: Any) -> bool:
@@ -213,7 +240,7 @@ def read_shape(source: Source) -> tuple[Any, Any | None, bool]:
         tokenizer = None
     if tokenizer is not None and _is_empty(tokenizer):
         tokenizer = None
-    return config, tokenizer, bool(weight_files(source.folder))
+    return config, tokenizer, source.has_weights
 
 
 def new_backbone(config: Any, name: str, tokenizer: Any, *, dtype: str, device: str = "meta") -> Backbone:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from predgen.backbones.gguf.header import GgufFile, is_gguf
+from predgen.backbones.gguf.unpacking import VERSION, write_shape
+from predgen.backbones.model_cache import kept
 from predgen.errors import BackboneError, unknown_name
 
 BUILTIN = "builtin:"
@@ -26,15 +29,22 @@ class Source:
         folder: the local folder that holds its files.
         revision: the hub's commit, if it came from there.
         trusted: whether code that lies among its files may be run.
+        gguf: the GGUF file that holds its weights; `folder` then has its config and tokenizer alone.
     """
 
     name: str
     folder: Path
     revision: str | None
     trusted: bool = False
+    gguf: GgufFile | None = None
 
     def content_hash(self) -> str:
-        """Returns a SHA-256 over the names and bytes of the weights, the config, the tokenizer and code that is run."""
+        """Returns a SHA-256 over the names and bytes of the weights, the config, the tokenizer and code that is run.
+
+        That of a GGUF file is the file's own.
+        """
+        if self.gguf is not None:
+            return self.gguf.content_hash
         weights = weight_files(self.folder)
         others = [self.folder / name for name in ("config.json", "tokenizer.json", "tokenizer.model", "vocab.json")]
         code = sorted(self.folder.glob(CODE_PATTERN)) if self.trusted else []
@@ -44,6 +54,11 @@ class Source:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are on this machine."""
+        return self.gguf is not None or bool(weight_files(self.folder))
 
 
 def is_builtin(name: str) -> bool:
@@ -55,7 +70,7 @@ def find_source(name: str, revision: str | None = None, *, trust_remote_code: bo
     """Returns where a backbone's files are, downloading them if it is a hub id.
 
     Args:
-        name: hub id, local folder, or builtin:nano.
+        name: hub id, local folder, GGUF file, or builtin:nano.
         revision: the hub's commit, branch or tag.
         trust_remote_code: let code among its files be run; never without being asked for.
 
@@ -66,6 +81,8 @@ def find_source(name: str, revision: str | None = None, *, trust_remote_code: bo
     """
     if is_builtin(name):
         return _builtin(name)
+    if is_gguf(name):
+        return _from_gguf(Path(name).expanduser().resolve())
     folder = Path(name).expanduser()
     if folder.is_dir():
         _refuse_adapter(folder, name)
@@ -86,7 +103,7 @@ def find_local(name: str, revision: str | None = None) -> Source | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if is_builtin(name) or Path(name).expanduser().is_dir():
+    if is_builtin(name) or is_gguf(name) or Path(name).expanduser().is_dir():
         return find_source(name, revision)
     try:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -120,6 +137,14 @@ def _builtin(name: str) -> Source:
         )
     with resources.as_file(resources.files("predgen.backbones") / model.removeprefix(BUILTIN)) as folder:
         return Source(f"{model}@{newest}", folder, None)
+
+
+def _from_gguf(path: Path) -> Source:
+    """Returns a GGUF file as a source, its config and its tokenizer written into the cache."""
+    file = GgufFile.read(path)
+    facts = {"file": str(path), "sha256": file.content_hash, "holds": "config and tokenizer"}
+    folder = kept(f"{file.content_hash[:16]}-shape-{VERSION}", facts, lambda new: write_shape(file, new))
+    return Source(str(path), folder, None, gguf=file)
 
 
 def _download(name: str, revision: str | None, trusted: bool) -> Source:

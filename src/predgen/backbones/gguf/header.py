@@ -1,0 +1,114 @@
+"""What a GGUF file says about itself: its metadata, and the names and types of its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from predgen.errors import BackboneError, require
+from predgen.files import sha256_of
+
+MAGIC = b"GGUF"
+SUFFIX = ".gguf"
+ARCHITECTURE = "general.architecture"
+TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
+
+
+def is_gguf(name: str) -> bool:
+    """Returns whether a backbone's name is that of a GGUF file on this machine."""
+    return name.lower().endswith(SUFFIX) and Path(name).expanduser().is_file()
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file.
+
+    Attributes:
+        path: where it is.
+        metadata: its keys and values; the texts of `TOKENS` and `MERGES` whole.
+        tensors: its tensors' names, as llama.cpp calls them.
+    """
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "GgufFile":
+        """Returns what a file says about itself.
+
+        Raises:
+            BackboneError: it is no GGUF file, it is damaged, or it holds no language model.
+            MissingPackageError: gguf is not installed.
+        """
+        require("gguf", extra="gguf", what="a GGUF file as a backbone")
+        from transformers.integrations.gguf import read_gguf_metadata
+
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+        if start != MAGIC:
+            raise BackboneError(
+                f"Expected a GGUF file in '{path}', found {len(start)} first bytes that are not '{MAGIC.decode()}'. "
+                "Download or copy it again."
+            )
+        try:
+            metadata, tensors = read_gguf_metadata(str(path), (TOKENS, MERGES))
+        except Exception as error:  # nearly anything, where bytes are not what they must be
+            raise BackboneError(
+                f"Expected a whole GGUF file in '{path}', found damage ({type(error).__name__}: {error}). Download or "
+                "copy it again."
+            ) from error
+        file_ = cls(path, metadata, tensors)
+        if TOKENS not in metadata or not tensors:
+            what = "no tokenizer" if tensors else "no tensors"
+            raise BackboneError(
+                f"Expected a language model in '{path}', found the architecture '{file_.architecture}' and {what}. A "
+                "vision projector, a vocabulary alone or an adapter cannot be a backbone: name the model's own file."
+            )
+        return file_
+
+    @property
+    def architecture(self) -> str:
+        """The family, as llama.cpp calls it."""
+        return str(self.metadata[ARCHITECTURE])
+
+    def of_architecture(self, key: str) -> Any:
+        """Returns what the file says under a key of its architecture, such as `rope.freq_base`; None if nothing."""
+        return self.metadata.get(f"{self.architecture}.{key}")
+
+    def of_tokenizer(self, key: str) -> Any:
+        """Returns what the file says of its tokenizer, such as `pre`; None if nothing."""
+        return self.metadata.get(f"tokenizer.ggml.{key}")
+
+    @property
+    def stored_type(self) -> str:
+        """The type of the weights as they are stored; float32 for blocks, which hold products of float16."""
+        kinds = {tensor.tensor_type.name for tensor in self.reader.tensors}
+        return (
+            "bfloat16"
+            if kinds <= {"F32", "BF16"} and "BF16" in kinds
+            else ("float16" if kinds <= {"F32", "F16"} and "F16" in kinds else "float32")
+        )
+
+    @cached_property
+    def reader(self) -> Any:
+        """The gguf library's view of the file, whose making takes seconds for a large vocabulary.
+
+        Raises:
+            BackboneError: the table of its tensors is damaged.
+        """
+        from gguf import GGUFReader
+
+        try:
+            return GGUFReader(self.path)
+        except Exception as error:  # nearly anything, where bytes are not what they must be
+            raise BackboneError(
+                f"Expected a whole GGUF file in '{self.path}', found damage ({type(error).__name__}: {error}). "
+                "Download or copy it again."
+            ) from error
+
+    @cached_property
+    def content_hash(self) -> str:
+        """The SHA-256 of the file."""
+        return sha256_of(self.path)
