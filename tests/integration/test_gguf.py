@@ -1,5 +1,6 @@
-"""GGUF files as backbones: weights, positions and tokens against the same model from safetensors, and what is refused."""
+"""GGUF files as backbones: weights, positions and tokens as in safetensors, and what is refused."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -165,6 +166,7 @@ def test_stretched_positions_are_those_that_the_file_has(
         assert read[name] == pytest.approx(rope[name], rel=1e-4), name
     config.rope_parameters = {"rope_theta": 10000.0, **rope}
     if family == "phi3":
+        config.rope_parameters.setdefault("partial_rotary_factor", 1.0)
         config.original_max_position_embeddings = rope.get("original_max_position_embeddings", 4096)
     other = loaded(folder_beside(file, config, weights))
     torch.testing.assert_close(states_of(backbone), states_of(other), rtol=1e-4, atol=1e-5)
@@ -174,7 +176,8 @@ def test_the_window_of_layers_does_not_stretch_with_the_others(tmp_path: Path) -
     file = tmp_path / "model.gguf"
     write_gguf(file, "gemma3_text", **{"gemma3.rope.scaling.type": "linear", "gemma3.rope.scaling.factor": 8.0})
     rope = loaded(file).model.config.rope_parameters
-    assert rope["full_attention"]["rope_type"] == "linear" and rope["full_attention"]["factor"] == 8.0
+    assert rope["full_attention"]["rope_type"] == "linear"
+    assert rope["full_attention"]["factor"] == 8.0
     assert rope["sliding_attention"]["rope_type"] == "default"
 
 
@@ -205,8 +208,9 @@ def test_every_way_to_cut_keeps_every_character(name: str) -> None:
     text = "  It's 12345 o'clock!\n\n\tÄpfel, 漢字かな; naïve… x_1 == 'y'  \r\n"
     pieces = PRE_TOKENIZERS[name].build().pre_tokenize_str(text)
     spans = [span for _, span in pieces]
-    assert spans[0][0] == 0 and spans[-1][1] == len(text)
-    assert all(one[1] == other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(text)
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize(("said", "first"), [(True, [1]), (False, []), (None, [])])
@@ -216,7 +220,8 @@ def test_the_first_token_is_put_before_a_text_if_the_file_says_so(
     write_gguf(tmp_path / "model.gguf", "qwen2", **{"tokenizer.ggml.add_bos_token": said})
     tokenizer = tokenizer_of(GgufFile.read(tmp_path / "model.gguf"))
     assert tokenizer("ab")["input_ids"] == [*first, TOKENS.index("ab")]
-    assert tokenizer.eos_token == CONTROL[2] and tokenizer.pad_token == CONTROL[0]
+    assert tokenizer.eos_token == CONTROL[2]
+    assert tokenizer.pad_token == CONTROL[0]
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""GGUF files as backbones: what the file says, its tokenizer, its positions, and its weights taken out of their blocks."""
+"""GGUF files as backbones: what a file says, its tokenizer, its positions, and its weights out of their blocks."""

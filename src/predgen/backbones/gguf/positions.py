@@ -48,7 +48,7 @@ def set_positions(config: Any, file: GgufFile, tensors: Mapping[str, np.ndarray]
             f"Expected positions that a {config.model_type} has in '{file.path}', found stretched ones "
             f"({', '.join(f'{key} {value}' for key, value in changes.items())}). Use the model's folder instead."
         )
-    layers = rope[GLOBAL_LAYERS] if GLOBAL_LAYERS in rope else rope
+    layers = rope.get(GLOBAL_LAYERS, rope)
     layers.update(changes)
     if ORIGINAL in changes and hasattr(config, ORIGINAL):  # Phi 3 has it beside, and would put it back
         setattr(config, ORIGINAL, changes[ORIGINAL])
@@ -73,7 +73,7 @@ def _scaling(file: GgufFile, tensors: Mapping[str, np.ndarray]) -> dict[str, Any
     if kind not in ("linear", "yarn") or not factor:
         raise BackboneError(
             f"Expected positions stretched by linear or yarn with a factor in '{file.path}', found '{kind}' with "
-            f"{'no factor' if not factor else factor}. Use the model's folder instead of its GGUF file."
+            f"{factor or 'no factor'}. Use the model's folder instead of its GGUF file."
         )
     if kind == "linear":
         return {} if factor == 1 else {"rope_type": "linear", "factor": float(factor)}

@@ -142,8 +142,8 @@ def pre_tokenizer_of(name: str | None, file: str) -> PreTokenizer:
         )
     if name not in PRE_TOKENIZERS:
         raise BackboneError(
-            f"Expected a pre-tokenizer that is known here in '{file}', found '{name}'.{did_you_mean(name, PRE_TOKENIZERS)}"
-            f" Texts would be cut otherwise than the model learned. Use the model's folder instead of its GGUF file. "
-            f"Known: {', '.join(PRE_TOKENIZERS)}."
+            f"Expected a pre-tokenizer that is known here in '{file}', found '{name}', which would cut texts otherwise "
+            f"than the model learned.{did_you_mean(name, PRE_TOKENIZERS)} Use the model's folder instead of its GGUF "
+            f"file. Known: {', '.join(PRE_TOKENIZERS)}."
         )
     return PRE_TOKENIZERS[name]

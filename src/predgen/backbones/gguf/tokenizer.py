@@ -92,6 +92,7 @@ def _from_transformers(file: GgufFile) -> Tokenizer:
     """
     from transformers.integrations.gguf import convert_gguf_tokenizer, get_gguf_tokenizer
 
+    tokenizer: Tokenizer
     try:
         architecture, described, _ = get_gguf_tokenizer(str(file.path))
         tokenizer, _ = convert_gguf_tokenizer(architecture, described)
