@@ -3,7 +3,7 @@
 from predgen.backbones.backbone import Backbone, Capabilities
 from predgen.backbones.base import LayerStates, Memory, Written
 from predgen.backbones.loading import default_template, load_backbone, new_backbone, read_shape, width_of
-from predgen.backbones.sources import Source, find_local, find_source, is_builtin
+from predgen.backbones.sources import Source, find_local, find_source, is_for_trying
 
 __all__ = [
     "Backbone",
@@ -15,7 +15,7 @@ __all__ = [
     "default_template",
     "find_local",
     "find_source",
-    "is_builtin",
+    "is_for_trying",
     "load_backbone",
     "new_backbone",
     "read_shape",

@@ -7,7 +7,7 @@ one process at a time, with the hash of each of its files.
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,16 +81,10 @@ def entries() -> list[Entry]:
     return [Entry(path, _facts(path), sum(file.stat().st_size for file in _files(path))) for path in found]
 
 
-def clear(names: tuple[str, ...] = ()) -> list[Entry]:
-    """Removes entries, and returns them.
-
-    Args:
-        names: of the entries, all if empty.
-    """
-    removed = [entry for entry in entries() if not names or entry.folder.name in names]
-    for entry in removed:
-        shutil.rmtree(entry.folder)
-    return removed
+def clear(names: Sequence[str]) -> None:
+    """Removes entries by their names."""
+    for name in names:
+        shutil.rmtree(cache_folder() / MODELS / name, ignore_errors=True)
 
 
 def _files(folder: Path) -> list[Path]:

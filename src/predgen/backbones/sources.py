@@ -9,11 +9,13 @@ from pathlib import Path
 from predgen.backbones.gguf.header import GgufFile, is_gguf
 from predgen.backbones.gguf.unpacking import VERSION, write_shape
 from predgen.backbones.model_cache import kept
+from predgen.backbones.packaged import PACKAGED_MODELS
 from predgen.errors import BackboneError, unknown_name
 
 BUILTIN = "builtin:"
-# Each model of the package and the version of it that is inside; a name without a version is the newest.
-BUILTIN_MODELS = {"builtin:nano": 2}
+# Each model that needs no download and its version here; a name without a version is the newest.
+INSIDE = "builtin:nano"
+BUILTIN_MODELS = {INSIDE: 2, "builtin:smollm2": 1, "builtin:gemma3-270m": 1}
 ADAPTER_FILE = "adapter_config.json"
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 OTHER_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -61,16 +63,16 @@ class Source:
         return self.gguf is not None or bool(weight_files(self.folder))
 
 
-def is_builtin(name: str) -> bool:
-    """Returns whether a backbone's id names a model of the package, which are too small for real work."""
-    return name.startswith(BUILTIN)
+def is_for_trying(name: str) -> bool:
+    """Returns whether a backbone's id names the model inside this package, which is too small for real work."""
+    return name.partition("@")[0] == INSIDE
 
 
 def find_source(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Source:
     """Returns where a backbone's files are, downloading them if it is a hub id.
 
     Args:
-        name: hub id, local folder, GGUF file, or builtin:nano.
+        name: hub id, local folder, GGUF file, or one of builtin:smollm2, builtin:gemma3-270m and builtin:nano.
         revision: the hub's commit, branch or tag.
         trust_remote_code: let code among its files be run; never without being asked for.
 
@@ -79,7 +81,7 @@ def find_source(name: str, revision: str | None = None, *, trust_remote_code: bo
             it is an adapter and no model.
         UnknownNameError: no such model comes with the package.
     """
-    if is_builtin(name):
+    if name.startswith(BUILTIN):
         return _builtin(name)
     if is_gguf(name):
         return _from_gguf(Path(name).expanduser().resolve())
@@ -103,7 +105,7 @@ def find_local(name: str, revision: str | None = None) -> Source | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if is_builtin(name) or is_gguf(name) or Path(name).expanduser().is_dir():
+    if name.startswith(BUILTIN) or is_gguf(name) or Path(name).expanduser().is_dir():
         return find_source(name, revision)
     try:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -124,7 +126,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _builtin(name: str) -> Source:
-    """Returns a model of the package, its version checked and put into the name."""
+    """Returns a model that needs no download, its version checked and put into the name.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        BackboneError: it is there in another version, or its file is not the known one.
+        MissingPackageError: the packages that hold it are not installed.
+    """
     model, _, version = name.partition("@")
     newest = BUILTIN_MODELS.get(model)
     if newest is None or not (version.isdecimal() or name == model):
@@ -135,16 +143,25 @@ def _builtin(name: str) -> Source:
             f"Expected {model}@{newest}, the version that comes with this installation of predgen, found {name}. Use "
             f"{model} and fit again, or install the release of predgen that had that version (CHANGELOG.md says which)."
         )
+    packaged = PACKAGED_MODELS.get(model)
+    if packaged is not None:
+        source = _from_gguf(packaged.file(model), f"{model}@{newest}")
+        if source.content_hash() != packaged.sha256:
+            raise BackboneError(
+                f"Expected the file of {model} with the SHA-256 {packaged.sha256}, found {source.content_hash()}. "
+                f"Install it again: {packaged.install}."
+            )
+        return source
     with resources.as_file(resources.files("predgen.backbones") / model.removeprefix(BUILTIN)) as folder:
         return Source(f"{model}@{newest}", folder, None)
 
 
-def _from_gguf(path: Path) -> Source:
+def _from_gguf(path: Path, name: str | None = None) -> Source:
     """Returns a GGUF file as a source, its config and its tokenizer written into the cache."""
     file = GgufFile.read(path)
-    facts = {"file": str(path), "sha256": file.content_hash, "holds": "config and tokenizer"}
+    facts = {"file": name or str(path), "sha256": file.content_hash, "holds": "config and tokenizer"}
     folder = kept(f"{file.content_hash[:16]}-shape-{VERSION}", facts, lambda new: write_shape(file, new))
-    return Source(str(path), folder, None, gguf=file)
+    return Source(name or str(path), folder, None, gguf=file)
 
 
 def _download(name: str, revision: str | None, trusted: bool) -> Source:

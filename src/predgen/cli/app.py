@@ -26,6 +26,7 @@ COMMANDS = {
     "information": "predgen.cli.information:information",
     "heatmap": "predgen.cli.heatmap:heatmap",
     "tasks": "predgen.cli.tasks:tasks",
+    "cache": "predgen.cli.cache:cache",
     "reproduce": "predgen.cli.reproduce:reproduce",
     "bench": "predgen.cli.bench:bench",
 }

@@ -49,7 +49,7 @@ def inspect(
     context: typer.Context,
     backbone: Annotated[
         str,
-        typer.Argument(metavar="BACKBONE", help="Local folder, hub id, or builtin:nano.", show_default=False),
+        typer.Argument(metavar="BACKBONE", help="Local folder, hub id, GGUF file, or builtin:…", show_default=False),
     ],
     revision: Annotated[str | None, typer.Option("--revision", help="The hub's revision.")] = None,
     shape_only: Annotated[bool, typer.Option("--shape-only", help="Do not read the weights.")] = False,
@@ -64,6 +64,10 @@ def inspect(
     [bold]Examples[/bold]
 
       predgen inspect builtin:nano --labels good,bad
+
+      predgen inspect builtin:smollm2
+
+      predgen inspect model.gguf --labels good,bad
 
       predgen inspect meta-llama/Llama-2-7b-hf --dtype bfloat16
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from predgen.backbones import Backbone, Source, find_local, load_backbone, new_backbone, read_shape
 from predgen.backbones.configs import UNLIMITED_POSITIONS
+from predgen.backbones.gguf.tokenizer import said_of_tokenizer
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
 from predgen.errors import BackboneError
@@ -65,7 +66,7 @@ def inspect_backbone(
     Nothing is downloaded. Of a backbone without weights on this machine the shape is enough for the plan.
 
     Args:
-        backbone: a local folder, a hub id in the local cache, a model of the package, or one of known shape.
+        backbone: a local folder, a GGUF file, a hub id in the local cache, a builtin model, or one of known shape.
         target: what is to be predicted: a `Number`, a `Label`, a `LabelSet` or a `Record`.
         config: the settings of a run that the plan is for; None for the defaults.
         revision: the hub revision.
@@ -87,6 +88,8 @@ def inspect_backbone(
     made = new_backbone(shape, backbone, copy.deepcopy(any_tokenizer), dtype=config.model.dtype)
     facts = _facts(made, backbone if source is None else source.name, source, shape)
     report = None if tokenizer is None else tokenizer_report(made)
+    if report is not None:
+        report["gguf"] = None if source is None or source.gguf is None else said_of_tokenizer(source.gguf)
     if source is not None and has_weights and tokenizer is not None and load:
         facts |= _path(source, config.model.dtype)
     elif has_weights:

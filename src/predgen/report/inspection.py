@@ -111,6 +111,8 @@ def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:
         if token is None and name == "classification":
             continue
         _row(table, f"{name} token", "none" if token is None else f"{token['token']} ({token['id']})")
+    for name, value in _gguf_rows(tokenizer.get("gguf")):
+        _row(table, name, value)
     for how, meaning in HOW.items():
         symbols = [symbol for symbol in tokenizer["symbols"] if symbol["how"] == how]
         if symbols:
@@ -121,6 +123,20 @@ def _tokenizer_table(tokenizer: Mapping[str, Any] | None) -> Table:
     merged = " (digits are merged in running text; a target is written digit by digit)" if running["merged"] else ""
     _row(table, f"{running['text']} in a text", " · ".join(running["pieces"]) + merged)
     return table
+
+
+def _gguf_rows(said: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Returns what a GGUF file says of its tokenizer, a name and a sentence each; nothing of other sources."""
+    if said is None:
+        return []
+    begins = {None: "not said by the file", True: "before every text", False: "not before a text"}
+    cuts = said["pre_tokenizer"] or "none"
+    return [
+        ("GGUF tokenizer", f"{said['kind']}, texts cut as '{cuts}', {said['tokens']:,} tokens"),
+        ("begin token", begins[said["add_bos_token"]]),
+        ("padding", "the end token" if said["pad_is_eos"] else f"{said['pad_token'] or 'no token of its own'}"),
+        ("chat template", "in the file" if said["chat_template"] else "none"),
+    ]
 
 
 def _target_table(target: Mapping[str, Any]) -> Table:

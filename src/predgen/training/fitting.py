@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from predgen.backbones import default_template, is_builtin
+from predgen.backbones import default_template, is_for_trying
 from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.models.artifact import check_output
@@ -98,7 +98,7 @@ def prepared_for(config: RunConfig, data: TableLike | None) -> Prepared:
 
 def warn_if_for_trying(backbone: str) -> None:
     """Says of a model that comes with the package that it is for trying, and what to use for real work."""
-    if is_builtin(backbone):
+    if is_for_trying(backbone):
         log.warning(
             "The backbone %s is a small model for trying things out. For real work name a pretrained one, such as "
             "--backbone %s, or a local folder.",
