@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from predgen.backbones.weight_types import processor_name
+
 # Runs before the first that counts.
 WARM_UP = 1
 # Side of the square matrices whose product gives the machine's rate.
@@ -84,7 +86,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Returns the facts of the machine that the figures were measured on."""
     facts: dict[str, Any] = {
         "device": device.type,
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -92,15 +94,6 @@ def machine(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
-
-
-def _processor() -> str:
-    """Returns the processor's name, or its kind where the system does not tell."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _wait(device: torch.device) -> None:

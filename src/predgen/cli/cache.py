@@ -42,10 +42,10 @@ def cache(
     for name in names or ():
         if name not in known:
             raise unknown_name("entry of the cache", name, known or ["none, as the cache is empty"])
-    chosen = (
-        clear(tuple(names or ())) if action == "clear" else [e for e in held if not names or e.folder.name in names]
-    )
-    write_json(json, [{"name": e.folder.name, "bytes": e.num_bytes, **e.facts} for e in chosen])
+    chosen = [entry for entry in held if not names or entry.folder.name in names]
+    if action == "clear":
+        clear([entry.folder.name for entry in chosen])
+    write_json(json, [{"name": entry.folder.name, "bytes": entry.num_bytes, **entry.facts} for entry in chosen])
     if chosen:
         print_table(cache_table(chosen))
     total = format_bytes(sum(entry.num_bytes for entry in chosen))

@@ -36,7 +36,7 @@ LOW_RANK = in_a_sentence([name for name, peft in PEFT_METHODS.items() if peft.is
 PLAN_OPTIONS = [
     Option("batch_size", int, f"Rows of a batch (default: {TrainSettings().batch_size}).", PLAN),
     Option("prompt_tokens", int, "Tokens of each prompt (default: 128).", PLAN),
-    Option("dtype", str, f"{_with_default(list(DTYPES), ModelSettings().dtype)}.", PLAN),
+    Option("dtype", str, f"{_with_default(list(DTYPES), ModelSettings().weights_type)}.", PLAN),
     Option("peft", str, f"{_with_default(list(PEFT_METHODS), ModelSettings().peft)}.", PLAN),
     Option("lora_rank", int, f"Rank of {LOW_RANK} (default: {ModelSettings().lora_rank}).", PLAN),
     Option("rocoft_rank", int, f"Rows or columns of rocoft (default: {ModelSettings().rocoft_rank}).", PLAN),

@@ -13,6 +13,7 @@ from predgen.models.building import check_method
 from predgen.names import JOINS, METHODS, READINGS, SAMPLING_CHOICES, SAMPLING_UNITS, SCHEDULES, WRITER_LOSSES
 from predgen.tables.reading import TableLike
 from predgen.training.preparing import run_of
+from predgen.training.training_run import settled
 
 log = logging.getLogger("predgen")
 
@@ -102,6 +103,7 @@ def ablate(
     if seeds < 1:
         raise ConfigError(f"Expected at least one seed, found {seeds}.")
     config, data = run_of(data, target, settings, config)
+    config = settled(config)
     if config.model.method != "predgen":
         raise ConfigError(
             f"Expected the method predgen, whose parts are switched, found {config.model.method}. Leave method out."

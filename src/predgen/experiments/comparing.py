@@ -28,6 +28,7 @@ from predgen.targets.record import field_values
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
+from predgen.training.training_run import settled
 
 log = logging.getLogger("predgen")
 
@@ -77,6 +78,7 @@ def compare(
     if named or {"method", "model.method"} & set(settings):
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with `methods`.")
     config, data = run_of(data, target, settings, config)
+    config = settled(config)
     # The number of trials is in the name: a model that was tuned with another number of trials must not be taken.
     names = {name: f"{name}-of{trials}" if trials else name for name in methods}
     if models is not None:

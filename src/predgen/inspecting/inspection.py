@@ -85,13 +85,13 @@ def inspect_backbone(
     notes: list[str] = []
     shape, tokenizer, has_weights = _shape_of(backbone, source, notes)
     any_tokenizer = tokenizer if tokenizer is not None else one_token_each()
-    made = new_backbone(shape, backbone, copy.deepcopy(any_tokenizer), dtype=config.model.dtype)
+    made = new_backbone(shape, backbone, copy.deepcopy(any_tokenizer), dtype=config.model.weights_type)
     facts = _facts(made, backbone if source is None else source.name, source, shape)
     report = None if tokenizer is None else tokenizer_report(made)
     if report is not None:
         report["gguf"] = None if source is None or source.gguf is None else said_of_tokenizer(source.gguf)
     if source is not None and has_weights and tokenizer is not None and load:
-        facts |= _path(source, config.model.dtype)
+        facts |= _path(source, config.model.weights_type)
     elif has_weights:
         notes.append("The weights were not read, so the road that the backbone takes is not known.")
     written, codec = (None, None) if target is None else target_report(made, target)

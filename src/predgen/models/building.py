@@ -49,7 +49,7 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
         )
     return load_backbone(
         source,
-        dtype=model.dtype,
+        dtype=model.weights_type,
         device_map=model.device_map,
         quantization=model.quantization,
         chat_template=model.chat_template,

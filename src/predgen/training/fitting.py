@@ -20,7 +20,7 @@ from predgen.training.arguments import runs_on_cpu
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole
 from predgen.training.preparing import Prepared, prepare, run_of
 from predgen.training.runs import begin, check_rows, check_settings, unfinished_folder
-from predgen.training.training_run import Run, source_of
+from predgen.training.training_run import Run, settled, source_of
 
 log = logging.getLogger("predgen")
 
@@ -58,6 +58,7 @@ def fit(
         TrainingError: the loss is not finite; the last checkpoint is kept.
     """
     config, data = run_of(data, target, settings, config)
+    config = settled(config)
     if not quiet:
         warn_if_for_trying(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))

@@ -4,7 +4,9 @@ transformers maps names and takes blocks apart; what it reads wrongly is put rig
 (`positions`), and tensors that no weight of the model took.
 """
 
+import io
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +81,15 @@ def write_weights(file: GgufFile, folder: Path, loader: Any, config: Any, dtype:
         BackboneError: the file is damaged, or its tensors are not those of the model.
     """
     try:
-        model, report = loader.from_pretrained(
-            file.path.parent,
-            gguf_file=file.path.name,
-            config=config,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=dtype,
-            output_loading_info=True,
-        )
+        with redirect_stderr(io.StringIO()):  # a bar that nothing turns off
+            model, report = loader.from_pretrained(
+                file.path.parent,
+                gguf_file=file.path.name,
+                config=config,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=dtype,
+                output_loading_info=True,
+            )
     except Exception as error:  # nearly anything, where bytes are not what they must be
         raise BackboneError(
             f"Expected readable weights in '{file.path}', found damage, or a type of blocks that is not known "
