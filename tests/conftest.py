@@ -3,9 +3,21 @@
 Jaxtyping's hook, with beartype behind it, must be in place before the package is imported.
 """
 
+import gc
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("predgen", "beartype.beartype")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collection_looks_at_new_objects_alone() -> Iterator[None]:
+    """Every training run ends with a garbage collection, which takes a second over all that the libraries made."""
+    gc.collect()
+    gc.freeze()
+    yield
