@@ -4,7 +4,6 @@ Jaxtyping's hook, with beartype behind it, must be in place before the package i
 """
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -16,8 +15,7 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _collection_looks_at_new_objects_alone() -> Iterator[None]:
+def _collection_looks_at_new_objects_alone() -> None:
     """Every training run ends with a garbage collection, which takes a second over all that the libraries made."""
     gc.collect()
     gc.freeze()
-    yield
