@@ -3,8 +3,10 @@
 Jaxtyping's hook, with beartype behind it, must be in place before the package is imported.
 """
 
+import gc
 import os
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -12,3 +14,10 @@ os.environ.setdefault("PREDGEN_BACKBONE", "builtin:nano")  # where a test names 
 install_import_hook("predgen", "beartype.beartype")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collection_looks_at_new_objects_alone() -> None:
+    """Every training run ends with a garbage collection, which takes a second over all that the libraries made."""
+    gc.collect()
+    gc.freeze()

@@ -71,20 +71,21 @@ def floors() -> int:
     return max(height(room) for room in below if room != "predgen")
 
 
+def questions_in(tree: ast.AST) -> list[ast.Call]:
+    """Returns the calls of `isinstance` that ask for a kind of target."""
+    asked = re.compile(rf"\b({'|'.join(KINDS)})\b")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return [
+        call
+        for call in calls
+        if ast.unparse(call.func) == "isinstance" and len(call.args) == 2 and asked.search(ast.unparse(call.args[1]))
+    ]
+
+
 def questions_of_kind(rooms: tuple[str, ...] = ROOMS_OF_KINDS) -> list[str]:
     """Returns where `isinstance` asks for a kind of target outside the folders that answer it."""
-    asked = re.compile(rf"\b({'|'.join(KINDS)})\b")
-    places = []
-    for path, tree in sources():
-        if str(path.relative_to(ROOT)).startswith(rooms):
-            continue
-        for node in ast.walk(tree):
-            is_question = (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance"
-            )
-            if is_question and len(node.args) == 2 and asked.search(ast.unparse(node.args[1])):
-                places.append(place_of(path, node))
-    return places
+    outside = [(path, tree) for path, tree in sources() if not str(path.relative_to(ROOT)).startswith(rooms)]
+    return [place_of(path, call) for path, tree in outside for call in questions_in(tree)]
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

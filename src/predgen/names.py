@@ -190,6 +190,21 @@ class WriterLoss:
 
 
 @dataclass(frozen=True)
+class BaselineChoice:
+    """What the methods of a comparison stand beside.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of a function of `predgen.experiments.baseline_rows.Given`.
+        is_default: whether it is in a comparison that names no baselines.
+    """
+
+    description: str
+    path: str
+    is_default: bool = True
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The probability of feeding the model its own token, over training.
 
@@ -223,6 +238,25 @@ METHODS = Choices(
         "predgen": MethodChoice("writes the answer, and a head reads its states", "predgen.methods.predgen:PredGen"),
     },
 )
+# No setting chooses among them: they are an option of `compare`.
+BASELINES = Choices(
+    "baseline",
+    {
+        "mean_or_majority": BaselineChoice(
+            "one answer for every row", "predgen.experiments.baseline_rows:mean_or_majority_row"
+        ),
+        "tfidf_linear": BaselineChoice(
+            "a linear model over counted words", "predgen.experiments.baseline_rows:tfidf_linear_row"
+        ),
+        "zero_shot": BaselineChoice("the backbone as it is", "predgen.experiments.zero_shot:zero_shot_row"),
+        "zero_shot_calibrated": BaselineChoice(
+            "the same, divided by what it answers to empty inputs",
+            "predgen.experiments.zero_shot:zero_shot_calibrated_row",
+            is_default=False,
+        ),
+    },
+)
+DEFAULT_BASELINES = tuple(name for name, baseline in BASELINES.items() if baseline.is_default)
 PEFT_METHODS = Choices(
     "PEFT method",
     {

@@ -206,6 +206,7 @@ FIT = ["fit", "table.csv", "--target", "stars", "--out", "model"]
         ([*FIT, "--method", "predgan"], "(found 'predgan') Did you mean 'predgen'?"),
         ([*FIT, "--peft", "lorra"], "(found 'lorra') Did you mean 'lora'?"),
         (["compare", "table.csv", "--target", "stars", "--methods", "predgan"], "Did you mean 'predgen'?"),
+        (["compare", "table.csv", "--target", "stars", "--baselines", "zeroshot"], "Did you mean 'zero_shot'?"),
         (["demo", "--task", "diabets"], "Unknown task 'diabets'. Did you mean 'diabetes'?"),
         (["predict", "model", "table.csv", "--out", "a.csv", "--invalid", "rise"], "Did you mean 'raise'?"),
         (["predict", "model", "--text", "words", "--device", "cud"], "Unknown device 'cud'. Did you mean 'cuda'?"),
@@ -242,6 +243,7 @@ def test_an_option_like_nothing_known_gets_no_suggestion() -> None:
         (["compare", "table.csv", "--target", "stars", "--seeds", "0"], "Expected at least one seed"),
         (["compare", "table.csv", "--target", "stars", "--methods", ""], "each method once, found 1 and none."),
         (["compare", "t.csv", "--target", "s", "--methods", "predgen,predgen"], "found 1 and predgen, predgen."),
+        (["compare", "t.csv", "--target", "s", "--baselines", "zero_shot,zero_shot"], "Expected each baseline once"),
         (["compare", "t.csv", "--target", "s", "--set", "method=predictor"], "Name them with --methods."),
     ],
 )

@@ -1,13 +1,17 @@
 """The tables of names: what they name is there, settings know it, and a new name is one line."""
 
+import inspect
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
+import typer
 
+import predgen
 from predgen import names
+from predgen.cli.app import app
 from predgen.config import SECTIONS, RunConfig, build_config
 from predgen.errors import ConfigError, UnknownNameError
 from predgen.experiments.ablating import PARTS
@@ -16,6 +20,7 @@ from predgen.measures.distributions import ESTIMATE_OF_METRIC
 from predgen.methods.poolings import PooledHead
 from predgen.names import Choices
 from predgen.writing.sampling import draw
+from tests.helpers.commands import refused
 
 TABLES: dict[str, Choices[Any]] = {name: table for name, table in vars(names).items() if isinstance(table, Choices)}
 IMPLEMENTED = [(table, name) for table, choices in TABLES.items() for name, entry in choices.items() if entry.path]
@@ -43,6 +48,8 @@ SETTINGS = {
     "train.precision": names.PRECISIONS,
     "train.device": names.DEVICES,
 }
+# The options that choose names without a setting, by command, and their tables.
+OPTIONS = {("compare", "--baselines"): names.BASELINES}
 
 
 def config(**settings: Any) -> RunConfig:
@@ -58,7 +65,7 @@ def test_what_a_line_names_is_there(table: str, name: str) -> None:
     assert TABLES[table].load(name).__doc__
 
 
-@pytest.mark.parametrize("table", ["METHODS", "PEFT_METHODS", "JOINS", "WRITER_LOSSES", "SCHEDULES"])
+@pytest.mark.parametrize("table", ["METHODS", "BASELINES", "PEFT_METHODS", "JOINS", "WRITER_LOSSES", "SCHEDULES"])
 def test_every_line_of_these_is_implemented(table: str) -> None:
     assert all(entry.path for entry in TABLES[table].values())
     assert len({entry.path for entry in TABLES[table].values()}) == len(TABLES[table])
@@ -104,8 +111,27 @@ def test_a_setting_takes_the_names_of_its_table_alone_and_explains_them(setting:
         config(**{setting: f"{name}_"})
 
 
-def test_every_table_is_of_a_setting() -> None:
-    assert {id(table) for table in SETTINGS.values()} == {id(table) for table in TABLES.values()}
+def test_every_table_is_of_a_setting_or_an_option() -> None:
+    assert not set(map(id, OPTIONS.values())) & set(map(id, SETTINGS.values()))
+    assert {id(table) for table in (*SETTINGS.values(), *OPTIONS.values())} == {id(table) for table in TABLES.values()}
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_an_option_takes_the_names_of_its_table_alone_and_explains_them(command: str, option: str) -> None:
+    table = OPTIONS[command, option]
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    (parameter,) = [one for one in parameters if option in one.opts]
+    assert table.explained in parameter.help
+    name = next(iter(table))
+    arguments = [command, "table.csv", "--target", "stars", option, f"{name}_"]
+    assert f"Unknown {table.kind} '{name}_'. Did you mean '{name}'?" in refused(*arguments)
+
+
+def test_the_usual_baselines_are_the_default_everywhere() -> None:
+    assert names.DEFAULT_BASELINES == ("mean_or_majority", "tfidf_linear", "zero_shot")
+    assert inspect.signature(predgen.compare).parameters["baselines"].default == names.DEFAULT_BASELINES
+    parameters = typer.main.get_command(app).commands["compare"].params  # type: ignore[attr-defined]
+    assert [one.default for one in parameters if "--baselines" in one.opts] == [",".join(names.DEFAULT_BASELINES)]
 
 
 def test_the_ablation_switches_to_every_name() -> None:

@@ -163,13 +163,35 @@ def test_compare_prints_tables_and_writes_json_and_markdown(tmp_path: Path) -> N
     assert done.code == 0, done
     assert done.stderr == ""
     result = strict_json(tmp_path / "result.json")
-    assert list(result["methods"]) == ["mean_or_majority", "tfidf_linear", "predictor", "predgen"]
+    assert list(result["methods"]) == ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "predgen"]
     markdown = (tmp_path / "result.md").read_text()
     for name in result["methods"]:
         assert f"│ {name} " in done.stdout
         assert f"| `{name}` |" in markdown
     assert "4 test rows" in done.stdout
     assert "Paired tests" in done.stdout
+
+
+def test_compare_takes_the_baselines_that_are_named_and_says_which_do_not_apply(tmp_path: Path) -> None:
+    table = write(reviews(40).assign(tags="long|loud"), tmp_path / "reviews.csv")
+    command = ["compare", table, "--methods", "predictor", "--quiet", *SHORT, "--json", "result.json"]
+    done = run(*command, "--target", "mood", "--baselines", "zero_shot_calibrated,mean_or_majority")
+    assert (done.code, done.stderr) == (0, "")
+    found = strict_json(tmp_path / "result.json")["methods"]
+    assert list(found) == ["zero_shot_calibrated", "mean_or_majority", "predictor"]
+    assert found["zero_shot_calibrated"]["metrics"]["log_loss"] > 0
+    done = run(*command, "--target", "mood", "--baselines", "")
+    assert done.code == 0, done
+    assert list(strict_json(tmp_path / "result.json")["methods"]) == ["predictor"]
+    # By default or by name: one sentence, and the comparison goes on.
+    reason = "it answers a number or one label, and sets of labels are predicted."
+    for named in ([], ["--baselines", "mean_or_majority,tfidf_linear,zero_shot"]):
+        done = run(*command, "--target", "tags", "--kind", "set", *named)
+        assert done.code == 0, done
+        assert done.stderr == f"warning: Left out the baseline 'zero_shot': {reason}\n"
+        assert list(strict_json(tmp_path / "result.json")["methods"]) == [
+            *("mean_or_majority", "tfidf_linear", "predictor"),
+        ]
 
 
 def test_compare_keeps_its_models(tmp_path: Path) -> None:

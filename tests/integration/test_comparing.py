@@ -12,7 +12,7 @@ import pytest
 
 import predgen
 from predgen.config import build_config
-from predgen.experiments import comparing, results
+from predgen.experiments import baseline_rows, comparing, results
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.measures.kinds import measure_of
 from predgen.measures.statistics import bootstrap, holm
@@ -23,7 +23,7 @@ from predgen.training.trainer import PredGenTrainer
 from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
-BASELINES = ["mean_or_majority", "tfidf_linear"]
+BASELINES = ["mean_or_majority", "tfidf_linear", "zero_shot"]
 NUMBER_METRICS = {"mse", "rmse", "mae", "r2", "pearson", "spearman", "exact_match"}
 LABEL_METRICS = {"accuracy", "macro_f1", "log_loss", "ece"}
 CONFIG = build_config({"data": "a.csv", "target": "stars"})
@@ -234,7 +234,8 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_fitted(monkeypatc
         raise AssertionError("something was fitted")
 
     monkeypatch.setattr(comparing, "fit_prepared", never)
-    monkeypatch.setattr(comparing, "tfidf_linear", never)
+    monkeypatch.setattr(baseline_rows, "tfidf_linear", never)
+    monkeypatch.setattr(baseline_rows, "untrained_model", never)
     with pytest.raises(predgen.UnknownNameError, match=r"Unknown method 'predgan'\. Did you mean 'predgen'"):
         predgen.compare(reviews(30), "mood", methods=["predgan"], **SMALL)
     with pytest.raises(predgen.ConfigError, match="each method once, found 1 and predgen, predgen"):
@@ -286,7 +287,7 @@ def test_a_comparison_that_goes_on_ends_where_the_whole_one_ends(
             predgen.compare(reviews(40), "mood", runs=tmp_path / "runs", **options)
         before = steps
         finished = sorted((tmp_path / "runs").glob("*.json"))
-        assert len(finished) == (stop_at - 1) // 3
+        assert len(finished) == 1 + (stop_at - 1) // 3  # zero_shot is the first
         kept = {path: path.stat().st_mtime_ns for path in finished}
         found = predgen.compare(reviews(40), "mood", runs=tmp_path / "runs", resume=True, **options)
     assert steps - before <= 12 - (stop_at - 1) + 1  # what was done is not done again, but for an unsaved step
@@ -295,6 +296,7 @@ def test_a_comparison_that_goes_on_ends_where_the_whole_one_ends(
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
         *("config.yaml", "data.sha256"),
         *(f"{method}-seed{seed}.json" for method in ("predgen", "predictor") for seed in (0, 1)),
+        "zero_shot.json",
     ]
 
 
@@ -358,7 +360,8 @@ def test_models_are_kept_and_say_which_rows_they_saw(tmp_path: Path, monkeypatch
         raise AssertionError("something was fitted")
 
     monkeypatch.setattr(comparing, "fit_prepared", never)
-    monkeypatch.setattr(comparing, "tfidf_linear", never)
+    monkeypatch.setattr(baseline_rows, "tfidf_linear", never)
+    monkeypatch.setattr(baseline_rows, "untrained_model", never)
     with pytest.raises(
         predgen.OutputExistsError, match=r"predictor-seed3'\. Name another --models, or use --overwrite"
     ):

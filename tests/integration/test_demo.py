@@ -175,12 +175,12 @@ def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatc
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
     assert list(found) == ["docstrings", "diabetes"]
-    methods = ["mean_or_majority", "tfidf_linear", "predictor", "generator", "predgen"]
+    methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
     for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
-        assert tested.count(metric) == 10  # every pair of five
+        assert tested.count(metric) == 15  # every pair of six
     assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
     assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
     assert done.stderr == ""

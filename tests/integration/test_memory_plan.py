@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig
 
+from predgen.adapters import apply_peft
 from predgen.backbones import Backbone, new_backbone
 from predgen.codec.codec import Codec
 from predgen.config import RunConfig, build_config
@@ -19,6 +20,7 @@ from predgen.inspecting.memory_plan import plan_memory
 from predgen.methods import Batch, Method, Scale
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method
+from predgen.names import PEFT_METHODS
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 
@@ -52,6 +54,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 3}),
 }
 UNCOUNTED = ("mixtral", "mamba")
+COUNTED = [shape for shape in SHAPES if shape not in UNCOUNTED]
 
 NUMBER = Number(0.0, 99.0, 1)
 LABEL = Label(("x", "y"), ("good", "bad"))
@@ -100,9 +103,13 @@ def num_bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("peft", ["none", "lora", "dora", "adalora", "rocoft"])
-@pytest.mark.parametrize("shape", ["llama", "bert", "t5"])
+@pytest.mark.parametrize(
+    ("shape", "peft", "dtype"),
+    [
+        *((shape, peft, "float32") for shape in ("llama", "bert", "t5") for peft in PEFT_METHODS),
+        *(("llama", peft, "bfloat16") for peft in PEFT_METHODS),
+    ],
+)
 def test_weights_gradients_and_moments_are_exact(shape: str, peft: str, dtype: str) -> None:
     plan = planned(shape, peft, dtype)
     method = real_method(shape, peft, dtype)
@@ -144,9 +151,17 @@ def saved_bytes(method: Method, batch: Batch) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("peft", ["none", "lora", "dora", "adalora", "rocoft"])
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in UNCOUNTED])
+@pytest.mark.parametrize(
+    ("shape", "peft", "dtype"),
+    [
+        *((shape, peft, "float32") for shape in COUNTED for peft in ("none", "lora")),
+        *(("llama", peft, dtype) for peft in ("dora", "adalora", "rocoft") for dtype in ("float32", "bfloat16")),
+        *((shape, "lora", "bfloat16") for shape in ("llama", "bert", "t5", "bart")),
+        ("t5", "dora", "float32"),
+        ("bert", "adalora", "float32"),
+        ("gpt2", "rocoft", "float32"),
+    ],
+)
 def test_activations_are_within_a_factor_of_what_is_kept(shape: str, peft: str, dtype: str) -> None:
     plan = planned(shape, peft, dtype)
     method = real_method(shape, peft, dtype)
@@ -283,9 +298,16 @@ def test_known_shapes_have_the_parameters_that_their_authors_count(name: str, pa
     assert sum(one.numel() for one in backbone.parameters()) == parameters
     assert all(one.is_meta for one in backbone.parameters())
     assert backbone.added_token_ids == []
+    apply_peft(backbone, "lora", rank=16, writes=True)
+    assert sum(one.numel() for one in backbone.parameters() if one.requires_grad) == lora
+
+
+def test_the_plan_of_a_known_shape_counts_its_bytes() -> None:
+    name, parameters = "meta-llama/Llama-2-7b-hf", 6_738_415_616
+    backbone = new_backbone(known_config(name), name, one_token_each(), dtype="bfloat16")
     config = build_config({"data.data": "", "data.target": "", "model.dtype": "bfloat16"})
     plan = plan_memory(config, backbone, Codec(NUMBER, backbone), prompt_tokens=128)
-    assert plan["trained_backbone_parameters"] == lora
+    assert plan["trained_backbone_parameters"] == 39_976_960
     # Frozen weights of 2 bytes; the update of rank 16 and the heads in float32.
     assert part(plan, "frozen weights") == 2 * parameters
     assert part(plan, "trained weights") == 4 * plan["trained_parameters"]

@@ -20,6 +20,7 @@ from predgen.cli.output import (
     show_comparison,
     show_notes,
 )
+from predgen.names import BASELINES, DEFAULT_BASELINES
 
 
 @fails_clearly
@@ -28,6 +29,9 @@ def compare(
     context: typer.Context,
     data: Data = None,
     methods: Annotated[str, typer.Option("--methods", help="Which methods.")] = "predictor,generator,predgen",
+    baselines: Annotated[str, typer.Option("--baselines", help=f"Which of {BASELINES.explained}.")] = ",".join(
+        DEFAULT_BASELINES
+    ),
     seeds: Seeds = 1,
     trials: Annotated[
         int, typer.Option("--trials", help="Tune each method in so many trials on the validation part.")
@@ -43,7 +47,7 @@ def compare(
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare methods on the same rows, seeds and budget, beside the simple baselines.
+    """Compare methods on the same rows, seeds and budget, beside baselines.
 
     Choices are made on the validation part, figures are of the test part.
 
@@ -60,6 +64,8 @@ def compare(
       predgen compare reviews.csv --target stars --methods predictor,predgen
 
       predgen compare reviews.csv --target stars --set director=mean
+
+      predgen compare reviews.csv --target stars --baselines zero_shot_calibrated
 
       predgen compare my-data --task stsb --seeds 3 --runs all
 
@@ -78,6 +84,7 @@ def compare(
     comparison = predgen.compare(
         config=config,
         methods=split_names(methods),
+        baselines=split_names(baselines),
         seeds=seeds,
         trials=trials,
         runs=runs,

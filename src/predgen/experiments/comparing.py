@@ -1,4 +1,4 @@
-"""Several methods on the same rows, seeds, budget and backbone, with the simple baselines in the same table."""
+"""Several methods on the same rows, seeds, budget and backbone, with the baselines in the same table."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +11,18 @@ import numpy as np
 
 from predgen.config import ModelSettings, RunConfig
 from predgen.errors import ConfigError
-from predgen.experiments.baselines import BaselineResult, mean_or_majority, tfidf_linear
+from predgen.experiments.baseline_rows import Given, baseline_results
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.experiments.tuning import require_tuner, tune
-from predgen.measures.kinds import measure_of
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import DESCRIPTION_FILE, check_output
 from predgen.models.building import check_method
 from predgen.models.evaluating import timed_answers
 from predgen.models.model import Model
-from predgen.models.scored import Scored, ScoredField, score, scored_from_json
-from predgen.names import METHODS
+from predgen.models.scored import score, scored_from_json
+from predgen.names import BASELINES, DEFAULT_BASELINES, METHODS
 from predgen.tables.reading import TableLike
 from predgen.tables.values import log_unseen, values_of
-from predgen.targets.record import field_values
 from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
@@ -39,6 +37,7 @@ def compare(
     *,
     config: RunConfig | None = None,
     methods: Sequence[str] = tuple(METHODS),
+    baselines: Sequence[str] = DEFAULT_BASELINES,
     seeds: int = 1,
     trials: int = 0,
     runs: str | Path | None = None,
@@ -48,7 +47,7 @@ def compare(
     quiet: bool = False,
     **settings: Any,
 ) -> Comparison:
-    """Returns how the methods do on the same test rows, beside `mean_or_majority` and `tfidf_linear`.
+    """Returns how the methods do on the same test rows, beside the baselines.
 
     All methods share the split, the prompts, the budget and the settings; the split is drawn from the first seed.
 
@@ -57,6 +56,8 @@ def compare(
         target: as `fit` takes it.
         config: as `fit` takes it; its method is left at the default.
         methods: some of predictor, generator, predgen.
+        baselines: some of mean_or_majority, tfidf_linear, zero_shot, zero_shot_calibrated, or none. One that does not
+            apply to the target or the backbone is left out with a warning that says why.
         seeds: how many training seeds, counted from the setting `seed`.
         trials: how many settings each method is tried with on the validation part, the defaults being the first.
         runs: a folder that keeps what is finished, so that an interrupted comparison can go on.
@@ -68,10 +69,10 @@ def compare(
         settings: any setting of `predgen.config` but `method`; `methods` says which methods are fitted.
 
     Raises:
-        UnknownNameError: a method's name is not known.
+        UnknownNameError: the name of a method or a baseline is not known.
         PredGenError: as `fit`.
     """
-    _check(methods, seeds, trials)
+    _check(methods, baselines, seeds, trials)
     if trials:
         require_tuner()
     named = config is not None and config.model.method != ModelSettings().method
@@ -88,7 +89,7 @@ def compare(
     bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
     for name in methods:  # before anything is trained
         check_method(config.changed(**{"model.method": name}), bench.prepared.target)
-    results = bench.baselines()
+    results = bench.baselines(baselines, config)
     tuned: dict[str, dict[str, Any]] = {}
     for name in methods:
         chosen = config.changed(**{"model.method": name})
@@ -230,35 +231,14 @@ class Bench:
 
         return figures
 
-    def baselines(self) -> dict[str, MethodResult]:
-        """Returns the results of the simple baselines, tuned on the validation part, a record's fields one by one."""
-        prepared, target = self.prepared, self.prepared.target
-        columns = list(prepared.template.fields)
-        texts = [
-            [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
-            for part in (prepared.splits.train, prepared.splits.validation, self.table)
-        ]
-        answers: dict[str, dict[str, tuple[ScoredField, BaselineResult]]] = {"mean_or_majority": {}, "tfidf_linear": {}}
-        for name, field in target.fields.items():
-            measure = measure_of(field)
-            train, validation, truth = (
-                measure.as_array(field_values(target, values, name))
-                for values in (prepared.train_values, prepared.validation_values, self.truth)
-            )
-            train, validation = measure.learned(train), measure.learned(validation)
-            simple = mean_or_majority(measure, train, num_rows=len(self.table))
-            linear = tfidf_linear(measure, texts[0], train, texts[1], validation, texts[2], seed=self.seed)
-            for baseline, result in (("mean_or_majority", simple), ("tfidf_linear", linear)):
-                scored = ScoredField.of(field, truth, measure.unlearned(result.values), result.probabilities)
-                answers[baseline][name] = (scored, result)
-        return {
-            baseline: MethodResult(
-                [Scored({name: scored for name, (scored, _) in fields.items()})],
-                sum(result.train_seconds for _, result in fields.values()),
-                len(self.table) / max(sum(result.predict_seconds for _, result in fields.values()), 1e-9),
-            )
-            for baseline, fields in answers.items()
-        }
+    def baselines(self, names: Sequence[str], config: RunConfig) -> dict[str, MethodResult]:
+        """Returns the results of some baselines; one that does not apply is left out, and it is said why.
+
+        Args:
+            names: some of `predgen.names.BASELINES`.
+            config: the settings that all methods share.
+        """
+        return baseline_results(Given(config, self.prepared, self.table, self.truth, self.finished), names)
 
 
 def run_name(name: str, seed: int) -> str:
@@ -299,10 +279,14 @@ def _short(logged: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(methods: Sequence[str], seeds: int, trials: int) -> None:
-    """Refuses unknown methods, methods that are named twice, and none at all."""
+def _check(methods: Sequence[str], baselines: Sequence[str], seeds: int, trials: int) -> None:
+    """Refuses unknown methods and baselines, those that are named twice, and no method at all."""
     for name in methods:
         METHODS.check(name)
+    for name in baselines:
+        BASELINES.check(name)
+    if len(set(baselines)) < len(baselines):
+        raise ConfigError(f"Expected each baseline once, found {', '.join(baselines)}. Leave the double one out.")
     if seeds < 1 or not methods or len(set(methods)) < len(methods):
         raise ConfigError(
             f"Expected at least one seed, and each method once, found {seeds} and {', '.join(methods) or 'none'}."

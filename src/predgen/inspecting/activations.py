@@ -9,6 +9,7 @@ biases are learned. A GPU fuses that too, so there a BERT's or a T5's share shou
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -137,14 +138,13 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key, size = storage._cdata, storage.nbytes()
         if key in self._seen or key in self._given:
             return
-
-        def drop(_: object) -> None:
-            del self._seen[key]
-            self.live -= size
-
-        self._seen[key] = weakref.ref(storage, drop)
+        self._seen[key] = weakref.ref(storage, partial(self._drop, key, size))
         self.live += size
         self.peak = max(self.peak, self.live)
+
+    def _drop(self, key: int, size: int, _: object) -> None:
+        del self._seen[key]
+        self.live -= size
 
 
 class _CpuAttention(TorchFunctionMode):

@@ -1,6 +1,7 @@
 """From settings and parts to a method: the one place where a name becomes a class."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ from predgen.methods import (
     Writer,
 )
 from predgen.methods.base import num_outputs_of
-from predgen.methods.heads import field_heads
+from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
 from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
@@ -47,6 +48,17 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
             f"Expected --peft {in_a_sentence(updates)} with quantization '{model.quantization}', whose weights "
             f"cannot be trained, found '{model.peft}'. Leave quantization or peft out."
         )
+    return load_as_it_is(config, source)
+
+
+def load_as_it_is(config: RunConfig, source: Source) -> Backbone:
+    """Returns the language model that the settings name, of which nothing need be trained.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        ConfigError: it cannot be loaded so on this machine.
+    """
+    model = config.model
     return load_backbone(
         source,
         dtype=model.weights_type,
@@ -91,9 +103,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         pooling = backbone.pooling if model.pooling == "auto" else model.pooling
         head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields))
         return Predictor(backbone, codec, fields, head)
-    symbols = SymbolModel(backbone, codec, full=model.writer_vocabulary == "full" or model.decoding == "free")
-    token_loss = TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation)
-    writer = Writer(symbols, token_loss, fields)
+    writer = writer_of(config, backbone, codec, fields)
     if model.method == "generator":
         return Generator(writer)
     return PredGen(
@@ -107,6 +117,20 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         ),
         joins_linearly=JOINS[train.loss].is_linear,
     )
+
+
+def writer_of(config: RunConfig, backbone: Backbone, codec: Codec, fields: Sequence[Head[Any]]) -> Writer:
+    """Returns the Writer that the settings name, over a backbone as it is.
+
+    Args:
+        config: the run's settings.
+        backbone: the language model.
+        codec: the target automaton over its vocabulary.
+        fields: what heads mean by each field.
+    """
+    model, train = config.model, config.train
+    symbols = SymbolModel(backbone, codec, full=model.writer_vocabulary == "full" or model.decoding == "free")
+    return Writer(symbols, TokenLoss(train.writer_loss, train.number_token_weight, train.digit_deviation), fields)
 
 
 def answering_of(config: RunConfig, method: Method) -> Answering:

@@ -12,18 +12,20 @@ from transformers import TrainingArguments
 from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
 from predgen.backbones import Source, find_source, width_of
+from predgen.backbones.devices import choose_device
 from predgen.backbones.weight_types import WIDE, WORTH_IT, speed_of_bfloat16
 from predgen.codec.codec import Codec
+from predgen.codec.kinds import is_enumerable
 from predgen.config import RunConfig, TrainSettings
 from predgen.measures.metrics import check_metric, higher_is_better
-from predgen.methods import Method
-from predgen.methods.heads import scale_of, truth_of
-from predgen.models.building import answering_of, build_method, load_base
+from predgen.methods import Generator, Method
+from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
+from predgen.models.building import answering_of, build_method, load_as_it_is, load_base, writer_of
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.model import Model
 from predgen.processes import from_first, is_first
-from predgen.targets.record import field_values
+from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, newest_whole
@@ -235,6 +237,42 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
         for name, field in target.fields.items()
     ]
     method = build_method(config, backbone, Codec(target, backbone), scales)
+    return _with_contents(config, prepared, source, method)
+
+
+def untrained_config(config: RunConfig, target: Target) -> RunConfig:
+    """Returns the settings of the generator that only asks the language model, whatever is trained elsewhere.
+
+    Every value is scored where they are few enough; else the generator writes as it does by itself.
+    """
+    decoding = "trie" if is_enumerable(target) else "auto"
+    settings = {"model.method": "generator", "model.decoding": decoding, "model.peft": "none"}
+    return config.changed(**settings, **{"train.writer_loss": None})
+
+
+def untrained_model(config: RunConfig, prepared: Prepared) -> Model:
+    """Returns the generator over the language model as it is, on its device: nothing is added, drawn or trained.
+
+    Args:
+        config: as `untrained_config` returns it.
+        prepared: the table.
+
+    Raises:
+        BackboneError: the language model cannot be loaded.
+        ConfigError: it cannot be loaded so on this machine.
+    """
+    source = source_of(config)
+    backbone = load_as_it_is(config, source)
+    codec = Codec(prepared.target, backbone)
+    fields = field_heads(prepared.target, [Scale()] * len(prepared.target.fields))
+    method = Generator(writer_of(config, backbone, codec, fields))
+    # What was placed when it was loaded stays there; the rest goes where its first layer is.
+    where = backbone.device if backbone.is_placed else choose_device(config.train.device)
+    return _with_contents(config, prepared, source, method.to(where).eval())
+
+
+def _with_contents(config: RunConfig, prepared: Prepared, source: Source, method: Method) -> Model:
+    """Returns a model before training."""
     # Which rows the model saw: a table, its split and its order can be told from others by these.
     seen = {"split_seed": prepared.split_seed, "rows_sha256": prepared.fingerprint()}
     answering = answering_of(config, method)

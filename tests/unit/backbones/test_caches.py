@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import DynamicCache
@@ -23,6 +23,7 @@ def states_of(cache: DynamicCache) -> list[Tensor]:
 
 
 @pytest.mark.slow
+@settings(max_examples=40)  # each forgets by a whole garbage collection, which takes long in a process full of models
 @given(STEPS)
 @torch.no_grad()
 def test_what_is_in_a_cache_is_what_a_plain_one_has(steps: list[tuple[str, int, int]]) -> None:

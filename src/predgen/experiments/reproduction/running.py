@@ -217,16 +217,16 @@ def _ready(grid: Preset, cell: Cell, data: str | Path | None, finished: Finished
     prepared = prepared_for(config, data)
     bench = Bench.of(prepared, seed=cell.seed, finished=finished, quiet=quiet)
     weights = source_of(config).content_hash()
-    return _Ready(task, note, is_official, bench, prepared.fingerprint(), weights, _simple_figures(bench))
+    return _Ready(task, note, is_official, bench, prepared.fingerprint(), weights, _simple_figures(bench, config))
 
 
-def _simple_figures(bench: Bench) -> dict[str, float]:
+def _simple_figures(bench: Bench, config: RunConfig) -> dict[str, float]:
     """Returns the figures of the simple baseline, which answers every row alike.
 
     For exact match the answer is the most frequent training number. The mean of the training numbers hardly ever equals
     a true one, so a model that always writes one good number would beat it without having read the text.
     """
-    figures = dict(bench.baselines()[SIMPLE].metrics())
+    figures = dict(bench.baselines([SIMPLE], config)[SIMPLE].metrics())
     if EXACT_MATCH in figures:
         answers, counts = np.unique(bench.prepared.train_values, return_counts=True)
         frequent = {"predicted": [float(answers[counts.argmax()])] * len(bench.truth), "probabilities": None}
