@@ -18,6 +18,7 @@ import typer
 import yaml
 
 import predgen
+from predgen.backbones.model_cache import FOLDER_VARIABLE
 from predgen.cli.app import app
 from predgen.config import section_of
 from tests.helpers.commands import run
@@ -165,6 +166,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     set_length: Callable[[bool], None],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))  # a page clears it
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(ROOT / page):
         if block.runs and block.language == "python":
