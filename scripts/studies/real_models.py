@@ -109,11 +109,7 @@ def test_tables(cells: list[dict[str, Any]]) -> str:
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 line.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
             losses[method] = np.mean([run["losses"][metric] for run in runs], axis=0)
-            low, high = bootstrap_interval(
-                lambda part, row_losses=losses[method]: {metric: float(row_losses[part].mean())},
-                len(losses[method]),
-                seed=0,
-            )[metric]
+            low, high = interval_of(losses[method])
             rows.append([*line, f"{low:.3f} … {high:.3f}", statistics.mean(run["train_seconds"] for run in runs)])
         pairs = list(itertools.combinations(losses, 2))
         values = holm([paired_permutation(losses[one], losses[other], seed=0) for one, other in pairs])
