@@ -246,3 +246,24 @@ def save_folder(folder: Path, config: Any, weights: Mapping[str, torch.Tensor], 
     model.tie_weights()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def llama3_factors(factor: float, low: float, high: float, length: int) -> Array:
+    """The factors of Llama 3.1 as they are published: by wave length, smoothed between two bounds."""
+    factors = []
+    for index in range(HEAD // 2):
+        wave = 2 * np.pi * 10000.0 ** (2 * index / HEAD)
+        if wave < length / high:
+            factors.append(1.0)
+        elif wave > length / low:
+            factors.append(factor)
+        else:
+            smooth = (length / wave - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(factors, dtype=np.float32)
+
+
+def llama32_file(path: Path) -> Path:
+    """Writes a random Llama with the factors of positions that Llama 3.2 has, in float32."""
+    write_gguf(path, "llama", "F32", **{"rope_freqs.weight": llama3_factors(32.0, 1.0, 4.0, 8192)})
+    return path

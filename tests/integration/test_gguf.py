@@ -19,7 +19,7 @@ from predgen.backbones.gguf.pre_tokenizers import PRE_TOKENIZERS
 from predgen.backbones.gguf.tokenizer import tokenizer_of
 from predgen.backbones.model_cache import FOLDER_VARIABLE, MODELS, cache_folder, entries
 from predgen.errors import ArtifactError, BackboneError
-from tests.helpers.gguf_files import CONTROL, FAMILIES, HEAD, TOKENS, TYPES, save_folder, write_gguf
+from tests.helpers.gguf_files import CONTROL, FAMILIES, HEAD, TOKENS, TYPES, llama3_factors, save_folder, write_gguf
 
 TEXTS = ["\n\n10 ab of <|end|> x 123", "hello", "  two  blanks 3.80"]
 
@@ -93,21 +93,6 @@ def test_an_artifact_names_its_file_by_its_hash_and_refuses_another(tmp_path: Pa
     write_gguf(file, "qwen2", "Q8_0", seed=1)
     with pytest.raises(ArtifactError, match="Expected"):
         predgen.load(tmp_path / "model")
-
-
-def llama3_factors(factor: float, low: float, high: float, length: int) -> np.ndarray:
-    """The factors of Llama 3.1 as they are published: by wave length, smoothed between two bounds."""
-    factors = []
-    for index in range(HEAD // 2):
-        wave = 2 * np.pi * 10000.0 ** (2 * index / HEAD)
-        if wave < length / high:
-            factors.append(1.0)
-        elif wave > length / low:
-            factors.append(factor)
-        else:
-            smooth = (length / wave - low) / (high - low)
-            factors.append(1 / ((1 - smooth) / factor + smooth))
-    return np.array(factors, dtype=np.float32)
 
 
 LLAMA3 = {
