@@ -76,7 +76,7 @@ def variants_markdown(found: dict[str, Any], cells: list[dict[str, Any]]) -> str
         for metric in metrics:
             low, high = result["ci95"][metric]
             row += [
-                f"{result['metrics'][metric]:.4f} ± {result['seed_deviation'][metric]:.4f}",
+                mean_and_spread(result["metrics"][metric], result["seed_deviation"][metric]),
                 f"{low:.4f}, {high:.4f}",
             ]
             test = tests.get((name, metric))
@@ -87,6 +87,11 @@ def variants_markdown(found: dict[str, Any], cells: list[dict[str, Any]]) -> str
             row.append(sum(values) / len(values) if values else None)
         rows.append(row)
     return markdown(header, rows) + "\n"
+
+
+def mean_and_spread(mean: float, deviation: float | None) -> str:
+    """Returns a mean, and its spread over seeds where there is more than one."""
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def main() -> None:
