@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from predgen.cli import demo_tables as demo
-from predgen.cli.demo_tables import LIBRARIES, diabetes_patients, docstring_pairs, docstring_sentences
+from predgen.cli.demo_tables import LIBRARIES, diabetes_patients, docstring_sentences
 from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
 from tests.helpers.commands import files_in, refused, run
@@ -160,24 +160,23 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
     assert "Expected a new file, found" in refused("demo", "--save-data", tmp_path / "tables")
     assert files_in(tmp_path) == before
     assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
-    assert sorted(files_in(tmp_path)) == ["tables/diabetes.csv", "tables/docstrings.csv", "tables/pairs.csv"]
+    assert sorted(files_in(tmp_path)) == ["tables/diabetes.csv", "tables/docstrings.csv"]
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_every_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
     monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    monkeypatch.setattr(demo, "docstring_pairs", lambda: docstring_pairs().head(60))
-    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS, demo.PAIRS_SETTINGS):
+    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
-    done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
+    done = run("demo", "--json", tmp_path / "demo.json", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["docstrings", "diabetes", "pairs"]
+    assert list(found) == ["docstrings", "diabetes"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse"), ("pairs", "accuracy")):
+    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
@@ -185,23 +184,6 @@ def test_the_demo_compares_all_methods_on_every_table(tmp_path: Path, monkeypatc
     assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
     assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
     assert done.stderr == ""
-    assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
-    assert str(tmp_path / "demo.html") in done.stdout
-    page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 6
-    assert "Does a sentence say what the function beside it does?" in page
-
-
-def test_half_of_the_pairs_belong_together(few: None) -> None:
-    table = docstring_pairs()
-    pd.testing.assert_frame_equal(table, docstring_pairs())
-    assert list(table.columns) == ["signature", "sentence", "match"]
-    assert table["match"].value_counts()["yes"] == pytest.approx(len(table) / 2, abs=len(LIBRARIES))
-    assert table["signature"].is_unique
-    matches = table[table["match"] == "yes"]
-    assert len(matches) > 20
-    # A sentence of the other half stands beside no function of its own.
-    assert not set(matches["sentence"]) & set(table[table["match"] == "no"]["sentence"])
 
 
 def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +200,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("docstrings", True), ("diabetes", True), ("pairs", True)]
+    assert asked[1:] == [("docstrings", True), ("diabetes", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:

@@ -1,7 +1,6 @@
 """The data of `predgen demo`: real text that any installation has, with nothing shipped.
 
 Docstrings: which library does a sentence come from? They are read, never run, from the installed packages' source.
-Pairs: does a sentence say what the function beside it does? From the same docstrings.
 Diabetes: scikit-learn's 442 patients, each written as a sentence, and the progression of their disease.
 """
 
@@ -40,12 +39,6 @@ DOCSTRINGS_SETTINGS: dict[str, Any] = {
     "epochs": 2,
 }
 DIABETES_SETTINGS: dict[str, Any] = {"inputs": ["patient"], "epochs": 3}
-PAIRS_SETTINGS: dict[str, Any] = {
-    "inputs": ["signature", "sentence"],
-    "max_train_rows": 600,
-    "max_eval_rows": 300,
-    "epochs": 2,
-}
 
 
 def docstring_sentences() -> pd.DataFrame:
@@ -78,7 +71,7 @@ def docstring_pairs() -> pd.DataFrame:
     draw = random.Random(SEED)
     rows = []
     for package, own_name in LIBRARIES.values():
-        known: dict[str, str] = {}
+        known = {}
         for sentence, node in islice(_documented(package, own_name), SENTENCES_READ_PER_LIBRARY):
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 known.setdefault(sentence, _signature(node))
