@@ -27,7 +27,6 @@ LIBRARIES = {
 SENTENCES_PER_LIBRARY = 1000
 # Reading all of torch would take longer than fitting a model to it.
 SENTENCES_READ_PER_LIBRARY = 2500
-PAIRS_PER_LIBRARY = 400
 MIN_WORDS, MAX_WORDS = 5, 40
 SEED = 0
 
@@ -62,42 +61,7 @@ def docstring_sentences() -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def docstring_pairs() -> pd.DataFrame:
-    """Returns columns `signature`, `sentence` and `match`: does the sentence say what the function does?
-
-    Half of the functions stand beside the first sentence of their own docstring (`yes`), half beside that of another
-    function of the same library (`no`). Each function and each sentence is used once.
-    """
-    draw = random.Random(SEED)
-    rows = []
-    for package, own_name in LIBRARIES.values():
-        known = {}
-        for sentence, node in islice(_documented(package, own_name), SENTENCES_READ_PER_LIBRARY):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                known.setdefault(sentence, _signature(node))
-        functions = list({signature: sentence for sentence, signature in known.items()}.items())
-        draw.shuffle(functions)
-        functions = functions[:PAIRS_PER_LIBRARY]
-        half = len(functions) // 2
-        others = functions[half + 1 :] + functions[half : half + 1]
-        for (signature, sentence), (_, other) in zip(functions, functions[:half] + others, strict=False):
-            rows.append({"signature": signature, "sentence": other, "match": "yes" if other == sentence else "no"})
-    draw.shuffle(rows)
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _signature(node: ast.FunctionDef) -> str:
-    """Returns a function's name and the names of its arguments."""
-    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-    return f"{node.name}({', '.join(name for name in names if name not in ('self', 'cls'))})"
-
-
 def _sentences(package: str, own_name: str) -> Iterator[str]:
-    return (sentence for sentence, _ in _documented(package, own_name))
-
-
-def _documented(package: str, own_name: str) -> Iterator[tuple[str, ast.AST]]:
-    """Yields the first sentence of each docstring, the library's name masked, and what it documents."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return
@@ -118,7 +82,7 @@ def _documented(package: str, own_name: str) -> Iterator[tuple[str, ast.AST]]:
                 sentence = _first_sentence(ast.get_docstring(node) or "")
                 sentence = " ".join(name.sub("it ", sentence).split())
                 if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS:
-                    yield sentence, node
+                    yield sentence
 
 
 def _first_sentence(docstring: str) -> str:
