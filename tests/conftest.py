@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("PREDGEN_BACKBONE", "builtin:nano")  # where a test names none: small and always there
+os.environ.setdefault("PREDGEN_BACKBONE", "builtin:nano")  # whatever the machine's default is
 install_import_hook("predgen", "beartype.beartype")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

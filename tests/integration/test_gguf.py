@@ -268,3 +268,22 @@ def test_types_of_weights_are_kept_apart(tmp_path: Path) -> None:
     write_gguf(file, "qwen2", "F16")
     for dtype, expected in (("bfloat16", torch.bfloat16), ("float32", torch.float32), ("auto", torch.float16)):
         assert loaded(file, dtype=dtype).model.dtype == expected
+
+
+SMOLLM2 = "builtin:smollm2"
+
+
+@pytest.mark.slow
+def test_a_real_model_reads_as_it_was_trained() -> None:
+    try:
+        source = find_source(SMOLLM2)
+    except predgen.MissingPackageError as error:
+        pytest.skip(str(error))
+    backbone = load_backbone(source, dtype="bfloat16")
+    tokenizer = backbone.tokenizer
+    # Digits one by one, blank lines before them whole.
+    assert tokenizer.convert_ids_to_tokens(tokenizer("\n\n10")["input_ids"]) == ["ĊĊ", "1", "0"]
+    ids = torch.tensor([tokenizer("The capital of France is Paris. The capital of Italy is")["input_ids"]])
+    with torch.no_grad():
+        following = int(backbone.model(input_ids=ids).logits[0, -1].argmax())
+    assert tokenizer.decode([following]) == " Rome"
