@@ -3,10 +3,10 @@
     pip install llama-cpp-python
     python -m scripts.checks.llama_cpp [FILE.gguf …]
 
-Without files: SmolLM2 and Gemma 3 270M where they are installed, and a random Llama file with Llama 3.2's factors
-of positions (`rope_freqs.weight`). Each of 50 prompts is tokenized by both, special tokens in the text read as
-such; then each token's log-probability is compared. llama.cpp rounds activations to 8 bits where weights are in blocks, so
-that those differences are not 0; the random file is float32. Exits with 1 where tokens differ.
+Without files: SmolLM2 and Gemma 3 270M where they are installed, and a random Llama file with Llama 3.2's factors of
+positions (`rope_freqs.weight`). Each of 50 prompts is tokenized by both, special tokens in the text read as such; then
+each token's log-probability is compared. llama.cpp rounds activations to 8 bits where weights are in blocks, so that
+those differences are not 0; the random file is float32. Exits with 1 where tokens differ.
 """
 
 import argparse
