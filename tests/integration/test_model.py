@@ -23,7 +23,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[predgen.Model, Pat
 
 
 @pytest.mark.parametrize("peft", [pytest.param("none", marks=pytest.mark.slow), "lora"])
-@pytest.mark.parametrize("target", ["mood", "stars"])
+@pytest.mark.parametrize("target", ["mood", pytest.param("stars", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
 def test_save_load_predict_is_equal_to_the_bit(tmp_path: Path, method: str, target: str, peft: str) -> None:
     model = predgen.fit(reviews(40), target, **{**SMALL, "method": method, "peft": peft})
@@ -147,6 +147,7 @@ def test_the_generators_number_follows_the_metric() -> None:
     assert predictions["mean"] != predictions["text"]
 
 
+@pytest.mark.slow
 def test_a_calibrated_number_has_an_interval(tmp_path: Path) -> None:
     model = predgen.fit(reviews(60), "stars", out=tmp_path / "model", **{**SMALL, "calibration": 0.25})
     rows = reviews(25, seed=9)
@@ -200,7 +201,8 @@ def test_a_calibrated_label_has_tempered_probabilities_and_sets(tmp_path: Path) 
     pd.testing.assert_frame_equal(again.predict(rows, interval=0.9), model.predict(rows, interval=0.9))
 
 
-@pytest.mark.parametrize("target", ["mood", pytest.param("stars", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["mood", "stars"])
 def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target: str) -> None:
     rows, labels = reviews(25, seed=9), target == "mood"
     columns = ["probability_bad", "probability_good"] if labels else ["prediction"]

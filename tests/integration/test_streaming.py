@@ -196,6 +196,7 @@ def test_a_spread_that_a_model_does_not_have_is_refused_before_anything_is_read(
 # ---- the size of batches
 
 
+@pytest.mark.slow
 def test_settings_bound_rows_and_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = reviews(30, seed=4)
     wanted = predgen.load(folder, device="cpu").predict(rows, probabilities=True)

@@ -267,9 +267,8 @@ def _stopped_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: An
     return tmp_path / "parts.unfinished" / "checkpoints"
 
 
-@pytest.mark.parametrize(
-    "fault", ["truncated", *(pytest.param(one, marks=pytest.mark.slow) for one in ("changed", "not sealed", "state"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["truncated", "changed", "not sealed", "state"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:

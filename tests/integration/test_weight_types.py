@@ -80,7 +80,9 @@ def test_artifacts_without_a_type_are_float32() -> None:
     assert settings().model.weights_type == "float32"
 
 
-@pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
+@pytest.mark.parametrize(
+    "method", ["predictor", *(pytest.param(name, marks=pytest.mark.slow) for name in ("generator", "predgen"))]
+)
 def test_answers_in_bfloat16_do_not_depend_on_the_batch(method: str) -> None:
     texts = [f"{'a long and ' * (row % 9)}fine film, number {row}" for row in range(130)]
     table = pd.DataFrame({"text": texts, "mood": ["good", "bad"] * 65, "stars": np.arange(130) % 50 / 10})
