@@ -27,6 +27,7 @@ from tests.helpers.pages import README, ROOT, Block, blocks_of, pages
 # What keeps the fits of the pages short here; the commands and the code are run as they stand otherwise.
 SHORT_SETTINGS = {"max_steps": 2, "max_train_rows": 40, "max_eval_rows": 30}
 SHORT = [word for name, value in SHORT_SETTINGS.items() for word in ("--set", f"{name}={value}")]
+FEW_BASELINES = ["--baselines", "mean_or_majority"]
 FITTING = ("fit", "compare", "ablate")
 # Pages whose commands need the benchmark's data or hours, as they say: the commands are read, and not run.
 READ_ONLY = ("docs/results/", "docs/developers/", "docs/tasks.md")
@@ -102,7 +103,9 @@ def run_bash(block: Block, request: pytest.FixtureRequest) -> None:
         if arguments == TABLES:
             shutil.copytree(request.getfixturevalue("tables"), "tables")
             continue
-        done = run(*arguments, *(SHORT if arguments[0] in FITTING else []))
+        short = SHORT if arguments[0] in FITTING else []
+        few = FEW_BASELINES if arguments[0] == "compare" and "--baselines" not in arguments else []
+        done = run(*arguments, *short, *few)
         assert done.code == 0, (block.name, words, done.stderr)
         assert done.stdout or "--quiet" in arguments, (block.name, words)
 
