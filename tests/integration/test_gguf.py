@@ -53,7 +53,11 @@ def assert_same_model(one: Backbone, other: Backbone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "type_name"), [*((family, "Q4_1") for family in FAMILIES), *(("qwen2", name) for name in TYPES)]
+    ("family", "type_name"),
+    [
+        *((family, "Q4_1") for family in FAMILIES),
+        *(pytest.param("qwen2", name, marks=pytest.mark.slow) for name in TYPES),
+    ],
 )
 def test_weights_and_states_are_those_of_the_same_model_in_safetensors(
     family: str, type_name: str, tmp_path: Path

@@ -70,6 +70,7 @@ def words(runs: dict[str, Path]) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["mood", "stars"])
 @pytest.mark.parametrize("method", METHODS)
 def test_states_are_read_without_the_answer(runs: dict[str, Path], method: str, target: str) -> None:

@@ -24,7 +24,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[predgen.Model, Pat
 
 @pytest.mark.parametrize("peft", [pytest.param("none", marks=pytest.mark.slow), "lora"])
 @pytest.mark.parametrize("target", ["mood", pytest.param("stars", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", ["predictor", "generator", "predgen"])
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("predictor", "generator")), "predgen"]
+)
 def test_save_load_predict_is_equal_to_the_bit(tmp_path: Path, method: str, target: str, peft: str) -> None:
     model = predgen.fit(reviews(40), target, **{**SMALL, "method": method, "peft": peft})
     model.save(tmp_path / "model")
@@ -175,6 +177,7 @@ def test_a_calibrated_number_has_an_interval(tmp_path: Path) -> None:
     assert bool(((ends["low"] >= 0) & (ends["high"] <= 5)).all())
 
 
+@pytest.mark.slow
 def test_a_calibrated_label_has_tempered_probabilities_and_sets(tmp_path: Path) -> None:
     rows, own = reviews(30, seed=9), reviews(40, seed=7)
     model = predgen.fit(reviews(60), "mood", out=tmp_path / "model", **SMALL)

@@ -256,9 +256,8 @@ def tagged(num_rows: int, seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-@pytest.mark.parametrize(
-    "method", [name if name == "predgen" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_a_record_is_fitted_saved_loaded_and_answers_to_the_bit(tmp_path: Path, method: str) -> None:
     settings = {**SMALL, "method": method, "calibration": 0.25}
     model = predgen.fit(tagged(80), ["mood", "stars", "tags"], out=tmp_path / "model", **settings)
