@@ -11,6 +11,7 @@ from predgen.backbones.gguf.unpacking import VERSION, write_shape
 from predgen.backbones.model_cache import kept
 from predgen.backbones.packaged import PACKAGED_MODELS
 from predgen.errors import BackboneError, unknown_name
+from predgen.files import sha256_of
 
 BUILTIN = "builtin:"
 # Each model that needs no download and its version here; a name without a version is the newest.
@@ -53,8 +54,7 @@ class Source:
         digest = hashlib.sha256()
         for path in sorted(weights) + [path for path in others if path.exists()] + code:
             digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
         return digest.hexdigest()
 
     @property
@@ -84,7 +84,8 @@ def find_source(name: str, revision: str | None = None, *, trust_remote_code: bo
     if name.startswith(BUILTIN):
         return _builtin(name)
     if is_gguf(name):
-        return _from_gguf(Path(name).expanduser().resolve())
+        file = GgufFile.read(Path(name).expanduser().resolve())
+        return _from_gguf(file, str(file.path))
     folder = Path(name).expanduser()
     if folder.is_dir():
         _refuse_adapter(folder, name)
@@ -145,23 +146,22 @@ def _builtin(name: str) -> Source:
         )
     packaged = PACKAGED_MODELS.get(model)
     if packaged is not None:
-        source = _from_gguf(packaged.file(model), f"{model}@{newest}")
-        if source.content_hash() != packaged.sha256:
+        file = GgufFile.read(packaged.file(model))
+        if file.content_hash != packaged.sha256:
             raise BackboneError(
-                f"Expected the file of {model} with the SHA-256 {packaged.sha256}, found {source.content_hash()}. "
+                f"Expected the file of {model} with the SHA-256 {packaged.sha256}, found {file.content_hash}. "
                 f"Install it again: {packaged.install}."
             )
-        return source
+        return _from_gguf(file, f"{model}@{newest}")
     with resources.as_file(resources.files("predgen.backbones") / model.removeprefix(BUILTIN)) as folder:
         return Source(f"{model}@{newest}", folder, None)
 
 
-def _from_gguf(path: Path, name: str | None = None) -> Source:
+def _from_gguf(file: GgufFile, name: str) -> Source:
     """Returns a GGUF file as a source, its config and its tokenizer written into the cache."""
-    file = GgufFile.read(path)
-    facts = {"file": name or str(path), "sha256": file.content_hash, "holds": "config and tokenizer"}
+    facts = {"file": name, "sha256": file.content_hash, "holds": "config and tokenizer"}
     folder = kept(f"{file.content_hash[:16]}-shape-{VERSION}", facts, lambda new: write_shape(file, new))
-    return Source(name or str(path), folder, None, gguf=file)
+    return Source(name, folder, None, gguf=file)
 
 
 def _download(name: str, revision: str | None, trusted: bool) -> Source:

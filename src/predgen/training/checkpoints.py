@@ -1,12 +1,11 @@
 """Checkpoints that are known to be whole: sealed by the hashes of their files, and gone back from when damaged."""
 
-import hashlib
 import json
 import logging
 import shutil
 from pathlib import Path
 
-from predgen.files import write_text
+from predgen.files import sha256_of, write_text
 
 log = logging.getLogger("predgen")
 
@@ -16,7 +15,7 @@ STATE_FILE = "trainer_state.json"
 
 def seal(folder: Path) -> None:
     """Writes the SHA-256 of every file of a checkpoint beside them, as its last file."""
-    hashes = {path.name: _hash(path) for path in sorted(folder.iterdir()) if path.name != SEAL_FILE}
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != SEAL_FILE}
     write_text(folder / SEAL_FILE, json.dumps(hashes, indent=2) + "\n")
 
 
@@ -24,7 +23,7 @@ def is_whole(folder: Path) -> bool:
     """Returns whether a checkpoint was written to its end and has not changed since."""
     try:
         hashes = json.loads((folder / SEAL_FILE).read_text(encoding="utf-8"))
-        return all(_hash(folder / name) == wanted for name, wanted in hashes.items())
+        return all(sha256_of(folder / name) == wanted for name, wanted in hashes.items())
     except (OSError, ValueError):
         return False
 
@@ -56,11 +55,6 @@ def _is_usable(folder: Path) -> bool:
         return False
     best = json.loads((folder / STATE_FILE).read_text(encoding="utf-8")).get("best_model_checkpoint")
     return best is None or Path(best).name == folder.name or is_whole(folder.parent / Path(best).name)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 CHECKPOINTS = "checkpoints"

@@ -84,12 +84,8 @@ class GgufFile:
     @property
     def stored_type(self) -> str:
         """The type of the weights as they are stored; float32 for blocks, which hold products of float16."""
-        kinds = {tensor.tensor_type.name for tensor in self.reader.tensors}
-        return (
-            "bfloat16"
-            if kinds <= {"F32", "BF16"} and "BF16" in kinds
-            else ("float16" if kinds <= {"F32", "F16"} and "F16" in kinds else "float32")
-        )
+        types = {tensor.tensor_type.name for tensor in self.reader.tensors} - {"F32"}  # norms are float32 in every file
+        return {frozenset({"BF16"}): "bfloat16", frozenset({"F16"}): "float16"}.get(frozenset(types), "float32")
 
     @cached_property
     def reader(self) -> Any:
