@@ -256,6 +256,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path / "model.gguf")
 
 
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"Expected a GGUF file at .*modle\.gguf', found none"):
+        loaded(tmp_path / "modle.gguf")
+    folder = tmp_path / "folder.gguf"  # a folder may be called so
+    folder.mkdir()
+    with pytest.raises(BackboneError, match=r"a model folder with a config\.json"):
+        loaded(folder)
+
+
 def test_a_damaged_entry_of_the_cache_is_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     write_gguf(file, "qwen2", "Q8_0")

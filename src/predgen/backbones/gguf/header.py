@@ -16,8 +16,8 @@ TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
 
 
 def is_gguf(name: str) -> bool:
-    """Returns whether a backbone's name is that of a GGUF file on this machine."""
-    return name.lower().endswith(SUFFIX) and Path(name).expanduser().is_file()
+    """Returns whether a backbone's name is that of a GGUF file; a folder may have such a name too."""
+    return name.lower().endswith(SUFFIX) and not Path(name).expanduser().is_dir()
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ class GgufFile:
         """Returns what a file says about itself.
 
         Raises:
-            BackboneError: it is no GGUF file, it is damaged, or it holds no language model.
+            BackboneError: it is not there, it is no GGUF file, it is damaged, or it holds no language model.
             MissingPackageError: gguf is not installed.
         """
+        if not path.is_file():
+            raise BackboneError(f"Expected a GGUF file at '{path}', found none. Check the path.")
         require("gguf", extra="gguf", what="a GGUF file as a backbone")
         from transformers.integrations.gguf import read_gguf_metadata
 
