@@ -13,6 +13,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from predgen.adapters.adalora import begin_allocation, tuner_of
+from predgen.adapters.low_rank import use_half_products
 from predgen.adapters.rocoft import LINEAR, RowColumnUpdate, add_rocoft
 from predgen.backbones import Backbone
 from predgen.errors import BackboneError
@@ -174,6 +175,7 @@ def _add_low_rank(
         with _quiet():
             _freeze(backbone)
             backbone.model = get_peft_model(backbone.model, config)
+        use_half_products(backbone.model)
     except ValueError as error:
         raise BackboneError(
             f"Expected a model with linear layers for {PEFT_METHODS[peft].title}, found none: {error}"

@@ -13,6 +13,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from predgen.backbones import half_attention
 from predgen.backbones.backbone import Backbone
 from predgen.backbones.configs import config_of
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
@@ -143,7 +144,7 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
             model, report = kind.loader.from_pretrained(
                 folder,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                attn_implementation=_attention(config, kind),
+                attn_implementation=_attention(config, kind, dtype),
                 trust_remote_code=source.trusted,
                 output_loading_info=True,
                 **placed,
@@ -262,7 +263,7 @@ def new_backbone(config: Any, name: str, tokenizer: Any, *, dtype: str, device: 
         model = kind.loader.from_config(
             config,
             dtype=weights_type,
-            attn_implementation=_attention(config, kind),
+            attn_implementation=_attention(config, kind, dtype),
             trust_remote_code=False,
             **_without_pooler(config, kind),
         )
@@ -308,9 +309,13 @@ def _class_of(config: Any, kind: Kind) -> Any:
     return getattr(transformers, name if isinstance(name, str) else name[0], None) if name else None
 
 
-def _attention(config: Any, kind: Kind) -> str:
-    """Returns the attention to use; only these two take the masks that the backbones build."""
-    return "sdpa" if getattr(_class_of(config, kind), "_supports_sdpa", False) else "eager"
+def _attention(config: Any, kind: Kind, dtype: str) -> str:
+    """Returns the attention to use: `sdpa` or what takes its masks, which the backbones build; else `eager`."""
+    if not getattr(_class_of(config, kind), "_supports_sdpa", False):
+        return "eager"
+    weights_type = str(config.dtype).removeprefix("torch.") if dtype == "auto" else dtype
+    is_half = kind is DecoderOnlyBackbone and weights_type in ("bfloat16", "float16")
+    return half_attention.NAME if is_half else "sdpa"
 
 
 def _without_pooler(config: Any, kind: Kind) -> dict[str, bool]:
