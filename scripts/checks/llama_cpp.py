@@ -6,7 +6,8 @@
 Without files: SmolLM2 and Gemma 3 270M where they are installed, and a random Llama file with Llama 3.2's factors of
 positions (`rope_freqs.weight`). Each of 50 prompts is tokenized by both, special tokens in the text read as such; then
 each token's log-probability is compared. llama.cpp rounds activations to 8 bits where weights are in blocks, so that
-those differences are not 0; the random file is float32. Exits with 1 where tokens differ.
+those differences are not 0; with `--unpacked` a copy of each file in float32, whose numbers are those of the blocks, is
+compared too, where nothing is rounded. Exits with 1 where tokens differ.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf.quants import dequantize
 
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.packaged import PACKAGED_MODELS
@@ -83,11 +86,29 @@ def compared(file: Path, source: Any, texts: list[str]) -> dict[str, Any]:
     }
 
 
+def unpacked(file: Path, copy: Path) -> Path:
+    """Writes a file anew with every tensor in float32, and returns the copy."""
+    reader = GGUFReader(file)
+    writer = GGUFWriter(copy, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
+            kind = field.types[0]
+            writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return copy
+
+
 def main() -> None:
     """Prints the table, and which prompts have other tokens."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--prompts", type=int, default=50)
+    parser.add_argument("--unpacked", action="store_true", help="also compare copies in float32")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         named = {str(path): path for path in options.files}
@@ -98,6 +119,9 @@ def main() -> None:
             named = {name: model.file(name) for name, model in installed.items()}
             random_file = llama32_file(Path(folder) / "llama-3.2-shaped.gguf")
             named[str(random_file)] = random_file
+        if options.unpacked:
+            copies = [unpacked(file, Path(folder) / f"{file.stem}-float32.gguf") for file in named.values()]
+            named |= {str(copy): copy for copy in copies}
         found = [compared(file, find_source(name), prompts(options.prompts)) for name, file in named.items()]
     shown = [name for name in found[0] if name != "texts"]
     print(markdown(shown, [[f"{row[n]:.4f}" if isinstance(row[n], float) else row[n] for n in shown] for row in found]))

@@ -41,7 +41,7 @@ SHOWN = {
     "stsb": ["mse", "pearson"],
     "docstrings": ["accuracy", "log_loss", "ece"],
 }
-RATES = {"lora": (1e-4, 3e-4, 1e-3), "none": (1e-5, 3e-5, 1e-4)}
+RATES = {"lora": (3e-4, 1e-3, 3e-3), "none": (1e-5, 3e-5, 1e-4)}
 PARTS = ("train", "validation", "test")
 
 
@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="*", default=list(BACKBONES))
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--pefts", nargs="*", default=["lora"])
+    parser.add_argument("--rates", type=float, nargs="*", default=[], help="instead of those of each --pefts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--train-rows", type=int, default=640)
@@ -164,7 +165,7 @@ def main() -> None:
         cells = [
             ("tune", backbone, peft, task, method, rate)
             for backbone, peft, task, method in itertools.product(short, options.pefts, options.tasks, METHODS)
-            for rate in RATES[peft]
+            for rate in options.rates or RATES[peft]
         ]
         print(tuned_table(run_cells(cells, tune, options.out, options.only)), flush=True)
     else:

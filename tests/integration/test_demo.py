@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 import textwrap
 from collections import Counter
 from functools import partial
@@ -14,7 +15,8 @@ import pandas as pd
 import pytest
 
 from predgen.cli import demo_tables as demo
-from predgen.cli.demo_tables import LIBRARIES, diabetes_patients, docstring_sentences
+from predgen.cli.demo_tables import LIBRARIES, color_names, diabetes_patients, docstring_pairs, docstring_sentences
+from predgen.errors import DataError
 from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
 from tests.helpers.commands import files_in, refused, run
@@ -147,6 +149,30 @@ def test_the_patients_are_442_sentences_with_their_figures() -> None:
     assert np.mean(right) > 0.98  # a few patients share these three figures
 
 
+def test_colors_have_the_lightness_that_their_channels_give() -> None:
+    table = color_names()
+    pd.testing.assert_frame_equal(table, color_names())
+    assert list(table.columns) == ["name", "lightness"]
+    assert len(table) == 949
+    assert table["name"].is_unique
+    known = table.set_index("name")["lightness"]
+    assert known.between(0, 100).all()
+    # CIE 1976 L* of sRGB white, black, and the primaries (Lindbloom's calculator).
+    white, black, red, green, blue = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+    exact = {white: 100.0, black: 0.0, red: 53.24, green: 87.73, blue: 32.30}
+    for channels, lightness in exact.items():
+        assert demo._lightness(channels) == pytest.approx(lightness, abs=0.01)
+    assert known["black"] == 0
+    assert known["white"] == 100
+    assert known["navy"] < known["sky"] < known["pale yellow"]
+
+
+def test_colors_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.colors", None)
+    with pytest.raises(DataError, match=r"Expected matplotlib.*predgen\[plots\]"):
+        color_names()
+
+
 def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) -> None:
     done = run("demo", "--save-data", tmp_path / "tables")
     assert done.code == 0, done
@@ -160,30 +186,48 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
     assert "Expected a new file, found" in refused("demo", "--save-data", tmp_path / "tables")
     assert files_in(tmp_path) == before
     assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
-    assert sorted(files_in(tmp_path)) == ["tables/diabetes.csv", "tables/docstrings.csv"]
+    assert sorted(files_in(tmp_path)) == [f"tables/{name}.csv" for name in ("colors", "diabetes", "docstrings", "pairs")]
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_every_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
-    monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
+    monkeypatch.setattr(demo, "color_names", lambda: color_names().head(60))
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
+    monkeypatch.setattr(demo, "docstring_pairs", lambda: docstring_pairs().head(60))
+    for settings in (demo.DOCSTRINGS_SETTINGS, demo.COLORS_SETTINGS, demo.PAIRS_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
-    done = run("demo", "--json", tmp_path / "demo.json", "--quiet")
+    done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["docstrings", "diabetes"]
+    assert list(found) == ["docstrings", "colors", "pairs"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
+    for task, metric in (("docstrings", "accuracy"), ("colors", "mse"), ("pairs", "accuracy")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
         assert tested.count(metric) == 15  # every pair of six
-    assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
-    assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
+    assert done.stdout.index("docstring's first sentence") < done.stdout.index("How light is the color")
+    assert "predgen fit tables/colors.csv --target lightness --out model" in done.stdout
     assert done.stderr == ""
+    assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
+    assert str(tmp_path / "demo.html") in done.stdout
+    page = (tmp_path / "demo.html").read_text()
+    assert page.count("<table>") == 6
+    assert "Does a sentence say what the function beside it does?" in page
+
+
+def test_half_of_the_pairs_belong_together(few: None) -> None:
+    table = docstring_pairs()
+    pd.testing.assert_frame_equal(table, docstring_pairs())
+    assert list(table.columns) == ["signature", "sentence", "match"]
+    assert table["match"].value_counts()["yes"] == pytest.approx(len(table) / 2, abs=len(LIBRARIES))
+    assert table["signature"].is_unique
+    matches = table[table["match"] == "yes"]
+    assert len(matches) > 20
+    # A sentence of the other half stands beside no function of its own.
+    assert not set(matches["sentence"]) & set(table[table["match"] == "no"]["sentence"])
 
 
 def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,12 +244,17 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("docstrings", True), ("diabetes", True)]
+    assert asked[1:] == [("docstrings", True), ("colors", True), ("pairs", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:
     from predgen.config import section_of
 
-    for settings, inputs in ((demo.DOCSTRINGS_SETTINGS, ["sentence"]), (demo.DIABETES_SETTINGS, ["patient"])):
+    for settings, inputs in (
+        (demo.DOCSTRINGS_SETTINGS, ["sentence"]),
+        (demo.COLORS_SETTINGS, ["name"]),
+        (demo.PAIRS_SETTINGS, ["signature", "sentence"]),
+        (demo.DIABETES_SETTINGS, ["patient"]),
+    ):
         assert settings["inputs"] == inputs
         assert all(section_of(name) for name in settings)

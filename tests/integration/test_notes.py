@@ -1,4 +1,4 @@
-"""What the package says of builtin:nano: once, and of no other model."""
+"""What the package says of its backbone: that nano is for trying, once; which one it is, of any other."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import predgen
+from predgen import names
+from predgen.config import ModelSettings
 from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 from tests.helpers.tables import reviews
 
@@ -32,9 +34,22 @@ def test_compare_says_it_once_for_all_methods(caplog: pytest.LogCaptureFixture) 
     assert ["small model for trying things out" in one for one in messages(caplog)] == [True]
 
 
-def test_nothing_is_said_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_is_named_and_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = byte_level_tokenizer()
     model = tiny_model("llama", len(tokenizer), max_position_embeddings=512)
     folder = save_model(tmp_path / "model", model, tokenizer)
-    predgen.fit(reviews(30), "mood", backbone=folder, quiet=False, **QUICK)
-    assert messages(caplog) == []
+    with caplog.at_level("INFO", logger="predgen"):
+        predgen.fit(reviews(30), "mood", backbone=folder, quiet=False, **QUICK)
+    said = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Backbone")]
+    assert said == [f"Backbone: {folder}"]
+    assert {one.levelname for one in caplog.records} == {"INFO"}
+
+
+def test_the_default_is_the_real_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(names.BACKBONE_VARIABLE)
+    monkeypatch.setattr(names, "REAL_BACKBONE_MODULES", ("json", "csv"))
+    assert names.default_backbone() == ModelSettings().backbone == "builtin:smollm2"
+    monkeypatch.setattr(names, "REAL_BACKBONE_MODULES", ("json", "no_such_module"))
+    assert names.default_backbone() == ModelSettings().backbone == "builtin:nano"
+    monkeypatch.setenv(names.BACKBONE_VARIABLE, "my/model")
+    assert ModelSettings().backbone == "my/model"

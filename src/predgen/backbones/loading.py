@@ -21,6 +21,7 @@ from predgen.backbones.devices import check_device_map
 from predgen.backbones.encoder_decoder import EncoderDecoderBackbone
 from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.gguf.unpacking import VERSION, write_weights
+from predgen.backbones.half_norms import use_half_norms
 from predgen.backbones.model_cache import kept
 from predgen.backbones.sources import Source
 from predgen.backbones.template import Template
@@ -109,6 +110,8 @@ def load_backbone(
     model, tokenizer = _load_files(source, config, kind, dtype, placed)
     try:
         backbone = kind(model, tokenizer).eval()
+        if kind is DecoderOnlyBackbone and not placed:
+            use_half_norms(model)
         backbone.is_placed = bool(placed)
         backbone.choose_path()
     except BackboneError:

@@ -1,11 +1,14 @@
 """The data of `predgen demo`: real text that any installation has, with nothing shipped.
 
 Docstrings: which library does a sentence come from? They are read, never run, from the installed packages' source.
+Colors: how light is the color that a name says? The 949 names of the XKCD survey, which matplotlib has.
+Pairs: does a sentence say what the function beside it does? From the same docstrings.
 Diabetes: scikit-learn's 442 patients, each written as a sentence, and the progression of their disease.
 """
 
 import ast
 import importlib.util
+import math
 import random
 import re
 from collections import Counter
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from predgen.errors import DataError
 
 # The package of each library, and the words that hold its own name, such as TorchScript.
 LIBRARIES = {
@@ -27,14 +32,22 @@ LIBRARIES = {
 SENTENCES_PER_LIBRARY = 1000
 # Reading all of torch would take longer than fitting a model to it.
 SENTENCES_READ_PER_LIBRARY = 2500
+PAIRS_PER_LIBRARY = 400
 MIN_WORDS, MAX_WORDS = 5, 40
 SEED = 0
 
-# Rows and steps that keep the whole demonstration under five minutes on two cores.
+# Rows and epochs that keep the first three tables together under six minutes on two cores.
 DOCSTRINGS_SETTINGS: dict[str, Any] = {
     "inputs": ["sentence"],
-    "max_train_rows": 1200,
-    "max_eval_rows": 300,
+    "max_train_rows": 240,
+    "max_eval_rows": 200,
+    "epochs": 2,
+}
+COLORS_SETTINGS: dict[str, Any] = {"inputs": ["name"], "max_train_rows": 400, "max_eval_rows": 200, "epochs": 2}
+PAIRS_SETTINGS: dict[str, Any] = {
+    "inputs": ["signature", "sentence"],
+    "max_train_rows": 240,
+    "max_eval_rows": 200,
     "epochs": 2,
 }
 DIABETES_SETTINGS: dict[str, Any] = {"inputs": ["patient"], "epochs": 3}
@@ -61,7 +74,42 @@ def docstring_sentences() -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
+def docstring_pairs() -> pd.DataFrame:
+    """Returns columns `signature`, `sentence` and `match`: does the sentence say what the function does?
+
+    Half of the functions stand beside the first sentence of their own docstring (`yes`), half beside that of another
+    function of the same library (`no`). Each function and each sentence is used once.
+    """
+    draw = random.Random(SEED)
+    rows = []
+    for package, own_name in LIBRARIES.values():
+        known: dict[str, str] = {}
+        for sentence, node in islice(_documented(package, own_name), SENTENCES_READ_PER_LIBRARY):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                known.setdefault(sentence, _signature(node))
+        functions = list({signature: sentence for sentence, signature in known.items()}.items())
+        draw.shuffle(functions)
+        functions = functions[:PAIRS_PER_LIBRARY]
+        half = len(functions) // 2
+        others = functions[half + 1 :] + functions[half : half + 1]
+        for (signature, sentence), (_, other) in zip(functions, functions[:half] + others, strict=False):
+            rows.append({"signature": signature, "sentence": other, "match": "yes" if other == sentence else "no"})
+    draw.shuffle(rows)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    """Returns a function's name and the names of its arguments."""
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return f"{node.name}({', '.join(name for name in names if name not in ('self', 'cls'))})"
+
+
 def _sentences(package: str, own_name: str) -> Iterator[str]:
+    return (sentence for sentence, _ in _documented(package, own_name))
+
+
+def _documented(package: str, own_name: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yields the first sentence of each docstring, the library's name masked, and what it documents."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return
@@ -82,12 +130,40 @@ def _sentences(package: str, own_name: str) -> Iterator[str]:
                 sentence = _first_sentence(ast.get_docstring(node) or "")
                 sentence = " ".join(name.sub("it ", sentence).split())
                 if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS:
-                    yield sentence
+                    yield sentence, node
 
 
 def _first_sentence(docstring: str) -> str:
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
     return re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0]
+
+
+def color_names() -> pd.DataFrame:
+    """Returns columns `name` and `lightness`: 949 names of colors, and CIE 1976 L* from 0 (black) to 100 (white).
+
+    Raises:
+        DataError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.colors import XKCD_COLORS, to_rgb
+    except ImportError as error:
+        raise DataError(
+            "Expected matplotlib, whose names of colors this table is made of, found none. Install it with pip install "
+            "'predgen[plots]', or choose another --task."
+        ) from error
+    rows = [
+        {"name": name.removeprefix("xkcd:"), "lightness": round(_lightness(to_rgb(code)))}
+        for name, code in XKCD_COLORS.items()
+    ]
+    random.Random(SEED).shuffle(rows)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _lightness(channels: tuple[float, float, float]) -> float:
+    """Returns CIE 1976 L* of an sRGB color (IEC 61966-2-1; ISO/CIE 11664-4)."""
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    luminance = sum(share * one for share, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 116 * math.cbrt(luminance) - 16 if luminance > (6 / 29) ** 3 else luminance * (29 / 3) ** 3
 
 
 def diabetes_patients() -> pd.DataFrame:

@@ -23,7 +23,7 @@ from predgen.models.scored import score, scored_from_json
 from predgen.names import BASELINES, DEFAULT_BASELINES, METHODS
 from predgen.tables.reading import TableLike
 from predgen.tables.values import log_unseen, values_of
-from predgen.training.fitting import fit_prepared, prepared_for, warn_if_for_trying
+from predgen.training.fitting import fit_prepared, prepared_for, say_backbone
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
 from predgen.training.training_run import settled
@@ -147,7 +147,7 @@ class Bench:
         if folder is not None:
             check_settings(folder, config, overwrite=overwrite, resume=resume)
         if not quiet:
-            warn_if_for_trying(config.model.backbone)
+            say_backbone(config.model.backbone)
         prepared = prepared_for(config, data)
         check_metric(prepared.target, config.train.metric or prepared.target.default_metric)
         bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet)

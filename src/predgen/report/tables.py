@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markdown_it import MarkdownIt
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from predgen.measures.base import EXACT_MATCH, metric_of
 from predgen.measures.metrics import higher_is_better
+from predgen.report.pages import page
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")
@@ -146,6 +148,22 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def comparisons_page(title: str, comparisons: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns comparisons as one page that needs no other file.
+
+    Args:
+        title: of the page.
+        comparisons: the JSON of each `Comparison`, by the heading that it stands under.
+    """
+    sections = [f"# {title}"]
+    for heading, comparison in comparisons.items():
+        backbone = comparison["config"]["model"]["backbone"]
+        rows = f"{comparison['rows']} rows of the {comparison['part']} part, with {backbone}."
+        sections += [f"## {heading}", rows, comparison_markdown(comparison)]
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render("\n\n".join(sections))
+    return page(title, body)
 
 
 def markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -60,7 +60,7 @@ def fit(
     config, data = run_of(data, target, settings, config)
     config = settled(config)
     if not quiet:
-        warn_if_for_trying(config.model.backbone)
+        say_backbone(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))
     if out is None:
         return fit_prepared(config, prepared_for(config, data), quiet=quiet)
@@ -97,8 +97,8 @@ def prepared_for(config: RunConfig, data: TableLike | None) -> Prepared:
     return prepare(config.data, data, config.train.seed, default_template=template)
 
 
-def warn_if_for_trying(backbone: str) -> None:
-    """Says of a model that comes with the package that it is for trying, and what to use for real work."""
+def say_backbone(backbone: str) -> None:
+    """Says which backbone a run has; of one that comes with the package that it is for trying, and what to use."""
     if is_for_trying(backbone):
         log.warning(
             "The backbone %s is a small model for trying things out. For real work name a pretrained one, such as "
@@ -106,6 +106,8 @@ def warn_if_for_trying(backbone: str) -> None:
             backbone,
             FOR_REAL_WORK,
         )
+    else:
+        log.info("Backbone: %s", backbone)
 
 
 def fit_prepared(

@@ -21,7 +21,7 @@ from predgen.measures.base import EXACT_MATCH, json_number
 from predgen.measures.metrics import check_metric_of_kind
 from predgen.models.building import check_method
 from predgen.models.scored import intervals, scored_from_json
-from predgen.training.fitting import prepared_for, warn_if_for_trying
+from predgen.training.fitting import prepared_for, say_backbone
 from predgen.training.runs import Finished, check_folder, check_one_of
 from predgen.training.training_run import source_of
 from predgen.version import __version__
@@ -137,7 +137,7 @@ def reproduce(
     }
     if not quiet:
         for backbone in grid.backbones:
-            warn_if_for_trying(backbone)
+            say_backbone(backbone)
     clock = _Clock(len(cells))
     begun = False
     first: PredGenError | None = None
