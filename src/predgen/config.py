@@ -192,6 +192,9 @@ class ModelSettings(_Settings):
     lora_rank: int = Field(
         16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"
     )
+    trained_layers: int | None = Field(
+        None, ge=1, description="how many of the backbone's last layers are trained, in each stack; all if not given"
+    )
     adalora_initial_rank: int | None = Field(
         None, ge=2, description="rank that adalora begins with; half as much again as lora_rank if not given"
     )

@@ -13,6 +13,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from predgen.adapters.adalora import begin_allocation, tuner_of
+from predgen.adapters.layers import last_layers, outside
 from predgen.adapters.low_rank import use_half_products
 from predgen.adapters.rocoft import LINEAR, RowColumnUpdate, add_rocoft
 from predgen.backbones import Backbone
@@ -40,6 +41,7 @@ class Update:
     selection: str = "first"
     biases: bool = False
     seed: int = 0
+    layers: int | None = None
 
 
 def default_learning_rate(peft: str, hidden_size: int) -> float:
@@ -73,6 +75,7 @@ def apply_peft(
     selection: str = "first",
     biases: bool = False,
     seed: int = 0,
+    layers: int | None = None,
 ) -> None:
     """Marks what is trained of the backbone, adding the PEFT update in place.
 
@@ -89,12 +92,13 @@ def apply_peft(
         selection: which of them; `magnitude` needs `choose_by_magnitude` afterwards.
         biases: whether RoCoFT trains biases too.
         seed: of RoCoFT's random selection.
+        layers: how many of the last layers are trained, in each stack of layers; None for all, and what is around them.
 
     Raises:
-        BackboneError: the model has no layer that can be updated.
+        BackboneError: the model has no layer that can be updated, or fewer than are asked for.
         UnknownNameError: there is no such PEFT method.
     """
-    update = Update(rank, writes, dropout, initial_rank, orthogonality, axis, selection, biases, seed)
+    update = Update(rank, writes, dropout, initial_rank, orthogonality, axis, selection, biases, seed, layers)
     PEFT_METHODS.load(peft)(backbone, update)
     if not writes:
         backbone.freeze_writer()
@@ -105,8 +109,14 @@ def apply_peft(
 
 
 def train_all_weights(backbone: Backbone, update: Update) -> None:
-    """Trains every weight of the backbone; there is no update."""
-    backbone.model.requires_grad_(True)
+    """Trains every weight of the backbone, or of its last layers; there is no update."""
+    if update.layers is None:
+        backbone.model.requires_grad_(True)
+        return
+    trained = last_layers(backbone.model, update.layers)
+    _add_token_rows(backbone, update.writes)
+    for layer in trained.values():
+        layer.requires_grad_(True)
 
 
 def add_lora(backbone: Backbone, update: Update) -> None:
@@ -141,7 +151,7 @@ def add_rows_or_columns(backbone: Backbone, update: Update) -> None:
     Raises:
         BackboneError: the model has no layer that can be updated.
     """
-    layers = _linear_layers(backbone.model)
+    layers = _linear_layers(backbone.model, update.layers)
     if not layers:
         raise BackboneError(f"Expected a model with linear layers for {PEFT_METHODS['rocoft'].title}, found none.")
     _add_token_rows(backbone, update.writes)
@@ -167,7 +177,7 @@ def _add_low_rank(
     config = config_class(
         lora_dropout=update.dropout,
         target_modules="all-linear",
-        exclude_modules=_without_update(backbone.model) or None,
+        exclude_modules=_without_update(backbone.model, update.layers) or None,
         trainable_token_indices=_added_rows(backbone, update.writes) or None,
         **options,
     )
@@ -212,9 +222,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _linear_layers(model: Any) -> list[nn.Module]:
+def _linear_layers(model: Any, layers: int | None) -> list[nn.Module]:
     """Returns the layers that are updated, as by peft's `all-linear`: all linear layers but the output."""
-    output, without = model.get_output_embeddings(), set(_without_update(model))
+    output, without = model.get_output_embeddings(), set(_without_update(model, layers))
     return [
         module
         for name, module in model.named_modules()
@@ -231,9 +241,12 @@ def _drop_frozen_updates(model: nn.Module) -> None:
                 setattr(parent, name, child.base_layer)
 
 
-def _without_update(model: Any) -> list[str]:
-    """Returns the names of linear layers that LoRA cannot update."""
-    layer_names = []
+def _without_update(model: Any, layers: int | None) -> list[str]:
+    """Returns the names of linear layers that LoRA cannot update, and of those below the layers that are trained."""
+    layer_names: list[str] = []
+    if layers is not None:
+        linear = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+        layer_names += outside(linear, last_layers(model, layers))
     for name, module in model.named_modules():
         # A Mamba's fused kernel takes the weight of its last layer, past any update.
         if hasattr(module, "conv1d") and hasattr(module, "out_proj"):

@@ -39,6 +39,7 @@ PLAN_OPTIONS = [
     Option("dtype", str, f"{_with_default(list(DTYPES), ModelSettings().weights_type)}.", PLAN),
     Option("peft", str, f"{_with_default(list(PEFT_METHODS), ModelSettings().peft)}.", PLAN),
     Option("lora_rank", int, f"Rank of {LOW_RANK} (default: {ModelSettings().lora_rank}).", PLAN),
+    Option("trained_layers", int, "How many of the last layers are trained (default: all).", PLAN),
     Option("rocoft_rank", int, f"Rows or columns of rocoft (default: {ModelSettings().rocoft_rank}).", PLAN),
 ]
 

@@ -73,7 +73,7 @@ def inspect_backbone(
         load: read the weights if they are there, which shows the path that the backbone takes.
         prompt_tokens: tokens of each prompt, for the plan; 128 if not given, or as many as the model reads.
         settings: settings of `predgen.config` that the plan depends on: `batch_size`, `dtype`, `peft`, `lora_rank`,
-            `rocoft_rank`. They stand above those of `config`.
+            `trained_layers`, `rocoft_rank`. They stand above those of `config`.
 
     Raises:
         PredGenError: there is no such backbone, it cannot be used, or a setting is wrong.

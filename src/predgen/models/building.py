@@ -97,6 +97,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         selection=model.rocoft_selection,
         biases=model.rocoft_biases,
         seed=train.seed,
+        layers=model.trained_layers,
     )
     fields = field_heads(codec.target, scales)
     if model.method == "predictor":
