@@ -129,17 +129,18 @@ class MethodChoice:
 class PeftMethod:
     """What is trained of the backbone.
 
-    The learning rates of `none` and `lora` are tuned on builtin:nano (docs/developers/log.md). DoRA and AdaLoRA have
-    LoRA's; RoCoFT's is of the size that its paper uses.
+    The learning rates of `none` and `lora` are tuned on builtin:nano, LoRA's on SmolLM2-135M too
+    (docs/developers/log.md). DoRA and AdaLoRA have LoRA's; RoCoFT's is of the size that its paper uses.
 
     Attributes:
         title: what people call it.
         description: as in `Entry`.
         path: of a function that marks, in place, what is trained; its arguments are a backbone and an
             `predgen.adapters.applying.Update`.
-        learning_rate: the default for a backbone of width 256.
+        learning_rate: the default for a backbone of at most the width `widest`; lower in wider ones.
         rank_setting: the setting of `model` that says how large the update is; empty where there is no update.
         is_tuned: whether the learning rate was tuned for it.
+        widest: the largest width that the learning rate was tuned at.
     """
 
     title: str
@@ -148,6 +149,7 @@ class PeftMethod:
     learning_rate: float
     rank_setting: str = "lora_rank"
     is_tuned: bool = False
+    widest: int = 256
 
     @property
     def is_low_rank(self) -> bool:
@@ -265,10 +267,12 @@ PEFT_METHODS = Choices(
         "none": PeftMethod(
             "all weights", "all of it", "predgen.adapters.applying:train_all_weights", 2.5e-4, "", is_tuned=True
         ),
-        "lora": PeftMethod("LoRA", "low rank", "predgen.adapters.applying:add_lora", 1e-3, is_tuned=True),
-        "dora": PeftMethod("DoRA", "low rank, direction and size apart", "predgen.adapters.applying:add_dora", 1e-3),
+        "lora": PeftMethod("LoRA", "low rank", "predgen.adapters.applying:add_lora", 1e-3, is_tuned=True, widest=640),
+        "dora": PeftMethod(
+            "DoRA", "low rank, direction and size apart", "predgen.adapters.applying:add_dora", 1e-3, widest=640
+        ),
         "adalora": PeftMethod(
-            "AdaLoRA", "low rank, moved to where it helps", "predgen.adapters.applying:add_adalora", 1e-3
+            "AdaLoRA", "low rank, moved to where it helps", "predgen.adapters.applying:add_adalora", 1e-3, widest=640
         ),
         "rocoft": PeftMethod(
             "RoCoFT", "rows or columns", "predgen.adapters.applying:add_rows_or_columns", 2e-3, "rocoft_rank"

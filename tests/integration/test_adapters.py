@@ -124,8 +124,9 @@ def test_a_model_without_linear_layers_is_refused() -> None:
 
 def test_the_learning_rate_falls_with_the_width() -> None:
     for peft in ("none", "lora"):
-        assert default_learning_rate(peft, 256) == PEFT_METHODS[peft].learning_rate
-        assert default_learning_rate(peft, 1024) == pytest.approx(PEFT_METHODS[peft].learning_rate / 4)
+        widest = PEFT_METHODS[peft].widest
+        assert default_learning_rate(peft, widest) == PEFT_METHODS[peft].learning_rate
+        assert default_learning_rate(peft, 4 * widest) == pytest.approx(PEFT_METHODS[peft].learning_rate / 4)
         assert default_learning_rate(peft, 16) == PEFT_METHODS[peft].learning_rate
 
 

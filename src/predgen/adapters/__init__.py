@@ -2,7 +2,6 @@
 
 from predgen.adapters.applying import (
     TUNED_HEAD_LEARNING_RATE,
-    TUNED_HIDDEN_SIZE,
     apply_peft,
     default_learning_rate,
     initial_rank_of,
@@ -12,7 +11,6 @@ from predgen.adapters.rocoft import choose_by_magnitude, chosen_indices
 
 __all__ = [
     "TUNED_HEAD_LEARNING_RATE",
-    "TUNED_HIDDEN_SIZE",
     "apply_peft",
     "choose_by_magnitude",
     "chosen_indices",

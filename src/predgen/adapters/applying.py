@@ -20,9 +20,6 @@ from predgen.backbones import Backbone
 from predgen.errors import BackboneError
 from predgen.names import PEFT_METHODS
 
-# The width that learning rates are tuned at; they are scaled with it, as the best rate falls with the width
-# (arXiv 2203.03466).
-TUNED_HIDDEN_SIZE = 256
 TUNED_HEAD_LEARNING_RATE = 1e-3
 # AdaLoRA's paper begins with half as much again as it ends with.
 INITIAL_RANKS = 1.5
@@ -45,11 +42,12 @@ class Update:
 
 
 def default_learning_rate(peft: str, hidden_size: int) -> float:
-    """Returns the default learning rate of the backbone's trained part: the one for width 256, times 256 / width.
+    """Returns the default learning rate of the backbone's trained part, which falls beyond the width it was tuned at.
 
-    `predgen.names.PeftMethod` says where it is tuned and where it is not.
+    The best rate falls with the width (arXiv 2203.03466). `predgen.names.PeftMethod` says where it is tuned and where
+    it is not.
     """
-    return PEFT_METHODS[peft].learning_rate * min(1.0, TUNED_HIDDEN_SIZE / hidden_size)
+    return PEFT_METHODS[peft].learning_rate * min(1.0, PEFT_METHODS[peft].widest / hidden_size)
 
 
 def initial_rank_of(rank: int, initial_rank: int | None = None) -> int:
