@@ -207,6 +207,7 @@ class ModelSettings(_Settings):
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
     pooling: str = chosen(names.POOLINGS, "auto", "predictor: which state of the prompt its head reads")
     predict_from: str = chosen(names.ANSWER_SOURCES, "director", "where predgen's answers come from")
+    director_form: str = chosen(names.DIRECTOR_FORMS, "states", "predgen: what the Director is")
     director: str = chosen(names.READINGS, "attention", "predgen: how the Director reads the written states")
     decoding: str = chosen(names.DECODINGS, "auto", "how the target is written")
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")

@@ -305,6 +305,16 @@ READINGS = Choices(
         "attention": Choice("a learned mean", "predgen.methods.poolings:Attention"),
     },
 )
+DIRECTOR_FORMS = Choices(
+    "form of the Director",
+    {
+        "states": Choice("a head over the states of one written target, the paper's form"),
+        "correction": Choice(
+            "adds to what the Writer's probabilities of all targets say, and reads their states; for one field with few "
+            "enough values to score them all"
+        ),
+    },
+)
 ANSWER_SOURCES = Choices(
     "source of answers",
     {

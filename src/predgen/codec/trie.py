@@ -93,6 +93,9 @@ class Trie(nn.Module):
         paths: each leaf's path, the end symbol included, 0 after it, shape (leaf, target).
         path_mask: which positions belong to the path, shape (leaf, target).
         first_symbols: the first symbol of each node's prefix, shape (node,).
+        points: the point before each position of each leaf's path, the last one after the last decision, shape (leaf,
+            target).
+        below: which nodes stand on the way to each leaf, shape (leaf, node).
     """
 
     codec: Codec
@@ -104,6 +107,8 @@ class Trie(nn.Module):
     paths: Int[Tensor, "leaf target"]
     path_mask: Bool[Tensor, "leaf target"]
     first_symbols: Int[Tensor, " node"]
+    points: Int[Tensor, "leaf target"]
+    below: Bool[Tensor, "leaf node"]
     _parents: Int[Tensor, " node"]
     _states: Int[Tensor, " point"]
     _leaf_points: Int[Tensor, " leaf"]
@@ -135,11 +140,16 @@ class Trie(nn.Module):
         paths = nn.utils.rnn.pad_sequence(leaf_paths, batch_first=True)
         lengths = torch.tensor([[len(path)] for path in leaf_paths])
         ancestors = tree.ancestors
+        leaf_points = torch.tensor([tree.leaf_points[leaf] for leaf in order], dtype=torch.long)
+        # The root, which no node is on the way to, first.
+        on_the_way = torch.cat([ancestors.new_zeros(1, len(ancestors)), ancestors])[leaf_points]
         nothing = torch.zeros(0, dtype=torch.float64)
         for name, tensor in {
             "paths": paths,
             "path_mask": torch.arange(paths.shape[1]) < lengths,
             "symbols": torch.tensor(tree.symbols, dtype=torch.long),
+            "points": _points_along(on_the_way, ancestors.sum(dim=1), paths.shape[1]),
+            "below": on_the_way,
             "first_symbols": torch.tensor(tree.first_symbols, dtype=torch.long),
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,
@@ -147,7 +157,7 @@ class Trie(nn.Module):
             "members": codec.paths.members(self.values) if alone else nothing.reshape(0, 0),
             "_parents": torch.tensor(tree.parents, dtype=torch.long),
             "_states": torch.tensor(tree.states, dtype=torch.long),
-            "_leaf_points": torch.tensor([tree.leaf_points[leaf] for leaf in order], dtype=torch.long),
+            "_leaf_points": leaf_points,
             "_leaf_symbols": torch.tensor([tree.leaf_symbols[leaf] for leaf in order], dtype=torch.long),
         }.items():
             self.register_buffer(name, tensor, persistent=False)
@@ -171,11 +181,77 @@ class Trie(nn.Module):
             nodes: the logits after each node.
             vocabulary: as in `Codec.log_probabilities`.
         """
+        return self.sums(self.point_scores(root, nodes, vocabulary=vocabulary))
+
+    def point_scores(
+        self,
+        root: Float[Tensor, "batch kept"],
+        nodes: Float[Tensor, "batch node kept"],
+        *,
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> Float[Tensor, "batch point symbol"]:
+        """Returns log P of each symbol at each point, in nats; the arguments are those of `log_probabilities`."""
         logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
         states = self._states.expand(len(logits), -1)
-        scores = self.codec.log_probabilities(logits, states, full=self.full, vocabulary=vocabulary)
+        return self.codec.log_probabilities(logits, states, full=self.full, vocabulary=vocabulary)
+
+    def sums(self, scores: Float[Tensor, "batch point symbol"]) -> Float[Tensor, "batch leaf"]:
+        """Returns the sum along each target's path, in nats.
+
+        Args:
+            scores: as `point_scores` returns them.
+        """
         into = scores[:, self._parents, self.symbols]
         with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
             before = into @ self.ancestors.to(into.dtype).T
         before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
         return before[:, self._leaf_points] + scores[:, self._leaf_points, self._leaf_symbols]
+
+    def log_reached(self, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch node"]:
+        """Returns log P of each node's prefix in nats: the sum over the targets behind it.
+
+        Args:
+            log_probabilities: of every target, in nats.
+        """
+        reached = log_probabilities.float().exp() @ self.below.float()
+        return reached.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+    def leaves_of(
+        self, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
+    ) -> Int[Tensor, " batch"]:
+        """Returns the leaf of each path.
+
+        Args:
+            symbols: paths that are those of targets.
+            mask: which positions belong to them.
+        """
+        length = min(symbols.shape[1], self.paths.shape[1])  # a batch may be padded beyond the longest path
+        symbols, mask = symbols[:, None, :length], mask[:, None, :length]
+        paths, path_mask = self.paths[:, :length], self.path_mask[:, :length]
+        alike = (mask == path_mask) & (~mask | (symbols == paths))
+        whole = self.path_mask.sum(dim=1) == mask.sum(dim=2)
+        return (alike.all(dim=2) & whole).int().argmax(dim=1)
+
+    def best(self, log_probabilities: Float[Tensor, "batch leaf"]) -> tuple[list[Any], list[str]]:
+        """Returns the likeliest target of each row, its value and its text.
+
+        Args:
+            log_probabilities: of every target, in nats.
+        """
+        chosen = log_probabilities.argmax(dim=1)
+        rows = zip(self.paths[chosen].tolist(), self.path_mask[chosen].sum(dim=1).tolist(), strict=True)
+        answers = [self.codec.value_and_text(path[:length]) for path, length in rows]
+        return [value for value, _ in answers], [text for _, text in answers]
+
+
+def _points_along(
+    on_the_way: Bool[Tensor, "leaf node"], depths: Int[Tensor, " node"], length: int
+) -> Int[Tensor, "leaf target"]:
+    """Returns the point before each position of each leaf's path: the node of that depth, or the deepest one."""
+    points = torch.zeros(len(on_the_way), length, dtype=torch.long)
+    for position in range(length):
+        above = on_the_way & (depths <= position)
+        if above.shape[1]:
+            deepest = (above * depths).argmax(dim=1) + 1
+            points[:, position] = torch.where(above.any(dim=1), deepest, 0)
+    return points

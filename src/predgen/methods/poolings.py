@@ -74,15 +74,21 @@ class Mlp(nn.Module):
     """Normalizes a state and maps it to outputs through one hidden layer.
 
     The normalization makes one head learning rate fit backbones whose states differ in scale.
+
+    Args:
+        size: of the input.
+        num_outputs: how many outputs.
+        hidden_size: of the hidden layer; the input's if not given.
     """
 
-    def __init__(self, hidden_size: int, num_outputs: int) -> None:
+    def __init__(self, size: int, num_outputs: int, hidden_size: int | None = None) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
-        self.hidden = nn.Linear(hidden_size, hidden_size)
+        hidden_size = size if hidden_size is None else hidden_size
+        self.norm = nn.LayerNorm(size)
+        self.hidden = nn.Linear(size, hidden_size)
         self.output = nn.Linear(hidden_size, num_outputs)
 
-    def forward(self, state: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch output"]:
+    def forward(self, state: Float[Tensor, "batch size"]) -> Float[Tensor, "batch output"]:
         """Returns the outputs: a standardized number, or the labels' logits."""
         outputs: Tensor = self.output(nn.functional.gelu(self.hidden(self.norm(state.float()))))
         return outputs

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from predgen.methods.losses import TokenLoss, expected_value_loss, token_accurac
 from predgen.targets.record import field_values
 from predgen.writing.decoding import Decoded, sample
 from predgen.writing.sampling import scores_after
-from predgen.writing.scoring import TrieScores, best_first, score_all, score_likeliest
+from predgen.writing.scoring import ScoredTree, TrieScores, best_first, score_all, score_likeliest
 from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding, WrittenTarget, memories_before, write_target
 
@@ -114,6 +115,31 @@ class Writer(nn.Module):
         counted = gold.mask if symbols.full else self.decided(gold)
         allowed = symbols.codec.allowed(gold.states)
         return self.token_loss(scores, gold.symbols, counted, allowed, symbols.codec.digits)
+
+    def loss_of_tree(
+        self, tree: ScoredTree, gold: EncodedTargets, truth: Tensor
+    ) -> Float[Tensor, ""]:
+        """Returns L_W of a target of one field, whose gold path is one of the tree's: the same as `loss` after gold.
+
+        Args:
+            tree: all targets.
+            gold: the gold targets.
+            truth: as `Batch` has it.
+        """
+        symbols, trie, head = self.symbols, self.trie_of(0), self.fields[0]
+        assert trie is not None  # or there would be no tree
+        if self.token_loss.name == "expected_value":
+            numbers, scale = head.learned(trie.numbers), head.scale
+            return expected_value_loss(
+                tree.log_probabilities, numbers, truth[:, 0], mean=scale.mean, deviation=scale.deviation
+            )
+        length = min(gold.symbols.shape[1], trie.points.shape[1])
+        points = trie.points[trie.leaves_of(gold.symbols, gold.mask)][:, :length]
+        rows = torch.arange(len(points), device=points.device).unsqueeze(1)
+        counted = (gold.mask if symbols.full else self.decided(gold))[:, :length]
+        allowed = symbols.codec.allowed(gold.states)[:, :length]
+        scores = tree.point_scores[rows, points]
+        return self.token_loss(scores, gold.symbols[:, :length], counted, allowed, symbols.codec.digits)
 
     def decided(self, gold: EncodedTargets) -> Bool[Tensor, "batch target"]:
         """Returns the gold positions that had a choice."""

@@ -24,6 +24,7 @@ from predgen.methods import (
     Writer,
 )
 from predgen.methods.base import num_outputs_of
+from predgen.methods.correction import Correction, CorrectingDirector
 from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
@@ -107,10 +108,15 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     writer = writer_of(config, backbone, codec, fields)
     if model.method == "generator":
         return Generator(writer)
+    squared_error = len(fields) == 1 and fields[0].SQUARED_ERROR
+    join = join_of(train.loss, squared_error=squared_error, sharpness=train.loss_sharpness)
+    if model.director_form == "correction":
+        director = CorrectingDirector(backbone.hidden_size, num_outputs_of(fields))
+        return Correction(writer, director, join, joins_linearly=JOINS[train.loss].is_linear)
     return PredGen(
         writer,
         PooledHead.of(model.director, backbone.hidden_size, num_outputs_of(fields)),
-        join_of(train.loss, squared_error=len(fields) == 1 and fields[0].SQUARED_ERROR, sharpness=train.loss_sharpness),
+        join,
         Sampling(
             passes=None if train.sampling == "sequential" else train.passes,
             reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
@@ -176,6 +182,12 @@ def check_method(config: RunConfig, target: Target) -> None:
         )
     fields = target.fields
     numeric = any(field.numeric for field in fields.values())
+    corrects = model.method == "predgen" and model.director_form == "correction"
+    if corrects and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
+        raise ConfigError(
+            f"Expected one field of at most a few thousand values with director_form 'correction', found {target.nouns}. "
+            "Leave director_form out."
+        )
     if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
         raise ConfigError(
             f"Expected a number to predict with writer_loss '{train.writer_loss}', found {target.nouns}. Leave "

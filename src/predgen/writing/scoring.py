@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones import Backbone, Memory
+from predgen.backbones.base import TreeWritten
 from predgen.codec.codec import Codec
 from predgen.codec.trie import Trie
 from predgen.measures.distributions import NumberDistribution
@@ -32,19 +33,52 @@ def score_all(backbone: Backbone, memory: Memory, trie: Trie) -> Float[Tensor, "
 
     Over the allowed symbols the probabilities of all targets sum to 1.
     """
-    batch, vocabulary = len(memory.state), memory.vocabulary
-    if trie.num_nodes == 0:  # one symbol decides
-        return trie.log_probabilities(memory.logits, memory.logits.unsqueeze(1)[:, :0], vocabulary=vocabulary)
-    tokens = trie.codec.symbols[trie.symbols]
     scores = []
+    for read, written in _written_trees(backbone, memory, trie):
+        logits = read.logits.unsqueeze(1)[:, :0] if written is None else written.logits
+        scores.append(trie.log_probabilities(read.logits, logits, vocabulary=memory.vocabulary))
+    return torch.cat(scores)
+
+
+def _written_trees(backbone: Backbone, memory: Memory, trie: Trie) -> Iterator[tuple[Memory, TreeWritten | None]]:
+    """Yields rows of a memory and the trie that is written after them; None where one symbol decides."""
+    if trie.num_nodes == 0:
+        yield memory, None
+        return
+    batch = len(memory.state)
+    tokens = trie.codec.symbols[trie.symbols]
     for rows in torch.split(torch.arange(batch, device=tokens.device), _rows_at_once(memory, trie)):
         read = memory if len(rows) == batch else backbone.take(memory, rows)
         nodes, depths, ancestors = (
             table.expand(len(rows), *table.shape) for table in (tokens, trie.depths, trie.ancestors)
         )
-        written = backbone.write_tree(read, nodes, depths, ancestors)
-        scores.append(trie.log_probabilities(read.logits, written.logits, vocabulary=vocabulary))
-    return torch.cat(scores)
+        yield read, backbone.write_tree(read, nodes, depths, ancestors)
+
+
+@dataclass(frozen=True)
+class ScoredTree:
+    """All targets of a trie, with the states behind their probabilities.
+
+    Attributes:
+        log_probabilities: log P(target | prompt) in nats, in the trie's order.
+        point_scores: log P of each symbol at each point, in nats.
+        states: the state at each node.
+    """
+
+    log_probabilities: Float[Tensor, "batch leaf"]
+    point_scores: Float[Tensor, "batch point symbol"]
+    states: Float[Tensor, "batch node hidden"]
+
+
+def score_tree(backbone: Backbone, memory: Memory, trie: Trie) -> ScoredTree:
+    """Returns the scores of `score_all` with the states of the same write, with gradients if they are on."""
+    scores, states = [], []
+    for read, written in _written_trees(backbone, memory, trie):
+        logits = read.logits.unsqueeze(1)[:, :0] if written is None else written.logits
+        scores.append(trie.point_scores(read.logits, logits, vocabulary=memory.vocabulary))
+        states.append(read.state.unsqueeze(1)[:, :0] if written is None else written.states)
+    points = torch.cat(scores)
+    return ScoredTree(trie.sums(points), points, torch.cat(states))
 
 
 @dataclass(frozen=True)

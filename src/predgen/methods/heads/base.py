@@ -124,6 +124,17 @@ class Head(ABC, Generic[FieldKind]):
     # ---- the Writer's distribution
 
     @abstractmethod
+    def writer_outputs(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]
+    ) -> Float[Tensor, "batch output"]:
+        """Returns the outputs by which this head would say what the Writer's distribution says, with gradients.
+
+        Args:
+            trie: all values as a tree.
+            log_probabilities: of each value, in nats.
+        """
+
+    @abstractmethod
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:

@@ -74,6 +74,11 @@ class NumberHead(Head[Number]):
             return mix.of(director, writer)
         return torch.pow(10.0, mix.of(director.log10(), writer.log10()))
 
+    def writer_outputs(self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch 1"]:
+        """Returns the standardized expected value of the learned number."""
+        standardized = (self.learned(trie.numbers) - self.scale.mean) / self.scale.deviation
+        return log_probabilities.softmax(dim=-1) @ standardized.to(log_probabilities.dtype).unsqueeze(1)
+
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]
     ) -> PredictiveDistribution:

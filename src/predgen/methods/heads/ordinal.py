@@ -7,8 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from predgen.codec.trie import Trie
 from predgen.methods.heads.label import ExclusiveHead
 from predgen.targets.ordinal import Ordinal
+
+
+# Logits that are nearer than this are the same in float32; the logarithm of their distance would be −∞.
+LEAST_GAP = 1e-6
 
 
 class OrdinalHead(ExclusiveHead[Ordinal]):
@@ -27,6 +32,14 @@ class OrdinalHead(ExclusiveHead[Ordinal]):
     def loss(self, outputs: Float[Tensor, "batch step"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
         """Returns the mean −log P(label) in nats."""
         return functional.nll_loss(_log_probabilities(outputs), truth.squeeze(-1).long())
+
+    def writer_outputs(self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch step"]:
+        """Returns the logits of "higher than label k" as the outputs that stand for them."""
+        below = log_probabilities.logcumsumexp(dim=1)[:, :-1]
+        above = log_probabilities.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]
+        logits = above - below
+        gaps = (logits[:, :-1] - logits[:, 1:]).clamp(min=LEAST_GAP)
+        return torch.cat([logits[:, :1], gaps + torch.log(-torch.expm1(-gaps))], dim=1)
 
     def predictions(self, outputs: Float[Tensor, "batch step"]) -> Float[Tensor, "batch label"]:
         """Returns the probability of each label."""

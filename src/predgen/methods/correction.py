@@ -1,0 +1,164 @@
+"""The Writer's exact distribution, corrected by a Director that reads the states behind it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from predgen.backbones import Memory
+from predgen.methods.answering import Answering, FieldSources, Sources
+from predgen.methods.base import Method
+from predgen.methods.batch import Batch
+from predgen.methods.losses import Join, join_at_means
+from predgen.methods.poolings import Mlp
+from predgen.methods.writer import Writer
+from predgen.processes import mean_over_processes, num_processes
+from predgen.writing.sampling import Draws
+from predgen.writing.scoring import ScoredTree, score_tree
+from predgen.writing.targets import Decoding
+
+
+class CorrectingDirector(nn.Module):
+    """Reads the state after the prompt, and the states of all written prefixes, each as much as it is probable.
+
+    Its input is [H[0], Σ_n a_n h_n], where h_n is the state of the prefix n, and a_n is the softmax over the prefixes of
+    log P(n) + qᵀ h̄_n: attention whose prior is the Writer. Its last layer starts at zero, so that it corrects nothing.
+
+    Args:
+        hidden_size: size of the states.
+        num_outputs: as in `PooledHead.of`.
+    """
+
+    def __init__(self, hidden_size: int, num_outputs: int) -> None:
+        super().__init__()
+        self.attention = nn.Linear(hidden_size, 1, bias=False)
+        self.mlp = Mlp(2 * hidden_size, num_outputs, hidden_size)
+        nn.init.zeros_(self.mlp.output.weight)
+        nn.init.zeros_(self.mlp.output.bias)
+
+    def forward(
+        self,
+        start: Float[Tensor, "batch hidden"],
+        states: Float[Tensor, "batch node hidden"],
+        log_reached: Float[Tensor, "batch node"],
+    ) -> Float[Tensor, "batch output"]:
+        """Returns what is added to the Writer's outputs.
+
+        Args:
+            start: H[0].
+            states: of each prefix after which something is still decided; there may be none.
+            log_reached: log P of each prefix, in nats.
+        """
+        start, states = start.float(), states.float()
+        if states.shape[1]:
+            normalized = nn.functional.layer_norm(states, states.shape[-1:])
+            scores = self.attention(normalized).squeeze(-1) + log_reached.float()
+            pooled = torch.einsum("bn,bnh->bh", scores.softmax(dim=1), states)
+        else:
+            pooled = torch.zeros_like(start)
+        outputs: Tensor = self.mlp(torch.cat([start, pooled], dim=-1))
+        return outputs
+
+
+class Correction(Method):
+    """Scores all targets in one write; the Director corrects what the Writer's distribution says.
+
+    For labels the answer is log P(label) plus the correction, for a number the standardized expected value plus the
+    correction. Nothing is drawn, and no gold is read: the Director learns from the very states and probabilities that
+    it reads in prediction. The Writer learns from the same write.
+
+    Args:
+        writer: what writes; its target is one field with few enough values to score them all.
+        director: the correction.
+        join: joins L_W and L_D into the loss.
+        joins_linearly: whether the join is a weighted sum, which commutes with averaging over processes.
+    """
+
+    writes = True
+
+    def __init__(
+        self, writer: Writer, director: CorrectingDirector, join: Join, *, joins_linearly: bool = False
+    ) -> None:
+        super().__init__(writer.symbols.backbone, writer.symbols.codec, writer.fields)
+        self.writer = writer
+        self.director = director
+        self.join = join
+        self.joins_linearly = joins_linearly
+
+    def cheapest_decoding(self) -> str:
+        """Returns `trie`: all targets are scored in any case."""
+        return "trie"
+
+    def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
+        """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D)."""
+        memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
+        tree = self._scored(memory)
+        loss_writer = self.writer.loss_of_tree(tree, batch.gold, batch.truth)
+        loss_director = self.head_loss(self.corrected(memory, tree), batch.truth)
+        return {
+            "loss": self.joined(loss_writer, loss_director, len(batch)),
+            "writer_loss": loss_writer,
+            "director_loss": loss_director,
+        }
+
+    def corrected(self, memory: Memory, tree: ScoredTree) -> Float[Tensor, "batch output"]:
+        """Returns the Writer's outputs plus the Director's correction.
+
+        Args:
+            memory: what was read.
+            tree: all targets.
+        """
+        trie = self.writer.trie_of(0)
+        assert trie is not None  # `build_method` takes another form where there are too many values
+        outputs = self.fields[0].writer_outputs(trie, tree.log_probabilities.float())
+        return outputs + self.director(memory.state, tree.states, trie.log_reached(tree.log_probabilities))
+
+    def _scored(self, memory: Memory) -> ScoredTree:
+        trie = self.writer.trie_of(0)
+        assert trie is not None  # as in `corrected`
+        return score_tree(self.backbone, memory, trie)
+
+    def joined(self, loss_writer: Float[Tensor, ""], loss_director: Float[Tensor, ""], count: int) -> Float[Tensor, ""]:
+        """Returns the loss to minimize, as `PredGen.joined`."""
+        if self.joins_linearly or num_processes() == 1:
+            return self.join(loss_writer, loss_director)
+        means = mean_over_processes(torch.stack([loss_writer, loss_director]), count)
+        return join_at_means(self.join, loss_writer, loss_director, (means[0], means[1]))
+
+    @torch.no_grad()
+    def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
+        """Returns the Writer's accuracy after gold prefixes and after its own, and L_D, which reads no gold."""
+        memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
+        written = self.writer.write(memory, decoding, with_states=True)
+        metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
+        metrics["director_loss_own"] = self.head_loss(self.corrected(memory, self._scored(memory)), batch.truth)
+        return metrics
+
+    def sources(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        answerings: Sequence[Answering],
+        *,
+        probabilities: bool,
+        marginal: bool,
+    ) -> Sources:
+        """Returns the corrected predictions, and the Writer's distribution, which is known in any case."""
+        memory = self.writer.symbols.read(prompt, prompt_mask)
+        tree = self._scored(memory)
+        predictions = self.head_predictions(self.corrected(memory, tree))
+        trie = self.writer.trie_of(0)
+        assert trie is not None  # as in `corrected`
+        if answerings[0].decoding.name == "trie":
+            values, texts = trie.best(tree.log_probabilities)
+        else:
+            written = self.writer.write(memory, answerings[0].decoding, with_states=False)
+            values, texts = written.values, list(written.texts)
+        covered = torch.ones_like(tree.log_probabilities[:, 0])
+        predictive = self.fields[0].distribution(trie, tree.log_probabilities, covered)
+        field = FieldSources(
+            values, list(texts), directed=predictions[0], predictive=predictive, text_decides=not marginal
+        )
+        return Sources([field], list(texts))

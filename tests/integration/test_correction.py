@@ -1,0 +1,139 @@
+"""The correcting Director: the Writer's answer to the bit before training, exact scores, no gold, every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import predgen
+from predgen import Label, LabelSet, Number, Ordinal
+from predgen.methods.base import num_outputs_of
+from predgen.methods.correction import CorrectingDirector, Correction
+from predgen.methods.losses import TokenLoss, join_of
+from predgen.targets.record import Target
+from predgen.writing.scoring import score_all, score_tree
+from tests.helpers.commands import refused
+from tests.helpers.shapes import (
+    LABEL,
+    NUMBER,
+    VALUES,
+    batch_for,
+    byte_level_tokenizer,
+    save_model,
+    tiny_backbone,
+    tiny_method,
+    tiny_model,
+)
+from tests.helpers.tables import reviews
+from tests.integration.test_cross_attending import new_backbone, prompts_of
+
+RANKS, FEELINGS = ("bad", "so so", "good", "very good"), ("joy", "fear", "anger")
+KINDS: dict[str, tuple[Target, list[Any]]] = {
+    "number": (NUMBER, VALUES["number"]),
+    "label": (LABEL, VALUES["label"]),
+    "ordinal": (Ordinal(RANKS, RANKS), ["good", "bad", "so so", "very good", "bad"]),
+    "set": (LabelSet(FEELINGS, FEELINGS), [("joy",), (), ("joy", "anger"), ("fear",), ("anger",)]),
+    "one token": (Label(("a", "b"), ("a", "b")), ["a", "b", "b", "a", "b"]),
+}
+
+
+def correction(target: Target, *, full: bool = False, token_loss: TokenLoss | None = None, shape: str = "llama") -> Correction:
+    backbone = tiny_backbone(shape) if shape in ("llama", "gpt2") else new_backbone(shape)
+    writer = tiny_method("generator", backbone, target, full=full, token_loss=token_loss).writer
+    director = CorrectingDirector(backbone.hidden_size, num_outputs_of(writer.fields))
+    return Correction(writer, director, join_of("sum", squared_error=isinstance(target, Number)), joins_linearly=True)
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "t5", "bert"])
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_before_training_the_answer_is_the_writers(kind: str, shape: str) -> None:
+    target, values = KINDS[kind]
+    method = correction(target, shape=shape).eval()
+    batch = batch_for(method, prompts_of(method.backbone), values)
+    memory = method.writer.symbols.read(batch.prompt, batch.prompt_mask)
+    tree = score_tree(method.backbone, memory, method.writer.trie_of(0))
+    assert torch.equal(tree.log_probabilities, score_all(method.backbone, memory, method.writer.trie_of(0)))
+    outputs = method.fields[0].writer_outputs(method.writer.trie_of(0), tree.log_probabilities.float())
+    assert torch.equal(method.corrected(memory, tree), outputs)
+    [predicted] = method.head_predictions(outputs)
+    covered = torch.ones_like(tree.log_probabilities[:, 0])
+    known = method.fields[0].distribution(method.writer.trie_of(0), tree.log_probabilities, covered)
+    expected = known.probabilities if known.distribution is None else known.distribution.estimate("mean")
+    torch.testing.assert_close(predicted.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_writers_loss_is_the_generators(kind: str, full: bool) -> None:
+    target, values = KINDS[kind]
+    losses = [TokenLoss()]
+    if kind == "number":
+        losses += [TokenLoss("number_token"), TokenLoss("smoothed_digits"), TokenLoss("expected_value")]
+    for token_loss in losses:
+        method = correction(target, full=full, token_loss=token_loss)
+        generator = tiny_method("generator", method.backbone, target, full=full, token_loss=token_loss)
+        batch = batch_for(method, prompts_of(method.backbone), values)
+        found, expected = method(batch)["writer_loss"], generator(batch)["writer_loss"]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        parameters = [one for one in method.backbone.parameters() if one.requires_grad]
+        pairs = [torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (found, expected)]
+        for ours, theirs in zip(*pairs, strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None and theirs is not None:
+                torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-4)
+
+
+def test_prefixes_are_as_probable_as_the_targets_behind_them() -> None:
+    method = correction(NUMBER)
+    trie = method.writer.trie_of(0)
+    assert trie is not None
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, len(trie.values), generator=generator).double().log_softmax(dim=1)
+    reached = trie.log_reached(scores).exp()
+    for node in range(trie.num_nodes):
+        prefix = [int(trie.symbols[other]) for other in range(trie.num_nodes) if trie.ancestors[node, other]]
+        behind = [leaf for leaf, path in enumerate(trie.paths.tolist()) if path[: len(prefix)] == prefix]
+        torch.testing.assert_close(reached[:, node].double(), scores[:, behind].exp().sum(dim=1), rtol=1e-5, atol=1e-7)
+
+
+def test_the_director_learns_nothing_of_gold() -> None:
+    # Gold moves L_D through the truth it is compared with alone: what the Director says is the same for any gold.
+    method = correction(LABEL).eval()
+    with torch.no_grad():
+        method.director.mlp.output.weight.normal_()
+    said: list[Tensor] = []
+    for values in (VALUES["label"], VALUES["label"][::-1]):
+        batch = batch_for(method, prompts_of(method.backbone), values)
+        memory = method.writer.symbols.read(batch.prompt, batch.prompt_mask)
+        said.append(method.corrected(memory, method._scored(memory)))
+        losses = method(batch)
+        torch.testing.assert_close(losses["director_loss"], method.head_loss(said[-1], batch.truth))
+    assert torch.equal(said[0], said[1])
+
+
+@pytest.mark.parametrize(("target", "kind"), [("stars", "number"), ("mood", "label")])
+def test_fit_save_load_predict_is_equal_to_the_bit(tmp_path: Path, target: str, kind: str) -> None:
+    tokenizer = byte_level_tokenizer()
+    base = save_model(tmp_path / "base", tiny_model("llama", len(tokenizer)), tokenizer)
+    settings: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
+    model = predgen.fit(reviews(40), target, backbone=base, director_form="correction", **settings)
+    assert isinstance(model.method, Correction)
+    model.save(tmp_path / "model")
+    again = predgen.load(tmp_path / "model", device="cpu")
+    rows = reviews(15, seed=3)
+    for options in ({}, {"probabilities": True}):
+        pd.testing.assert_frame_equal(model.predict(rows, **options), again.predict(rows, **options), check_exact=True)
+    trained = [name for name, one in model.method.director.named_parameters() if float(one.abs().sum()) > 0]
+    assert "mlp.output.weight" in trained
+
+
+def test_it_is_refused_where_not_all_values_can_be_scored(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    reviews(30).to_csv(table, index=False)
+    said = refused(
+        "fit", table, "--target", "mood,stars", "--out", tmp_path / "out", "--set", "director_form=correction"
+    )
+    assert "Expected one field of at most" in said
