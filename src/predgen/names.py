@@ -310,8 +310,8 @@ DIRECTOR_FORMS = Choices(
     {
         "states": Choice("a head over the states of one written target, the paper's form"),
         "correction": Choice(
-            "adds to what the Writer's probabilities of all targets say, and reads their states; for one field with few "
-            "enough values to score them all"
+            "adds to what the Writer's probabilities of all targets say, and reads their states; for one field, few "
+            "enough of whose values to score them all"
         ),
     },
 )

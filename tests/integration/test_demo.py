@@ -186,7 +186,9 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
     assert "Expected a new file, found" in refused("demo", "--save-data", tmp_path / "tables")
     assert files_in(tmp_path) == before
     assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
-    assert sorted(files_in(tmp_path)) == [f"tables/{name}.csv" for name in ("colors", "diabetes", "docstrings", "pairs")]
+    assert sorted(files_in(tmp_path)) == [
+        f"tables/{name}.csv" for name in ("colors", "diabetes", "docstrings", "pairs")
+    ]
 
 
 @pytest.mark.slow

@@ -14,8 +14,16 @@ from predgen.backbones import Backbone
 from predgen.errors import BackboneError
 from predgen.names import PEFT_METHODS
 from tests.helpers.commands import refused
-from tests.helpers.shapes import batch_for, byte_level_tokenizer, save_model, tiny_backbone, tiny_method, tiny_model
-from tests.helpers.shapes import NUMBER, VALUES
+from tests.helpers.shapes import (
+    NUMBER,
+    VALUES,
+    batch_for,
+    byte_level_tokenizer,
+    save_model,
+    tiny_backbone,
+    tiny_method,
+    tiny_model,
+)
 from tests.helpers.tables import reviews
 from tests.integration.test_cross_attending import new_backbone, prompts_of
 
@@ -44,7 +52,9 @@ def test_only_the_last_layer_is_trained(shape: str, peft: str) -> None:
     assert len(trained) > len(stray)
     method.train()
     method(batch_for(method, prompts_of(backbone), VALUES["number"]))["loss"].backward()
-    assert any(one.grad is not None and float(one.grad.norm()) > 0 for one in backbone.parameters() if one.requires_grad)
+    assert any(
+        one.grad is not None and float(one.grad.norm()) > 0 for one in backbone.parameters() if one.requires_grad
+    )
 
 
 def test_the_lower_layers_keep_nothing_for_gradients() -> None:

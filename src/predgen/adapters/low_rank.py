@@ -73,11 +73,12 @@ class _Forward:
         layer = self.layer
         name = layer.active_adapters[0]
         if args or kwargs or not self._applies(states, name):
-            return type(layer).forward(layer, states, *args, **kwargs)
+            pefts: Tensor = type(layer).forward(layer, states, *args, **kwargs)
+            return pefts
         down, up, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
         base = layer.base_layer
         if torch.is_grad_enabled():
-            product: Tensor = _Product.apply(states, base.weight, base.bias, down, up, scale)
+            product: Tensor = _Product.apply(states, base.weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
             return product
         product = base(states)
         low = states @ down.to(states.dtype).T

@@ -1,7 +1,7 @@
 """Root-mean-square norms of 16-bit states on a CPU with a gradient of their own: fewer passes over fewer numbers.
 
-y = g x / √(mean x² + ε) (arXiv 1910.07467), where g is the layer's weight, or 1 + weight. autograd keeps each step of it
-in float32 and goes back through all of them, which takes longer than the product that follows.
+y = g x / √(mean x² + ε) (arXiv 1910.07467), where g is the layer's weight, or 1 + weight. autograd keeps each step of
+it in float32 and goes back through all of them, which takes longer than the product that follows.
 """
 
 from typing import Any
@@ -55,6 +55,7 @@ class _Forward:
     def __call__(self, states: Tensor) -> Tensor:
         layer = self.layer
         weight = layer.weight
+        assert isinstance(weight, Tensor)  # or it would not have been chosen
         suits = (
             torch.is_grad_enabled()
             and states.requires_grad
@@ -63,7 +64,7 @@ class _Forward:
             and states.device.type == "cpu"
         )
         output: Tensor = (
-            _Norm.apply(states, layer, weight.float() + self.offset, _eps_of(layer))
+            _Norm.apply(states, layer, weight.float() + self.offset, _eps_of(layer))  # type: ignore[no-untyped-call]
             if suits
             else type(layer).forward(layer, states)
         )
@@ -75,7 +76,7 @@ def use_half_norms(model: nn.Module) -> None:
     for layer in model.modules():
         offset = _offset_of(layer) if type(layer).__name__.endswith("RMSNorm") else None
         if offset is not None and "forward" not in layer.__dict__:
-            layer.forward = _Forward(layer, offset)  # type: ignore[method-assign, assignment]
+            layer.forward = _Forward(layer, offset)
 
 
 @torch.no_grad()

@@ -43,7 +43,9 @@ ROWS = {
 
 @fails_clearly
 def demo(
-    task: Annotated[str, typer.Option("--task", help="docstrings, colors, pairs, diabetes, or all: the first three.")] = "all",
+    task: Annotated[
+        str, typer.Option("--task", help="docstrings, colors, pairs, diabetes, or all: the first three.")
+    ] = "all",
     save_data: Annotated[
         str | None, typer.Option("--save-data", metavar="DIR", help="Only write the four tables there, as CSV.")
     ] = None,

@@ -1,7 +1,6 @@
 """The Writer's exact distribution, corrected by a Director that reads the states behind it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,8 +22,9 @@ from predgen.writing.targets import Decoding
 class CorrectingDirector(nn.Module):
     """Reads the state after the prompt, and the states of all written prefixes, each as much as it is probable.
 
-    Its input is [H[0], Σ_n a_n h_n], where h_n is the state of the prefix n, and a_n is the softmax over the prefixes of
-    log P(n) + qᵀ h̄_n: attention whose prior is the Writer. Its last layer starts at zero, so that it corrects nothing.
+    Its input is [H[0], Σ_n a_n h_n], where h_n is the state of the prefix n, and a_n is the softmax over the prefixes
+    of log P(n) + qᵀ h̄_n, h̄_n being h_n normalized: attention whose prior is the Writer. Its last layer starts at zero,
+    so that at first it corrects nothing.
 
     Args:
         hidden_size: size of the states.

@@ -116,9 +116,7 @@ class Writer(nn.Module):
         allowed = symbols.codec.allowed(gold.states)
         return self.token_loss(scores, gold.symbols, counted, allowed, symbols.codec.digits)
 
-    def loss_of_tree(
-        self, tree: ScoredTree, gold: EncodedTargets, truth: Tensor
-    ) -> Float[Tensor, ""]:
+    def loss_of_tree(self, tree: ScoredTree, gold: EncodedTargets, truth: Tensor) -> Float[Tensor, ""]:
         """Returns L_W of a target of one field, whose gold path is one of the tree's: the same as `loss` after gold.
 
         Args:

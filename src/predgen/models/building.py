@@ -24,7 +24,7 @@ from predgen.methods import (
     Writer,
 )
 from predgen.methods.base import num_outputs_of
-from predgen.methods.correction import Correction, CorrectingDirector
+from predgen.methods.correction import CorrectingDirector, Correction
 from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
@@ -185,8 +185,8 @@ def check_method(config: RunConfig, target: Target) -> None:
     corrects = model.method == "predgen" and model.director_form == "correction"
     if corrects and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
         raise ConfigError(
-            f"Expected one field of at most a few thousand values with director_form 'correction', found {target.nouns}. "
-            "Leave director_form out."
+            f"Expected one field, few enough of whose values to score them all, with director_form 'correction', found "
+            f"{target.nouns}. Leave director_form out."
         )
     if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
         raise ConfigError(

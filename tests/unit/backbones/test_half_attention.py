@@ -1,4 +1,4 @@
-"""16-bit attention as products: its values and gradients beside those in float64, and what is left to torch's kernel."""
+"""16-bit attention as products: values and gradients beside those in float64, and what is left to torch's kernel."""
 
 from typing import Any
 

@@ -47,7 +47,9 @@ class LabelHead(ExclusiveHead[Label]):
         """Returns the mean cross-entropy in nats."""
         return label_loss(outputs, truth.squeeze(-1).long())
 
-    def writer_outputs(self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch label"]:
+    def writer_outputs(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]
+    ) -> Float[Tensor, "batch label"]:
         """Returns log P of each label; those of a trie stand in the target's order."""
         return log_probabilities
 

@@ -15,7 +15,6 @@ from predgen.methods.heads.base import LEAST_LOSS, Head, Scale
 from predgen.methods.losses import set_loss
 from predgen.targets.label_set import LabelSet, member_table
 
-
 # exp(−16): smaller shares are rounded away beside 1 in float32.
 LEAST_SHARE = 1e-7
 
@@ -60,8 +59,10 @@ class LabelSetHead(Head[LabelSet]):
             for row in (predictions >= least).tolist()
         ]
 
-    def writer_outputs(self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch label"]:
-        """Returns the logit of each label's being in the set, at most ±16, which is what float32 can tell from 0 and 1."""
+    def writer_outputs(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]
+    ) -> Float[Tensor, "batch label"]:
+        """Returns the logit of each label's being in the set, at most ±16: float32 cannot tell more from 0 and 1."""
         members = trie.members.to(log_probabilities.dtype)
         shares = log_probabilities.softmax(dim=-1)
         inside, outside = (shares @ members).clamp(min=LEAST_SHARE), (shares @ (1 - members)).clamp(min=LEAST_SHARE)

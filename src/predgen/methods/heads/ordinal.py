@@ -11,7 +11,6 @@ from predgen.codec.trie import Trie
 from predgen.methods.heads.label import ExclusiveHead
 from predgen.targets.ordinal import Ordinal
 
-
 # Logits that are nearer than this are the same in float32; the logarithm of their distance would be −∞.
 LEAST_GAP = 1e-6
 
