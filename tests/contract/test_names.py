@@ -34,6 +34,7 @@ SETTINGS = {
     "model.pooling": names.POOLINGS,
     "model.predict_from": names.ANSWER_SOURCES,
     "model.director": names.READINGS,
+    "model.director_form": names.DIRECTOR_FORMS,
     "model.decoding": names.DECODINGS,
     "model.estimate": names.ESTIMATES,
     "model.writer_vocabulary": names.WRITER_VOCABULARIES,
