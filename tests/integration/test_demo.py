@@ -192,32 +192,31 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_every_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
-    monkeypatch.setattr(demo, "color_names", lambda: color_names().head(60))
+    monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    monkeypatch.setattr(demo, "docstring_pairs", lambda: docstring_pairs().head(60))
-    for settings in (demo.DOCSTRINGS_SETTINGS, demo.COLORS_SETTINGS, demo.PAIRS_SETTINGS):
+    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
     done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["docstrings", "colors", "pairs"]
+    assert list(found) == ["docstrings", "diabetes"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("docstrings", "accuracy"), ("colors", "mse"), ("pairs", "accuracy")):
+    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
         assert tested.count(metric) == 15  # every pair of six
-    assert done.stdout.index("docstring's first sentence") < done.stdout.index("How light is the color")
-    assert "predgen fit tables/colors.csv --target lightness --out model" in done.stdout
+    assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
+    assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
     assert done.stderr == ""
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 6
-    assert "Does a sentence say what the function beside it does?" in page
+    assert page.count("<table>") == 4
+    assert "How far has a patient" in page
 
 
 def test_half_of_the_pairs_belong_together(few: None) -> None:
@@ -246,7 +245,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("docstrings", True), ("colors", True), ("pairs", True)]
+    assert asked[1:] == [("docstrings", True), ("diabetes", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:

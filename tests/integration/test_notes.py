@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 
 import predgen
-from predgen import names
-from predgen.config import ModelSettings
 from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 from tests.helpers.tables import reviews
 
@@ -43,13 +41,3 @@ def test_a_folder_is_named_and_not_warned_of(tmp_path: Path, caplog: pytest.LogC
     said = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Backbone")]
     assert said == [f"Backbone: {folder}"]
     assert {one.levelname for one in caplog.records} == {"INFO"}
-
-
-def test_the_default_is_the_real_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(names.BACKBONE_VARIABLE)
-    monkeypatch.setattr(names, "REAL_BACKBONE_MODULES", ("json", "csv"))
-    assert names.default_backbone() == ModelSettings().backbone == "builtin:smollm2"
-    monkeypatch.setattr(names, "REAL_BACKBONE_MODULES", ("json", "no_such_module"))
-    assert names.default_backbone() == ModelSettings().backbone == "builtin:nano"
-    monkeypatch.setenv(names.BACKBONE_VARIABLE, "my/model")
-    assert ModelSettings().backbone == "my/model"
