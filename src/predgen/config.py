@@ -222,6 +222,7 @@ class ModelSettings(_Settings):
         "auto",
         description=f"generator's answer for a number: {names.ESTIMATES.explained}, or a quantile such as 0.9",
     )
+    writer_prior: bool = Field(False, description="add how often each symbol comes in training to the Writer's logits")
     writer_vocabulary: str = chosen(names.WRITER_VOCABULARIES, "target", "tokens of the Writer's softmax")
     max_prompt_tokens: int = Field(512, ge=8, description="longer prompts are cut inside their longest field")
     dtype: str | None = chosen(

@@ -102,6 +102,11 @@ class Codec(nn.Module):
         self.register_buffer("transitions", self._transition_table(), persistent=False)
         self.register_buffer("digits", self._digit_values(), persistent=False)
         self.register_buffer("field_of_state", torch.tensor(field_of_state), persistent=False)
+        self.prior: nn.Parameter | None = None
+
+    def add_prior(self) -> None:
+        """Adds a table to the logits of each symbol in each state: zeros, to be filled and trained."""
+        self.prior = nn.Parameter(torch.zeros(self.num_states, self.num_symbols, device=self.symbols.device))
 
     def _transition_table(self) -> Int[Tensor, "state symbol"]:
         """Returns the state after each symbol of each state, −1 where it is not allowed."""
@@ -337,7 +342,8 @@ class Codec(nn.Module):
             scores = torch.log_softmax(logits.float(), dim=-1)[..., self.symbols]
         else:
             symbol_logits = logits if vocabulary is self.symbols else logits[..., self._columns(vocabulary)]
-            scores = symbol_logits.float().masked_fill(~(allowed | closed), float("-inf"))
+            known = symbol_logits.float() if self.prior is None else symbol_logits.float() + self.prior[states]
+            scores = known.masked_fill(~(allowed | closed), float("-inf"))
             scores = torch.log_softmax(scores, dim=-1)
         return scores.masked_fill(~allowed & ~closed, float("-inf"))
 

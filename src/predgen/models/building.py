@@ -105,6 +105,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         pooling = backbone.pooling if model.pooling == "auto" else model.pooling
         head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields))
         return Predictor(backbone, codec, fields, head)
+    if model.writer_prior:
+        codec.add_prior()
     writer = writer_of(config, backbone, codec, fields)
     if model.method == "generator":
         return Generator(writer)
@@ -181,6 +183,12 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
         )
     fields = target.fields
+    if model.writer_prior and (len(fields) > 1 or model.writer_vocabulary == "full" or model.decoding == "free"):
+        raise ConfigError(
+            "Expected one field, written along its automaton with the softmax over the allowed tokens, with "
+            f"writer_prior, found {target.nouns} with writer_vocabulary '{model.writer_vocabulary}' and decoding "
+            f"'{model.decoding}'. Leave writer_prior out."
+        )
     numeric = any(field.numeric for field in fields.values())
     corrects = model.method == "predgen" and model.director_form == "correction"
     if corrects and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):

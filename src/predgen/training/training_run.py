@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import TrainingArguments
 
 from predgen.adapters import choose_by_magnitude
@@ -18,8 +20,9 @@ from predgen.codec.codec import Codec
 from predgen.codec.kinds import is_enumerable
 from predgen.config import RunConfig, TrainSettings
 from predgen.measures.metrics import check_metric, higher_is_better
-from predgen.methods import Generator, Method
+from predgen.methods import Batch, Generator, Method
 from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
+from predgen.methods.prior import fill_prior
 from predgen.models.building import answering_of, build_method, load_as_it_is, load_base, writer_of
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
@@ -39,6 +42,8 @@ log = logging.getLogger("predgen")
 
 # Training prompts that RoCoFT's magnitudes are measured on.
 SCORED_PROMPTS = 16
+# Training rows by which the Writer's prior learns what the language model believes.
+PRIOR_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,11 @@ class Run:
             method.to(arguments.device)  # where it is trained, and the pass is fast
             choose_by_magnitude(method.backbone, prompts[:SCORED_PROMPTS], writes=method.writes)
         collator = Collator(examples, method.backbone, method.codec)
+        if method.codec.prior is not None:
+            method.to(arguments.device)
+            fill_prior(
+                method, method.codec.encode(values), _first_batches(collator, settings.batch_size, method.device)
+            )
         validation = Validation(model, self.prepared, self.metric, settings)
         trainer = PredGenTrainer(method, arguments, settings, collator, validation.metrics)
         seconds = self._train(trainer)
@@ -196,6 +206,13 @@ class Run:
             if progress.progress is not None:
                 progress.progress.stop()  # or an interrupted run leaves the terminal without its cursor
         return time.perf_counter() - start
+
+
+def _first_batches(collator: Collator, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """Yields some of the training rows, in the order of the table."""
+    rows = range(min(PRIOR_ROWS, len(collator.examples)))
+    for start in range(0, len(rows), batch_size):
+        yield collator(rows[start : start + batch_size])["batch"].to(device)
 
 
 def settled(config: RunConfig) -> RunConfig:
