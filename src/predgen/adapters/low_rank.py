@@ -101,5 +101,10 @@ class _Forward:
             and weight.dtype in HALF_TYPES
             and not weight.requires_grad
             and (layer.base_layer.bias is None or not layer.base_layer.bias.requires_grad)
-            and not torch.is_autocast_enabled(states.device.type)
+            and not _autocasts(states.device.type)
         )
+
+
+def _autocasts(device: str) -> bool:
+    """Returns whether autocast chooses types; shapes without values (`meta`), which it does not know, it leaves alone."""
+    return device != "meta" and torch.is_autocast_enabled(device)

@@ -69,7 +69,7 @@ def _suits(module: torch.nn.Module, query: Tensor, key: Tensor, dropout: float, 
     return (
         torch.is_grad_enabled()
         and (query.requires_grad or key.requires_grad)
-        and query.device.type == "cpu"
+        and query.device.type in ("cpu", "meta")  # memory is counted on `meta`, as a CPU would take it
         and query.dtype in (torch.bfloat16, torch.float16)
         and query.shape[2] * key.shape[2] <= MOST_SCORES
         and dropout == 0.0
