@@ -106,5 +106,5 @@ class _Forward:
 
 
 def _autocasts(device: str) -> bool:
-    """Returns whether autocast chooses types; shapes without values (`meta`), which it does not know, it leaves alone."""
+    """Returns whether autocast chooses types; it does not know shapes without values (`meta`)."""
     return device != "meta" and torch.is_autocast_enabled(device)
