@@ -23,12 +23,12 @@ from tests.helpers.shapes import (
     batch_for,
     byte_level_tokenizer,
     save_model,
-    tiny_backbone,
     tiny_method,
     tiny_model,
 )
 from tests.helpers.tables import reviews
-from tests.integration.test_cross_attending import new_backbone, prompts_of
+from tests.integration.test_cross_attending import prompts_of
+from tests.integration.test_peft_methods import SHAPES, backbone_of
 
 RANKS, FEELINGS = ("bad", "so so", "good", "very good"), ("joy", "fear", "anger")
 KINDS: dict[str, tuple[Target, list[Any]]] = {
@@ -43,13 +43,13 @@ KINDS: dict[str, tuple[Target, list[Any]]] = {
 def correction(
     target: Target, *, full: bool = False, token_loss: TokenLoss | None = None, shape: str = "llama"
 ) -> Correction:
-    backbone = tiny_backbone(shape) if shape in ("llama", "gpt2") else new_backbone(shape)
+    backbone = backbone_of(shape)
     writer = tiny_method("generator", backbone, target, full=full, token_loss=token_loss).writer
     director = CorrectingDirector(backbone.hidden_size, num_outputs_of(writer.fields))
     return Correction(writer, director, join_of("sum", squared_error=isinstance(target, Number)), joins_linearly=True)
 
 
-@pytest.mark.parametrize("shape", ["llama", "gpt2", "t5", "bert"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_before_training_the_answer_is_the_writers(kind: str, shape: str) -> None:
     target, values = KINDS[kind]
@@ -130,6 +130,22 @@ def test_fit_save_load_predict_is_equal_to_the_bit(tmp_path: Path, target: str, 
         pd.testing.assert_frame_equal(model.predict(rows, **options), again.predict(rows, **options), check_exact=True)
     trained = [name for name, one in model.method.director.named_parameters() if float(one.detach().abs().sum()) > 0]
     assert "mlp.output.weight" in trained
+
+
+@pytest.mark.parametrize("source", ["writer", "mean", "stack"])
+def test_answers_from_elsewhere_are_saved_too(tmp_path: Path, source: str) -> None:
+    tokenizer = byte_level_tokenizer()
+    base = save_model(tmp_path / "base", tiny_model("llama", len(tokenizer)), tokenizer)
+    settings: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 6, "quiet": True, "device": "cpu"}
+    settings |= {"director_form": "correction", "predict_from": source, "head_learning_rate": 0.1}
+    model = predgen.fit(reviews(40), "stars", backbone=base, **settings)
+    [mix] = model.contents.answering.mixes
+    assert mix.writer != 0
+    model.save(tmp_path / "model")
+    again = predgen.load(tmp_path / "model", device="cpu")
+    assert again.contents.answering.mixes == (mix,)
+    rows = reviews(15, seed=3)
+    pd.testing.assert_frame_equal(model.predict(rows), again.predict(rows), check_exact=True)
 
 
 def test_it_is_refused_where_not_all_values_can_be_scored(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 import predgen
 from predgen.adapters import apply_peft
 from predgen.adapters.layers import last_layers
-from predgen.backbones import Backbone
 from predgen.errors import BackboneError
 from predgen.names import PEFT_METHODS
 from tests.helpers.commands import refused
@@ -25,13 +24,8 @@ from tests.helpers.shapes import (
     tiny_model,
 )
 from tests.helpers.tables import reviews
-from tests.integration.test_cross_attending import new_backbone, prompts_of
-
-SHAPES = ("llama", "gpt2", "t5", "bert")
-
-
-def backbone_of(shape: str) -> Backbone:
-    return tiny_backbone(shape) if shape in ("llama", "gpt2") else new_backbone(shape)
+from tests.integration.test_cross_attending import prompts_of
+from tests.integration.test_peft_methods import SHAPES, backbone_of
 
 
 @pytest.mark.parametrize("peft", sorted(PEFT_METHODS))

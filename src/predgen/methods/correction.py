@@ -8,12 +8,9 @@ from torch import Tensor, nn
 
 from predgen.backbones import Memory
 from predgen.methods.answering import Answering, FieldSources, Sources
-from predgen.methods.base import Method
 from predgen.methods.batch import Batch
-from predgen.methods.losses import Join, join_at_means
 from predgen.methods.poolings import Mlp
-from predgen.methods.writer import Writer
-from predgen.processes import mean_over_processes, num_processes
+from predgen.methods.predgen import PredGen
 from predgen.writing.sampling import Draws
 from predgen.writing.scoring import ScoredTree, score_tree
 from predgen.writing.targets import Decoding
@@ -62,7 +59,7 @@ class CorrectingDirector(nn.Module):
         return outputs
 
 
-class Correction(Method):
+class Correction(PredGen):
     """Scores all targets in one write; the Director corrects what the Writer's distribution says.
 
     For labels the answer is log P(label) plus the correction, for a number the standardized expected value plus the
@@ -71,21 +68,13 @@ class Correction(Method):
 
     Args:
         writer: what writes; its target is one field with few enough values to score them all.
-        director: the correction.
-        join: joins L_W and L_D into the loss.
-        joins_linearly: whether the join is a weighted sum, which commutes with averaging over processes.
+        director: a `CorrectingDirector`.
+        join: as in `PredGen`.
+        sampling: as there; it has no effect.
+        joins_linearly: as there.
     """
 
-    writes = True
-
-    def __init__(
-        self, writer: Writer, director: CorrectingDirector, join: Join, *, joins_linearly: bool = False
-    ) -> None:
-        super().__init__(writer.symbols.backbone, writer.symbols.codec, writer.fields)
-        self.writer = writer
-        self.director = director
-        self.join = join
-        self.joins_linearly = joins_linearly
+    samples = False
 
     def cheapest_decoding(self) -> str:
         """Returns `trie`: all targets are scored in any case."""
@@ -119,13 +108,6 @@ class Correction(Method):
         trie = self.writer.trie_of(0)
         assert trie is not None  # as in `corrected`
         return score_tree(self.backbone, memory, trie)
-
-    def joined(self, loss_writer: Float[Tensor, ""], loss_director: Float[Tensor, ""], count: int) -> Float[Tensor, ""]:
-        """Returns the loss to minimize, as `PredGen.joined`."""
-        if self.joins_linearly or num_processes() == 1:
-            return self.join(loss_writer, loss_director)
-        means = mean_over_processes(torch.stack([loss_writer, loss_director]), count)
-        return join_at_means(self.join, loss_writer, loss_director, (means[0], means[1]))
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:

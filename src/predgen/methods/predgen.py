@@ -16,7 +16,6 @@ from predgen.methods.base import Method
 from predgen.methods.batch import Batch
 from predgen.methods.heads import Head
 from predgen.methods.losses import Join, join_at_means, token_accuracy
-from predgen.methods.poolings import PooledHead
 from predgen.methods.writer import Writer
 from predgen.processes import mean_over_processes, num_processes
 from predgen.targets.record import field_values
@@ -62,7 +61,7 @@ class PredGen(Method):
     def __init__(
         self,
         writer: Writer,
-        director: PooledHead,
+        director: nn.Module,
         join: Join,
         sampling: Sampling | None = None,
         *,
