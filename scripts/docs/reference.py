@@ -23,6 +23,7 @@ from predgen.cli.app import app
 from predgen.config import SECTIONS
 from predgen.measures.kinds import MEASURES
 from predgen.measures.metrics import higher_is_better
+from predgen.names import default_backbone
 
 SECTION_TITLES = {"data": "Data", "model": "Model", "train": "Training"}
 TYPE_NAMES = {bool: "true or false", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
@@ -69,6 +70,8 @@ def default_text(field: FieldInfo) -> str:
     """Returns a setting's default as YAML writes it."""
     if field.is_required():
         return "none: it must be given"
+    if field.default_factory is default_backbone:
+        return "that of the environment, or the best one that is installed"
     default = field.get_default(call_default_factory=True)
     if default is None:
         return "not given"

@@ -184,7 +184,7 @@ class ModelSettings(_Settings):
     backbone: str = Field(
         default_factory=names.default_backbone,
         description="hub id, local folder, GGUF file, builtin:smollm2, builtin:gemma3-270m or builtin:nano; "
-        "PREDGEN_BACKBONE if not given, else builtin:nano",
+        "PREDGEN_BACKBONE if not given, else builtin:smollm2 where it is installed, else builtin:nano",
     )
     revision: str | None = Field(None, description="hub revision of the backbone")
     method: str = chosen(names.METHODS, "predgen", "the method")

