@@ -41,7 +41,7 @@ def test_examples_show_what_they_say(module: str) -> None:
 def test_the_modules_that_have_examples() -> None:
     assert {
         "predgen.errors",
-        "predgen.config",
+        "predgen.config.layers",
         "predgen.targets.number",
         "predgen.training.schedules",
         "predgen.report.tables",

@@ -1,99 +1,24 @@
-"""The settings of a run, checked once, in one place.
+"""The settings: a class for each section, a field for each setting with its default, its bounds and its words."""
 
-Configuration objects stay in the runs and the command line; flat values go into the mathematics.
-"""
-
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    field_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from predgen import names
-from predgen.errors import ConfigError, did_you_mean, unknown_name
+from predgen.config.values import (
+    Estimate,
+    LabelText,
+    Names,
+    Share,
+    TargetNames,
+    split_shares,
+    table_or_share,
+)
+from predgen.errors import did_you_mean
 
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
-
-
-def split_names(value: Any) -> Any:
-    """Returns the names that a text lists with commas; anything else as it is."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-
-def target_names(value: Any) -> Any:
-    """Returns the names of a target's columns, which a text lists with commas; anything else as it is.
-
-    A column's own name may have commas, which only the table tells. Nothing is stripped therefore: joined by commas,
-    the names are the text again.
-
-    Example:
-        >>> target_names("stars"), target_names(["stars", "mood"]), target_names("stars, mood")
-        (('stars',), ('stars', 'mood'), ('stars', ' mood'))
-    """
-    if isinstance(value, str):
-        return tuple(value.split(",")) if value else ()
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-def target_in_file(columns: tuple[str, ...]) -> str | list[str]:
-    """Returns a target's columns as files hold them: one text, or a list where it could not be split again."""
-    return list(columns) if any("," in name for name in columns) else ",".join(columns)
-
-
-def text_keys(value: Any) -> Any:
-    """Returns a mapping with the texts of labels as keys, where YAML reads 0 or true; anything else as it is."""
-    if not isinstance(value, Mapping):
-        return value
-    return {str(key).lower() if isinstance(key, bool) else str(key): text for key, text in value.items()}
-
-
-def table_or_share(value: Any) -> Any:
-    """Returns the number that a text is; the name of a table as it is.
-
-    Raises:
-        ValueError: it is a number that is no share.
-    """
-    try:
-        share = float(value)
-    except (TypeError, ValueError):
-        return value
-    if isinstance(value, bool) or not 0 < share < 1:
-        raise ValueError("expected a table, or a share between 0 and 1")
-    return share
-
-
-def split_shares(value: Any) -> Any:
-    """Returns the shares that a text such as 80/10/10 gives; anything else as it is."""
-    return [float(share) for share in value.split("/")] if isinstance(value, str) else value
-
-
-def estimate_name(value: Any) -> Any:
-    """Returns the name of a point estimate; a quantile is its share as text.
-
-    Raises:
-        ValueError: it is neither a known name nor a share between 0 and 1.
-    """
-    if isinstance(value, str) and value in names.ESTIMATES:
-        return value
-    try:
-        share = float(value)
-    except (TypeError, ValueError):
-        share = -1.0
-    if isinstance(value, bool) or not 0 < share < 1:
-        raise ValueError(f"expected {', '.join(names.ESTIMATES)}, or a quantile between 0 and 1")
-    return str(share)
 
 
 def chosen(choices: names.Choices[Any], default: str | None, description: str) -> Any:
@@ -102,16 +27,9 @@ def chosen(choices: names.Choices[Any], default: str | None, description: str) -
     return Field(default, description=description, json_schema_extra={"enum": list(choices)})
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
-Estimate = Annotated[str, BeforeValidator(estimate_name)]
-LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
-TargetNames = Annotated[
-    tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")
-]
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+class Settings(BaseModel):
+    """A section of settings, frozen: unknown names and values outside of their tables are refused."""
 
-
-class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     @field_validator("*")
@@ -128,7 +46,7 @@ class _Settings(BaseModel):
         return value
 
 
-class FieldSettings(_Settings):
+class FieldSettings(Settings):
     """What is declared of a column to predict."""
 
     kind: str | None = chosen(names.KINDS, None, "what a column holds; inferred, and said, if not given")
@@ -178,7 +96,7 @@ class DataSettings(FieldSettings):
     max_eval_rows: int | None = Field(None, ge=1, description="first rows of validation and test to use")
 
 
-class ModelSettings(_Settings):
+class ModelSettings(Settings):
     """Which backbone, which method, which parts."""
 
     backbone: str = Field(
@@ -250,7 +168,7 @@ class ModelSettings(_Settings):
         return self.dtype or "float32"
 
 
-class TrainSettings(_Settings):
+class TrainSettings(Settings):
     """How it is trained."""
 
     epochs: float = Field(3.0, gt=0, description="passes over the training rows")
@@ -310,140 +228,3 @@ class TrainSettings(_Settings):
     device: str = chosen(names.DEVICES, "auto", "where to run")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
     report_to: Names = Field((), description="Trainer integrations, such as tensorboard or wandb")
-
-
-class RunConfig(_Settings):
-    """Everything that decides a run."""
-
-    data: DataSettings
-    model: ModelSettings = Field(default_factory=ModelSettings)
-    train: TrainSettings = Field(default_factory=TrainSettings)
-
-    def changed(self, **settings: Any) -> "RunConfig":
-        """Returns a checked copy with other values; this one stays as it is.
-
-        Args:
-            settings: values under names as `build_config` takes them, such as `**{"train.seed": 3}`. None puts a
-                setting back to its default.
-
-        Raises:
-            ConfigError: values that are not allowed, all of them in one message.
-            UnknownNameError: a name that is no setting.
-        """
-        sections = {name: dict(getattr(self, name)) for name in SECTIONS}
-        for section, name, value in _settings_in(settings):
-            if value is None:
-                sections[section].pop(name, None)
-            else:
-                sections[section][name] = value
-        return _checked(sections)
-
-
-SECTIONS: dict[str, type[_Settings]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
-
-
-def section_of(key: str) -> tuple[str, str]:
-    """Returns the section and the name of a setting; the section may be left out, as names are unique.
-
-    Raises:
-        UnknownNameError: no setting has this name.
-
-    Example:
-        >>> section_of("seed"), section_of("model.peft")
-        (('train', 'seed'), ('model', 'peft'))
-    """
-    section, _, name = key.rpartition(".")
-    for known, settings in SECTIONS.items():
-        if name in settings.model_fields and section in ("", known):
-            return known, name
-    raise unknown_name("setting", key, [name for settings in SECTIONS.values() for name in settings.model_fields])
-
-
-def _settings_in(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Gives the section, the name and the value of each setting of a layer, which may hold whole sections."""
-    for key, value in layer.items():
-        if key in SECTIONS and (value is None or isinstance(value, Mapping)):
-            for name, setting in (value or {}).items():
-                yield *section_of(f"{key}.{name}"), setting
-        else:
-            yield *section_of(key), value
-
-
-def merged_layers(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that layers give, unchecked, each under its section's and its own name; later ones win.
-
-    Args:
-        layers: as in `build_config`.
-
-    Raises:
-        UnknownNameError: a name that is no setting.
-    """
-    return {
-        f"{section}.{name}": value
-        for layer in layers
-        for section, name, value in _settings_in(layer)
-        if value is not None
-    }
-
-
-def build_config(*layers: Mapping[str, Any]) -> RunConfig:
-    """Returns the checked settings; later layers win over earlier ones.
-
-    Args:
-        layers: each maps setting names (`seed` or `train.seed`) or whole sections to values. None means not given.
-
-    Raises:
-        ConfigError: values that are not allowed, all of them in one message.
-        UnknownNameError: a name that is no setting.
-    """
-    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for path, value in merged_layers(*layers).items():
-        section, _, name = path.partition(".")
-        sections[section][name] = value
-    return _checked(sections)
-
-
-def _checked(sections: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """Returns the settings of some sections.
-
-    Raises:
-        ConfigError: values that are not allowed, all of them in one message.
-    """
-    try:
-        return RunConfig.model_validate(sections)
-    except ValidationError as error:
-        faults = [_fault_line(fault) for fault in error.errors()]
-        raise ConfigError("These settings are not right:\n" + "\n".join(faults)) from error
-
-
-def _fault_line(fault: ErrorDetails) -> str:
-    """Returns what is wrong with a setting, what was given, and the closest name where it must be one of a few."""
-    name = ".".join(map(str, fault["loc"]))
-    given = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
-    hint = fault.get("ctx", {}).get("hint", "")
-    if fault["type"] == "literal_error":
-        hint = did_you_mean(str(fault["input"]), re.findall(r"'([^']*)'", fault["msg"]))
-    return f"  {name}: {fault['msg']}{given}{hint}"
-
-
-def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Returns the layer that a YAML file holds.
-
-    Raises:
-        ConfigError: the file cannot be read, or is no mapping.
-    """
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Expected a readable YAML file, found none at '{path}': {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Expected YAML in '{path}', found a mistake: {error}.") from error
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"Expected a mapping of settings in '{path}', found {type(loaded).__name__}.")
-    return {str(key): value for key, value in loaded.items()}
-
-
-def write_config(config: RunConfig, path: str | Path) -> None:
-    """Writes the settings as YAML that `read_config_file` reads back."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")

@@ -1,0 +1,86 @@
+"""How the values of settings are read: from the texts of a command line, from YAML, from Python."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from predgen import names
+
+
+def split_names(value: Any) -> Any:
+    """Returns the names that a text lists with commas; anything else as it is."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+def target_names(value: Any) -> Any:
+    """Returns the names of a target's columns, which a text lists with commas; anything else as it is.
+
+    A column's own name may have commas, which only the table tells. Nothing is stripped therefore: joined by commas,
+    the names are the text again.
+
+    Example:
+        >>> target_names("stars"), target_names(["stars", "mood"]), target_names("stars, mood")
+        (('stars',), ('stars', 'mood'), ('stars', ' mood'))
+    """
+    if isinstance(value, str):
+        return tuple(value.split(",")) if value else ()
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def target_in_file(columns: tuple[str, ...]) -> str | list[str]:
+    """Returns a target's columns as files hold them: one text, or a list where it could not be split again."""
+    return list(columns) if any("," in name for name in columns) else ",".join(columns)
+
+
+def text_keys(value: Any) -> Any:
+    """Returns a mapping with the texts of labels as keys, where YAML reads 0 or true; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {str(key).lower() if isinstance(key, bool) else str(key): text for key, text in value.items()}
+
+
+def table_or_share(value: Any) -> Any:
+    """Returns the number that a text is; the name of a table as it is.
+
+    Raises:
+        ValueError: it is a number that is no share.
+    """
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        return value
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise ValueError("expected a table, or a share between 0 and 1")
+    return share
+
+
+def split_shares(value: Any) -> Any:
+    """Returns the shares that a text such as 80/10/10 gives; anything else as it is."""
+    return [float(share) for share in value.split("/")] if isinstance(value, str) else value
+
+
+def estimate_name(value: Any) -> Any:
+    """Returns the name of a point estimate; a quantile is its share as text.
+
+    Raises:
+        ValueError: it is neither a known name nor a share between 0 and 1.
+    """
+    if isinstance(value, str) and value in names.ESTIMATES:
+        return value
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = -1.0
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise ValueError(f"expected {', '.join(names.ESTIMATES)}, or a quantile between 0 and 1")
+    return str(share)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+Estimate = Annotated[str, BeforeValidator(estimate_name)]
+LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
+TargetNames = Annotated[
+    tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")
+]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
