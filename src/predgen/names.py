@@ -277,6 +277,9 @@ PEFT_METHODS = Choices(
         "rocoft": PeftMethod(
             "RoCoFT", "rows or columns", "predgen.adapters.applying:add_rows_or_columns", 2e-3, "rocoft_rank"
         ),
+        "frozen": PeftMethod(
+            "frozen backbone", "nothing of it, the heads alone", "predgen.adapters.applying:train_nothing", 1e-3, ""
+        ),
     },
 )
 ROCOFT_AXES = Choices("axis", {"rows": Choice("output features"), "columns": Choice("input features")})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import predgen
 from predgen import Label, LabelSet, Number, Ordinal
+from predgen.backbones import Backbone
 from predgen.methods.base import num_outputs_of
 from predgen.methods.correction import CorrectingDirector, Correction
 from predgen.methods.losses import TokenLoss, join_of
@@ -41,9 +42,14 @@ KINDS: dict[str, tuple[Target, list[Any]]] = {
 
 
 def correction(
-    target: Target, *, full: bool = False, token_loss: TokenLoss | None = None, shape: str = "llama"
+    target: Target,
+    *,
+    full: bool = False,
+    token_loss: TokenLoss | None = None,
+    shape: str = "llama",
+    backbone: Backbone | None = None,
 ) -> Correction:
-    backbone = backbone_of(shape)
+    backbone = backbone or backbone_of(shape)
     writer = tiny_method("generator", backbone, target, full=full, token_loss=token_loss).writer
     director = CorrectingDirector(backbone.hidden_size, num_outputs_of(writer.fields))
     return Correction(writer, director, join_of("sum", squared_error=isinstance(target, Number)), joins_linearly=True)

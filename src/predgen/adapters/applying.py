@@ -13,10 +13,10 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from predgen.adapters.adalora import begin_allocation, tuner_of
-from predgen.adapters.layers import last_layers, outside
 from predgen.adapters.low_rank import use_half_products
 from predgen.adapters.rocoft import LINEAR, RowColumnUpdate, add_rocoft
 from predgen.backbones import Backbone
+from predgen.backbones.stacks import last_layers, outside
 from predgen.errors import BackboneError
 from predgen.names import PEFT_METHODS
 
@@ -115,6 +115,11 @@ def train_all_weights(backbone: Backbone, update: Update) -> None:
     _add_token_rows(backbone, update.writes)
     for layer in trained.values():
         layer.requires_grad_(True)
+
+
+def train_nothing(backbone: Backbone, update: Update) -> None:
+    """Trains nothing of the backbone but what was added to it."""
+    _add_token_rows(backbone, update.writes)
 
 
 def add_lora(backbone: Backbone, update: Update) -> None:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Written
 from predgen.backbones.caches import detached, rows_of
+from predgen.backbones.frozen_layers import KeptStates
 from predgen.backbones.prompts import PromptTokens, SpecialTokens
+from predgen.backbones.stacks import last_layers
 from predgen.backbones.target_tokens import TargetTokens
 from predgen.backbones.template import Template
 from predgen.errors import BackboneError
@@ -253,12 +255,29 @@ class Backbone(nn.Module, ABC):
         """Whether activations are checkpointed now: a cache would come back empty, with only a warning."""
         return self.training and any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
 
+    def keep_frozen_states(self, kept: KeptStates | None, num_frozen: int = 0, *, writes: bool = True) -> bool:
+        """Lets the first layers run once for each prompt, if that is exact; returns whether they do.
+
+        They must be frozen, and the same in all models that share what is kept. Only decoder-only models can.
+
+        Args:
+            kept: what they made before; None to run them each time again.
+            num_frozen: how many of the layers these are.
+            writes: whether the keys and values are wanted too.
+        """
+        return False
+
     # ---- where the model is, and how exact its weights are
 
     @property
     def bare_model(self) -> Any:
         """The Hugging Face model without a PEFT wrapper around it."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The model's layers by name, in order; of an encoder-decoder those of one stack, then those of the other."""
+        return last_layers(self.bare_model, None)
 
     @property
     def device(self) -> torch.device:

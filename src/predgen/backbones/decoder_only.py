@@ -24,9 +24,11 @@ from predgen.backbones.base import (
 from predgen.backbones.caches import fork, repeated, roomy_cache
 from predgen.backbones.causal_forward import CausalForward, Inputs, Wanted, at_columns, positions_of
 from predgen.backbones.configs import has_code_for, max_positions_of
+from predgen.backbones.frozen_layers import FrozenLayers, KeptStates, has_dropout
 from predgen.backbones.linear_head import HEAD_TOLERANCE, may_be_linear, row_gradients
 from predgen.backbones.prompts import PromptTokens, SpecialTokens
-from predgen.backbones.self_check import Sample, find_capabilities, relative_difference, tolerance_of
+from predgen.backbones.row_store import CHUNK_BYTES, RowStore
+from predgen.backbones.self_check import Sample, find_capabilities, keeps_states, relative_difference, tolerance_of
 from predgen.backbones.target_tokens import TokenizerTokens, embedding_rows, special_id
 from predgen.errors import BackboneError
 
@@ -36,8 +38,6 @@ CHECKED_WINDOW = 64
 # least `LEAST_SHARED_FRACTION` of the longest prompt.
 LEAST_SHARED = 16
 LEAST_SHARED_FRACTION = 0.125
-# Dropout that is no module of its own.
-DROPOUT_RATES = ("attention_dropout", "attn_pdrop")
 
 
 class DecoderOnlyBackbone(Backbone):
@@ -58,6 +58,7 @@ class DecoderOnlyBackbone(Backbone):
     loader = AutoModelForCausalLM
     class_names = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     pooling = "last"
+    frozen_layers: FrozenLayers | None = None
 
     def __init__(self, model: Any, tokenizer: Any, *, cached: bool = True) -> None:
         super().__init__()
@@ -95,6 +96,8 @@ class DecoderOnlyBackbone(Backbone):
     ) -> Float[Tensor, "batch prompt hidden"]:
         """Returns the last layer's states of a batch of prompts."""
         no_tokens = tokens[0, :0]
+        if self._keeps_now:
+            return self._read_over_frozen(tokens, mask, None, no_tokens)[0]
         shared = self._num_shared(tokens, mask)
         if shared:
             return self._read_after(tokens, mask, no_tokens, shared).prompt_states
@@ -111,12 +114,49 @@ class DecoderOnlyBackbone(Backbone):
         The first tokens that all prompts share, such as a template's instruction, are read once, and the rest of each
         prompt over them.
         """
-        shared = self._num_shared(tokens, mask)
+        shared = 0 if self._keeps_now else self._num_shared(tokens, mask)
         if shared:
             return self._read_after(tokens, mask, vocabulary, shared)
         cache = roomy_cache() if self._caches_now else None
-        states, logits = self._run_whole(tokens, mask, cache, Wanted(1, vocabulary))
+        if self._keeps_now:
+            states, logits = self._read_over_frozen(tokens, mask, cache, vocabulary)
+        else:
+            states, logits = self._run_whole(tokens, mask, cache, Wanted(1, vocabulary))
         return Memory(states, mask, states[:, -1], logits[:, -1], tokens, mask, cache, vocabulary)
+
+    def keep_frozen_states(self, kept: KeptStates | None, num_frozen: int = 0, *, writes: bool = True) -> bool:
+        """Returns whether the first layers run once for each prompt, as the plain form says."""
+        self.frozen_layers = None
+        if kept is None or not self.capabilities.cached or has_dropout(self.bare_model):
+            return False
+        layers = list(self.layers.values())
+        sample = Sample.of(embedding_rows(self.model), embedding_rows(self.model), self.device)
+        tried = FrozenLayers(layers, num_frozen, KeptStates(RowStore(CHUNK_BYTES)), with_keys=True)
+        if not keeps_states(self, sample, tried):
+            return False
+        self.frozen_layers = FrozenLayers(layers, num_frozen, kept, with_keys=writes)
+        return True
+
+    def _read_over_frozen(
+        self,
+        tokens: Int[Tensor, "batch prompt"],
+        mask: Bool[Tensor, "batch prompt"],
+        cache: DynamicCache | None,
+        vocabulary: Int[Tensor, " kept"] | None,
+    ) -> tuple[Float[Tensor, "batch prompt hidden"], Float[Tensor, "batch 1 kept"]]:
+        """Returns the states of prompts and the logits after them; what is frozen is not computed again."""
+        assert self.frozen_layers is not None  # or `read` would not be here
+        nothing = Wanted(1, tokens[0, :0])
+
+        def run(tokens: Tensor, mask: Tensor, cache: DynamicCache | None) -> None:
+            self._run_whole(tokens, mask, cache, nothing)
+
+        made = self.frozen_layers.made_of(tokens, mask, run)
+        with self.frozen_layers.replaced(made.states):
+            states, logits = self._run_whole(tokens, mask, cache, Wanted(1, vocabulary))
+        if cache is not None:
+            made.fill(cache)
+        return states, logits
 
     def _num_shared(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> int:
         """Returns how many first tokens of all prompts are read once; 0 where that would not be exact or not worth it.
@@ -133,15 +173,7 @@ class DecoderOnlyBackbone(Backbone):
         begun = tokens.gather(1, first + torch.arange(shortest - 1, device=tokens.device))
         shared = int((begun == begun[:1]).all(dim=0).long().cumprod(dim=0).sum())
         worth = shared >= LEAST_SHARED and shared >= LEAST_SHARED_FRACTION * tokens.shape[1]
-        return shared if worth and not self._drops() else 0
-
-    def _drops(self) -> bool:
-        """Returns whether some dropout is on."""
-        rates = (getattr(self.bare_model.config.get_text_config(), name, 0) for name in DROPOUT_RATES)
-        drops = any(
-            isinstance(module, nn.Dropout) and module.p > 0 and module.training for module in self.model.modules()
-        )
-        return self.training and (drops or any(rates))
+        return shared if worth and not (self.training and has_dropout(self.bare_model)) else 0
 
     def _read_after(
         self,
@@ -324,6 +356,10 @@ class DecoderOnlyBackbone(Backbone):
     @property
     def _caches_now(self) -> bool:
         return self.capabilities.cached and not self._checkpoints_now
+
+    @property
+    def _keeps_now(self) -> bool:
+        return self.frozen_layers is not None and not self._checkpoints_now
 
     # ---- limits, and what is trained
 

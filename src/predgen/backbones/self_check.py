@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones.backbone import Backbone, Capabilities
-from predgen.backbones.base import Memory
+from predgen.backbones.base import Memory, dropout_off
+from predgen.backbones.frozen_layers import FrozenLayers
 
 # Largest relative difference of states between two paths that counts as equal.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 1e-1}
@@ -92,6 +94,27 @@ def find_capabilities(
                 candidate = replace(candidate, masks_trees=False)
             return candidate, difference
     return candidate, difference
+
+
+@torch.no_grad()
+def keeps_states(backbone: Any, sample: Sample, frozen: FrozenLayers) -> bool:
+    """Returns whether prompts that are read over kept states, and what is written over them, are as if read anew.
+
+    Args:
+        backbone: a decoder-only model.
+        sample: random tokens.
+        frozen: its first layers, with nothing kept; the second reading has what the first one kept.
+    """
+    with dropout_off(backbone):
+        expected = torch.cat(_write(backbone, sample))
+        backbone.frozen_layers = frozen
+        try:
+            found = [torch.cat(_write(backbone, sample)) for _ in range(2)]
+        except Exception:  # a family whose layers return, or take, something else
+            return False
+        finally:
+            backbone.frozen_layers = None
+    return max(relative_difference(states, expected) for states in found) <= tolerance_of(backbone)
 
 
 def tolerance_of(backbone: Backbone) -> float:

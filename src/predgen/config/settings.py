@@ -221,6 +221,13 @@ class TrainSettings(Settings):
     metric: str | None = Field(None, description="metric that chooses the checkpoint; mse or accuracy if not given")
     patience: int = Field(3, ge=1, description="evaluations without progress before training stops")
     evals_per_epoch: int = Field(1, ge=1, description="validations per epoch")
+    state_cache: float = Field(
+        4.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="most GiB of temporary files for what frozen first layers make of the prompts, so that they read "
+        "each prompt once; 0 keeps nothing",
+    )
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, about a third more time"
     )

@@ -43,8 +43,8 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
         ConfigError: it cannot be loaded so on this machine, or its weights are to be trained and cannot be.
     """
     model = config.model
-    updates = [name for name, peft in PEFT_METHODS.items() if peft.rank_setting]
-    if model.quantization is not None and model.peft not in updates:
+    updates = [name for name in PEFT_METHODS if name != "none"]
+    if model.quantization is not None and model.peft == "none":
         raise ConfigError(
             f"Expected --peft {in_a_sentence(updates)} with quantization '{model.quantization}', whose weights "
             f"cannot be trained, found '{model.peft}'. Leave quantization or peft out."

@@ -52,8 +52,8 @@ def update_line(plan: Mapping[str, Any]) -> str:
         >>> update_line({"peft": "rocoft", "rank": 3, "lora_rank": None, "rocoft_axis": "rows"})
         'RoCoFT of 3 rows'
     """
-    if plan["peft"] == "none":
-        return "all weights trained"
+    if plan["peft"] in ("none", "frozen"):
+        return "all weights trained" if plan["peft"] == "none" else "nothing of the backbone trained"
     title = PEFT_METHODS[plan["peft"]].title
     if plan["peft"] == "rocoft":
         axis = plan["rocoft_axis"] if plan["rank"] > 1 else plan["rocoft_axis"].removesuffix("s")

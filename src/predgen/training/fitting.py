@@ -132,4 +132,5 @@ def fit_prepared(
     model.method.eval()
     if prepared.splits.calibration is not None:
         model.calibrate(prepared.splits.calibration)
+    model.method.backbone.keep_frozen_states(None)  # they go with the table
     return model

@@ -3,12 +3,13 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from predgen.backbones.frozen_layers import KeptStates
 from predgen.backbones.template import Template
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
 from predgen.config import TASK_ROWS, DataSettings, RunConfig, merged_layers
@@ -40,6 +41,7 @@ class Prepared:
         train_values: the training values.
         validation_values: the validation values; None for a label that the training part lacks.
         split_seed: what the split was drawn from.
+        frozen_states: what frozen layers made of its prompts, by what they are (`predgen.training.frozen_states`).
     """
 
     splits: Splits
@@ -49,6 +51,7 @@ class Prepared:
     train_values: list[Any]
     validation_values: list[Any]
     split_seed: int
+    frozen_states: dict[tuple[Any, ...], KeptStates] = field(default_factory=dict, compare=False, repr=False)
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 over what figures are of: target, template, and the rows that train, choose and test."""

@@ -19,6 +19,7 @@ from predgen.backbones.weight_types import WIDE, WORTH_IT, speed_of_bfloat16
 from predgen.codec.codec import Codec
 from predgen.codec.kinds import is_enumerable
 from predgen.config import RunConfig, TrainSettings
+from predgen.errors import ConfigError
 from predgen.measures.metrics import check_metric, higher_is_better
 from predgen.methods import Batch, Generator, Method
 from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
@@ -32,6 +33,7 @@ from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
 from predgen.training.batches import Collator, Examples
 from predgen.training.checkpoints import CHECKPOINTS, newest_whole
+from predgen.training.frozen_states import keep_frozen_states
 from predgen.training.memory import BATCH_SETTINGS, batches_in, with_smaller_batches
 from predgen.training.preparing import Prepared
 from predgen.training.progress import TrainingProgress
@@ -142,6 +144,7 @@ class Run:
         method = model.method
         if settings.gradient_checkpointing:
             method.backbone.checkpoint_activations()
+        keep_frozen_states(model, self.config, self.prepared)
         prompts, num_cut = encode_prompts(method, model.contents, self.prepared.splits.train)
         if num_cut:
             log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))
@@ -245,7 +248,11 @@ def source_of(config: RunConfig) -> Source:
 
 
 def new_model(config: RunConfig, prepared: Prepared) -> Model:
-    """Returns the model before training, its heads drawn from the seed."""
+    """Returns the model before training, its heads drawn from the seed.
+
+    Raises:
+        ConfigError: nothing of it would be trained.
+    """
     source = source_of(config)
     backbone = load_base(config, source)
     target = prepared.target
@@ -254,6 +261,11 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
         for name, field in target.fields.items()
     ]
     method = build_method(config, backbone, Codec(target, backbone), scales)
+    if not any(weights.requires_grad for weights in method.parameters()):
+        raise ConfigError(
+            f"Expected something to train, found --peft {config.model.peft} with --method {config.model.method}, which "
+            "has no head. Choose another PEFT method, or another method."
+        )
     return _with_contents(config, prepared, source, method)
 
 
