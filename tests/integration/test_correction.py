@@ -115,8 +115,7 @@ def test_the_director_learns_nothing_of_gold() -> None:
     said: list[Tensor] = []
     for values in (VALUES["label"], VALUES["label"][::-1]):
         batch = batch_for(method, prompts_of(method.backbone), values)
-        memory = method.writer.symbols.read(batch.prompt, batch.prompt_mask)
-        said.append(method.corrected(memory, method._scored(memory)))
+        said.append(method.corrected(*method._read_and_scored(batch.prompt, batch.prompt_mask)))
         losses = method(batch)
         torch.testing.assert_close(losses["director_loss"], method.head_loss(said[-1], batch.truth))
     assert torch.equal(said[0], said[1])

@@ -185,6 +185,29 @@ class Backbone(nn.Module, ABC):
                         logits[row][node - first] = written.logits[index, depth]
         return TreeWritten(_stacked(states), _stacked(logits), tree)
 
+    def read_tree(
+        self,
+        prompt: tuple[Int[Tensor, "batch prompt"], Bool[Tensor, "batch prompt"]],
+        tokens: Int[Tensor, "batch node"],
+        depths: Int[Tensor, "batch node"],
+        ancestors: Bool[Tensor, "batch node node"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> tuple[Memory, TreeWritten]:
+        """Returns the memory of prompts, and the states and logits of the nodes of a tree after each.
+
+        It is `read` and `write_tree`, for those who want both: one forward of all tokens may do. The memory may be
+        without its keys and values then, so that another write over it reads the prompts again.
+
+        Args:
+            prompt: the prompts' tokens, and which of them are not padding.
+            tokens: as in `write_tree`.
+            depths: as there.
+            ancestors: as there.
+            vocabulary: as in `read`.
+        """
+        memory = self.read(*prompt, vocabulary)
+        return memory, self.write_tree(memory, tokens, depths, ancestors)
+
     def take(self, memory: Memory, rows: Int[Tensor, " taken"]) -> Memory:
         """Returns the memory of some of its rows, in the order given; a row may be taken several times."""
         taken = {

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from transformers import DynamicCache
+
 # A limit of tokens from which on a model is said to have none.
 UNLIMITED_POSITIONS = 1_000_000
 # Rotary positions that change with the longest row of a batch, beyond the length that the model was first trained for.
@@ -34,3 +36,9 @@ def max_positions_of(config: Any, tokenizer: Any) -> int:
 def has_code_for(config: Any, loader: Any) -> bool:
     """Returns whether a model brings its own class for one of transformers' loaders."""
     return loader.__name__ in (getattr(config, "auto_map", None) or {})
+
+
+def needs_indexes(config: Any) -> bool:
+    """Returns whether a model is right only on the uncached path, where each token's index is its position."""
+    recurrent = any(DynamicCache(config=config).is_linear)  # it reads its padding, and keeps another kind of memory
+    return recurrent or bool(getattr(config, "attn_temperature_tuning", False))  # Llama 4 scales by index

@@ -23,10 +23,10 @@ from predgen.backbones.base import (
 )
 from predgen.backbones.caches import fork, repeated, roomy_cache
 from predgen.backbones.causal_forward import CausalForward, Inputs, Wanted, at_columns, positions_of
-from predgen.backbones.configs import has_code_for, max_positions_of
+from predgen.backbones.configs import has_code_for, max_positions_of, needs_indexes
 from predgen.backbones.frozen_layers import FrozenLayers, KeptStates, has_dropout
 from predgen.backbones.linear_head import HEAD_TOLERANCE, may_be_linear, row_gradients
-from predgen.backbones.prompts import PromptTokens, SpecialTokens
+from predgen.backbones.prompts import PromptTokens, SpecialTokens, begin_tokens, shared_beginning
 from predgen.backbones.row_store import CHUNK_BYTES, RowStore
 from predgen.backbones.self_check import Sample, find_capabilities, keeps_states, relative_difference, tolerance_of
 from predgen.backbones.target_tokens import TokenizerTokens, embedding_rows, special_id
@@ -34,10 +34,6 @@ from predgen.errors import BackboneError
 
 # The longest window or chunk that the check at load looks beyond; of longer ones the config is believed.
 CHECKED_WINDOW = 64
-# The first tokens that all prompts of a batch share are read once if they are at least `LEAST_SHARED` tokens, and at
-# least `LEAST_SHARED_FRACTION` of the longest prompt.
-LEAST_SHARED = 16
-LEAST_SHARED_FRACTION = 0.125
 
 
 class DecoderOnlyBackbone(Backbone):
@@ -66,7 +62,7 @@ class DecoderOnlyBackbone(Backbone):
         config = model.config.get_text_config()
         self._run = CausalForward.of(model)
         self._windows = AttentionWindows.of(config)
-        cached = cached and self._run.takes_cache and not _needs_indexes(config)
+        cached = cached and self._run.takes_cache and not needs_indexes(config)
         self.capabilities = Capabilities(
             cached=cached,
             masks_trees=cached and self._windows is not None,
@@ -81,7 +77,7 @@ class DecoderOnlyBackbone(Backbone):
         # Padding is masked everywhere, so any token may stand for it; it is never read as the end token.
         choices = (special_id(model, tokenizer, "pad_token_id"), 0, 1)
         pad_id = next(token for token in choices if token is not None and token != self.end_id)
-        special_tokens = SpecialTokens(prefix=_prompt_prefix(tokenizer))
+        special_tokens = SpecialTokens(prefix=begin_tokens(tokenizer))
         self.prompts = PromptTokens(tokenizer, special_tokens, pad_id=pad_id, pads_left=True)
 
     @classmethod
@@ -166,14 +162,8 @@ class DecoderOnlyBackbone(Backbone):
         """
         if not self._caches_now or not self.capabilities.pads_inside or len(tokens) == 1:
             return 0
-        first, lengths = mask.long().argmax(dim=1, keepdim=True), mask.sum(dim=1)
-        shortest = int(lengths.min())
-        if shortest <= LEAST_SHARED:  # each row needs a token that is not shared
-            return 0
-        begun = tokens.gather(1, first + torch.arange(shortest - 1, device=tokens.device))
-        shared = int((begun == begun[:1]).all(dim=0).long().cumprod(dim=0).sum())
-        worth = shared >= LEAST_SHARED and shared >= LEAST_SHARED_FRACTION * tokens.shape[1]
-        return shared if worth and not (self.training and has_dropout(self.bare_model)) else 0
+        shared = shared_beginning(tokens, mask)
+        return 0 if self.training and has_dropout(self.bare_model) else shared
 
     def _read_after(
         self,
@@ -296,21 +286,46 @@ class DecoderOnlyBackbone(Backbone):
         before = before or Tree.empty(memory)
         cache = None if before.cache is None else fork(before.cache)
         tree = before.grown(tokens, depths, ancestors, cache)
+        if cache is None:
+            states, logits = self._run_with_tree(memory.tokens, memory.mask, tree, Wanted(num_nodes, memory.vocabulary))
+            return TreeWritten(states[:, -num_nodes:], logits, tree)
         positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
         key_positions = torch.cat([positions_of(memory.mask), positions], dim=1)
-        if cache is None:
-            # Prompt and nodes go through one forward; each prompt token sees those up to itself.
-            tokens, positions, ancestors = torch.cat([memory.tokens, tree.tokens], dim=1), key_positions, tree.ancestors
-        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, ancestors.shape[1], -1), ancestors], dim=2)
-        if cache is None:
-            above = nn.functional.pad(causal_mask(memory.mask), (0, tree.tokens.shape[1]))
-            sees = torch.cat([above, sees], dim=1)
-        else:
-            positions = positions[:, -num_nodes:]
+        positions = positions[:, -num_nodes:]
+        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
         masks = self._masks(sees, positions, key_positions, memory.state.dtype)
         inputs = Inputs(tokens, masks, positions, cache)
-        states, logits = self._forward(inputs, Wanted(num_nodes, memory.vocabulary))
-        return TreeWritten(states[:, -num_nodes:], logits, tree)
+        return TreeWritten(*self._forward(inputs, Wanted(num_nodes, memory.vocabulary)), tree)
+
+    def read_tree(
+        self,
+        prompt: tuple[Int[Tensor, "batch prompt"], Bool[Tensor, "batch prompt"]],
+        tokens: Int[Tensor, "batch node"],
+        depths: Int[Tensor, "batch node"],
+        ancestors: Bool[Tensor, "batch node node"],
+        vocabulary: Int[Tensor, " kept"] | None = None,
+    ) -> tuple[Memory, TreeWritten]:
+        """Returns the memory of prompts and the nodes of a tree after them, from one forward where that is exact."""
+        read, mask = prompt
+        if not self.capabilities.masks_trees or self._keeps_now or self._num_shared(read, mask):
+            return super().read_tree(prompt, tokens, depths, ancestors, vocabulary)
+        tree = Tree(tokens, depths, ancestors)
+        length = read.shape[1]
+        states, logits = self._run_with_tree(read, mask, tree, Wanted(tokens.shape[1] + 1, vocabulary))
+        begun = states[:, :length]
+        memory = Memory(begun, mask, begun[:, -1], logits[:, 0], read, mask, None, vocabulary)
+        return memory, TreeWritten(states[:, length:], logits[:, 1:], tree)
+
+    def _run_with_tree(
+        self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], tree: Tree, wanted: Wanted
+    ) -> tuple[Float[Tensor, "batch length hidden"], Float[Tensor, "batch column kept"]]:
+        """Returns the states of prompts and of the nodes after them; each prompt token sees those up to itself."""
+        nodes = mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
+        positions = torch.cat([positions_of(mask), nodes], dim=1)
+        above = nn.functional.pad(causal_mask(mask), (0, nodes.shape[1]))
+        below = torch.cat([mask.unsqueeze(1).expand(-1, nodes.shape[1], -1), tree.ancestors], dim=2)
+        masks = self._masks(torch.cat([above, below], dim=1), positions, positions, self.model.dtype)
+        return self._forward(Inputs(torch.cat([tokens, tree.tokens], dim=1), masks, positions, None), wanted)
 
     def _masks(
         self,
@@ -432,19 +447,3 @@ class DecoderOnlyBackbone(Backbone):
         except Exception:  # a family that must have a column's logits
             return False
         return difference <= HEAD_TOLERANCE.get(self.model.dtype, 0.0)
-
-
-def _needs_indexes(config: Any) -> bool:
-    """Returns whether a model is right only on the uncached path, where each token's index is its position."""
-    recurrent = any(DynamicCache(config=config).is_linear)  # it reads its padding, and keeps another kind of memory
-    return recurrent or bool(getattr(config, "attn_temperature_tuning", False))  # Llama 4 scales by index
-
-
-def _prompt_prefix(tokenizer: Any) -> list[int]:
-    """Returns the begin token if the model was trained with one before its texts."""
-    begin = tokenizer.bos_token_id
-    if begin is None:
-        return []
-    ids = tokenizer("a")["input_ids"]
-    # Some tokenizers name their end token as begin token and never write it (GPT-2); others write it (OPT).
-    return [begin] if ids[:1] == [begin] or begin != tokenizer.eos_token_id else []

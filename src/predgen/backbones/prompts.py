@@ -15,6 +15,10 @@ from predgen.errors import BackboneError
 MESSAGE = "predgen-message"
 # What stands for a template's separator where the model has no token for it; one character, as the separator is.
 LINE_BREAK = "\n"
+# The first tokens that all prompts of a batch share are read once if they are at least `LEAST_SHARED` tokens, and at
+# least `LEAST_SHARED_FRACTION` of the longest prompt.
+LEAST_SHARED = 16
+LEAST_SHARED_FRACTION = 0.125
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,29 @@ class PromptTokens:
             suffix=[*after, *self.special_tokens.suffix],
             splits_specials=True,  # no text may close the user's turn
         )
+
+
+def begin_tokens(tokenizer: Any) -> list[int]:
+    """Returns the begin token if the model was trained with one before its texts."""
+    begin = tokenizer.bos_token_id
+    if begin is None:
+        return []
+    ids = tokenizer("a")["input_ids"]
+    # Some tokenizers name their end token as begin token and never write it (GPT-2); others write it (OPT).
+    return [begin] if ids[:1] == [begin] or begin != tokenizer.eos_token_id else []
+
+
+def shared_beginning(tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> int:
+    """Returns how many first tokens all prompts of a batch share; 0 where so few are not worth a forward of their own.
+
+    Args:
+        tokens: the prompts, padded on the left.
+        mask: which tokens are not padding.
+    """
+    first, lengths = mask.long().argmax(dim=1, keepdim=True), mask.sum(dim=1)
+    shortest = int(lengths.min())
+    if shortest <= LEAST_SHARED:  # each row needs a token that is not shared
+        return 0
+    begun = tokens.gather(1, first + torch.arange(shortest - 1, device=tokens.device))
+    shared = int((begun == begun[:1]).all(dim=0).long().cumprod(dim=0).sum())
+    return shared if shared >= LEAST_SHARED and shared >= LEAST_SHARED_FRACTION * tokens.shape[1] else 0

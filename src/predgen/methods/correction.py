@@ -12,7 +12,7 @@ from predgen.methods.batch import Batch
 from predgen.methods.poolings import Mlp
 from predgen.methods.predgen import PredGen
 from predgen.writing.sampling import Draws
-from predgen.writing.scoring import ScoredTree, score_tree
+from predgen.writing.scoring import ScoredTree, read_and_score_tree
 from predgen.writing.targets import Decoding
 
 
@@ -82,8 +82,7 @@ class Correction(PredGen):
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D)."""
-        memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
-        tree = self._scored(memory)
+        memory, tree = self._read_and_scored(batch.prompt, batch.prompt_mask)
         loss_writer = self.writer.loss_of_tree(tree, batch.gold, batch.truth)
         loss_director = self.head_loss(self.corrected(memory, tree), batch.truth)
         return {
@@ -104,18 +103,20 @@ class Correction(PredGen):
         outputs = self.fields[0].writer_outputs(trie, tree.log_probabilities.float())
         return outputs + self.director(memory.state, tree.states, trie.log_reached(tree.log_probabilities))
 
-    def _scored(self, memory: Memory) -> ScoredTree:
+    def _read_and_scored(
+        self, prompt: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
+    ) -> tuple[Memory, ScoredTree]:
         trie = self.writer.trie_of(0)
         assert trie is not None  # as in `corrected`
-        return score_tree(self.backbone, memory, trie)
+        return read_and_score_tree(self.writer.symbols, prompt, mask, trie)
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
         """Returns the Writer's accuracy after gold prefixes and after its own, and L_D, which reads no gold."""
-        memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
+        memory, tree = self._read_and_scored(batch.prompt, batch.prompt_mask)
         written = self.writer.write(memory, decoding, with_states=True)
         metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
-        metrics["director_loss_own"] = self.head_loss(self.corrected(memory, self._scored(memory)), batch.truth)
+        metrics["director_loss_own"] = self.head_loss(self.corrected(memory, tree), batch.truth)
         return metrics
 
     def sources(
@@ -128,8 +129,7 @@ class Correction(PredGen):
         marginal: bool,
     ) -> Sources:
         """Returns the corrected predictions, and the Writer's distribution, which is known in any case."""
-        memory = self.writer.symbols.read(prompt, prompt_mask)
-        tree = self._scored(memory)
+        memory, tree = self._read_and_scored(prompt, prompt_mask)
         predictions = self.head_predictions(self.corrected(memory, tree))
         trie = self.writer.trie_of(0)
         assert trie is not None  # as in `corrected`

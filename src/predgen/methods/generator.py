@@ -16,6 +16,7 @@ from predgen.methods.writer import ScoredFields, Writer
 from predgen.targets.record import field_values
 from predgen.writing.decoding import greedy_free
 from predgen.writing.sampling import Draws
+from predgen.writing.scoring import read_and_score_tree
 from predgen.writing.targets import Decoding
 
 # How many tokens more than the longest target free writing may take before it is stopped.
@@ -47,7 +48,11 @@ class Generator(Method):
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns L_W as `loss` and `writer_loss`; the gold prefix is always fed."""
-        gold, symbols = batch.gold, self.writer.symbols
+        gold, symbols, trie = batch.gold, self.writer.symbols, self.writer.trained_trie
+        if trie is not None:  # prompt and targets in one forward
+            _, tree = read_and_score_tree(symbols, batch.prompt, batch.prompt_mask, trie)
+            loss = self.writer.loss_of_tree(tree, gold, batch.truth)
+            return {"loss": loss, "writer_loss": loss}
         memory = symbols.read(batch.prompt, batch.prompt_mask)
         logits = memory.logits.unsqueeze(1)
         if gold.symbols.shape[1] > 1:

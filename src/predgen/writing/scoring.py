@@ -81,6 +81,34 @@ def score_tree(backbone: Backbone, memory: Memory, trie: Trie) -> ScoredTree:
     return ScoredTree(trie.sums(points), points, torch.cat(states))
 
 
+def read_and_score_tree(
+    symbols: SymbolModel, prompt: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], trie: Trie
+) -> tuple[Memory, ScoredTree]:
+    """Returns the memory of prompts and the scores of all targets, from one forward where that is exact.
+
+    A write over the memory may read the prompts again.
+
+    Args:
+        symbols: the language model.
+        prompt: the prompts' tokens.
+        mask: which of them are not padding.
+        trie: the targets.
+    """
+    vocabulary = None if symbols.full else symbols.codec.symbols
+    size = symbols.backbone.num_target_tokens if vocabulary is None else len(vocabulary)
+    cells = len(prompt) * (prompt.shape[1] + trie.num_nodes) * (prompt.shape[1] + trie.num_nodes + size)
+    if trie.num_nodes == 0 or cells > TREE_CELLS:
+        memory = symbols.read(prompt, mask)
+        return memory, score_tree(symbols.backbone, memory, trie)
+    tokens = trie.codec.symbols[trie.symbols]
+    nodes, depths, ancestors = (
+        table.expand(len(prompt), *table.shape) for table in (tokens, trie.depths, trie.ancestors)
+    )
+    memory, written = symbols.backbone.read_tree((prompt, mask), nodes, depths, ancestors, vocabulary)
+    points = trie.point_scores(memory.logits, written.logits, vocabulary=memory.vocabulary)
+    return memory, ScoredTree(trie.sums(points), points, written.states)
+
+
 @dataclass(frozen=True)
 class TrieScores:
     """The scores of all targets of a trie.
