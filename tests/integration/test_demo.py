@@ -15,7 +15,14 @@ import pandas as pd
 import pytest
 
 from predgen.cli import demo_tables as demo
-from predgen.cli.demo_tables import LIBRARIES, color_names, diabetes_patients, docstring_pairs, docstring_sentences
+from predgen.cli.demo_tables import (
+    LIBRARIES,
+    cities,
+    color_names,
+    diabetes_patients,
+    docstring_pairs,
+    docstring_sentences,
+)
 from predgen.errors import DataError
 from predgen.measures.statistics import bootstrap
 from predgen.tables.reading import read_table
@@ -33,6 +40,15 @@ def small_sentences() -> pd.DataFrame:
         {"sentence": f"Return the {draw.choice(['first', 'last'])} {words[name]} of {row} values.", "library": name}
         for row in range(16)
         for name in NAMES
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def small_pairs() -> pd.DataFrame:
+    """Returns a table of the form of `docstring_pairs`, made at once."""
+    rows = [
+        {"signature": f"get_{row}(a, b)", "sentence": f"Get {row + row % 2} of a.", "match": ("yes", "no")[row % 2]}
+        for row in range(60)
     ]
     return pd.DataFrame(rows, dtype=object)
 
@@ -149,6 +165,17 @@ def test_the_patients_are_442_sentences_with_their_figures() -> None:
     assert np.mean(right) > 0.98  # a few patients share these three figures
 
 
+def test_cities_lie_where_they_lie() -> None:
+    table = cities()
+    pd.testing.assert_frame_equal(table, cities())
+    assert list(table.columns) == ["city", "country", "latitude"]
+    assert len(table) > 400
+    known = table.set_index("city")["latitude"]
+    # 48° 52′, 1° 17′ south, 22° 54′ south, and a place by the south pole, 90° south.
+    assert [known[city] for city in ("Paris", "Nairobi", "Sao Paulo", "McMurdo")] == [49, -1, -24, -78]
+    assert table["country"].isin(["France", "Kenya"]).sum() == 2
+
+
 def test_colors_have_the_lightness_that_their_channels_give() -> None:
     table = color_names()
     pd.testing.assert_frame_equal(table, color_names())
@@ -187,36 +214,52 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
     assert files_in(tmp_path) == before
     assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
     assert sorted(files_in(tmp_path)) == [
-        f"tables/{name}.csv" for name in ("colors", "diabetes", "docstrings", "pairs")
+        f"tables/{name}.csv" for name in ("cities", "colors", "diabetes", "docstrings", "pairs")
     ]
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_three_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
-    monkeypatch.setattr(demo, "diabetes_patients", lambda: diabetes_patients().head(60))
+    places = cities().head(60)
+    monkeypatch.setattr(demo, "cities", lambda: places)
+    monkeypatch.setattr(demo, "docstring_pairs", small_pairs)
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    for settings in (demo.DOCSTRINGS_SETTINGS, demo.DIABETES_SETTINGS):
+    for settings in (demo.DOCSTRINGS_SETTINGS, demo.CITIES_SETTINGS, demo.PAIRS_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
     done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["docstrings", "diabetes"]
+    assert list(found) == ["docstrings", "cities", "pairs"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("docstrings", "accuracy"), ("diabetes", "mse")):
+    for task, metric in (("docstrings", "accuracy"), ("cities", "mse"), ("pairs", "accuracy")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
         assert tested.count(metric) == 15  # every pair of six
-    assert done.stdout.index("docstring's first sentence") < done.stdout.index("disease progressed")
-    assert "predgen fit tables/diabetes.csv --target progression --out model" in done.stdout
+    assert done.stdout.index("docstring's first sentence") < done.stdout.index("How far north")
+    assert "predgen fit tables/cities.csv --target latitude --out model" in done.stdout
     assert done.stderr == ""
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 4
-    assert "How far has a patient" in page
+    assert page.count("<table>") == 6
+    assert "How far north is a city" in page
+
+
+def test_of_a_real_model_the_last_layers_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def compare(*_: Any, trained_layers: Any, **__: Any) -> Any:
+        given.append(trained_layers)
+        raise DataError("enough")
+
+    monkeypatch.setattr("predgen.compare", compare)
+    for backbone in ("builtin:nano", "builtin:smollm2"):
+        monkeypatch.setenv("PREDGEN_BACKBONE", backbone)
+        refused("demo", "--task", "cities")
+    assert given == [None, 10]
 
 
 def test_half_of_the_pairs_belong_together(few: None) -> None:
@@ -245,7 +288,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("docstrings", True), ("diabetes", True)]
+    assert asked[1:] == [("docstrings", True), ("cities", True), ("pairs", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:
@@ -253,6 +296,7 @@ def test_the_demos_settings_are_settings() -> None:
 
     for settings, inputs in (
         (demo.DOCSTRINGS_SETTINGS, ["sentence"]),
+        (demo.CITIES_SETTINGS, ["city", "country"]),
         (demo.COLORS_SETTINGS, ["name"]),
         (demo.PAIRS_SETTINGS, ["signature", "sentence"]),
         (demo.DIABETES_SETTINGS, ["patient"]),
