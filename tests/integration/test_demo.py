@@ -1,7 +1,6 @@
 """The demo: its data are real, the same each time, and do not name their answer; the command runs, capped."""
 
 import json
-import random
 import re
 import sys
 import textwrap
@@ -30,18 +29,6 @@ from tests.helpers.commands import files_in, refused, run
 
 # A word that names its own library; `scikit` stands for `scikit-learn`.
 NAMES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "scikit|sklearn", "torch": "torch"}
-
-
-def small_sentences() -> pd.DataFrame:
-    """Returns a table of the form of `docstring_sentences`, made at once."""
-    draw = random.Random(0)
-    words = {name: f"{name[:2]}ish" for name in NAMES}
-    rows = [
-        {"sentence": f"Return the {draw.choice(['first', 'last'])} {words[name]} of {row} values.", "library": name}
-        for row in range(16)
-        for name in NAMES
-    ]
-    return pd.DataFrame(rows, dtype=object)
 
 
 def small_pairs() -> pd.DataFrame:
@@ -168,12 +155,13 @@ def test_the_patients_are_442_sentences_with_their_figures() -> None:
 def test_cities_lie_where_they_lie() -> None:
     table = cities()
     pd.testing.assert_frame_equal(table, cities())
-    assert list(table.columns) == ["city", "country", "latitude"]
-    assert len(table) > 400
-    known = table.set_index("city")["latitude"]
-    # 48° 52′, 1° 17′ south, 22° 54′ south, and a place by the south pole, 90° south.
-    assert [known[city] for city in ("Paris", "Nairobi", "Sao Paulo", "McMurdo")] == [49, -1, -24, -78]
-    assert table["country"].isin(["France", "Kenya"]).sum() == 2
+    assert list(table.columns) == ["city", "country", "continent", "latitude"]
+    assert len(table) > 350
+    known = table.set_index("city").loc[["Paris", "Nairobi", "Sao Paulo", "Sydney"]]
+    assert list(known["latitude"]) == [49, -1, -24, -34]
+    assert list(known["continent"]) == ["Europe", "Africa", "America", "Oceania"]
+    assert list(known["country"]) == ["France", "Kenya", "Brazil", "Australia"]
+    assert table["continent"].value_counts().min() > 30
 
 
 def test_colors_have_the_lightness_that_their_channels_give() -> None:
@@ -220,25 +208,24 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_demo_compares_all_methods_on_three_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "docstring_sentences", small_sentences)
     places = cities().head(60)
     monkeypatch.setattr(demo, "cities", lambda: places)
     monkeypatch.setattr(demo, "docstring_pairs", small_pairs)
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    for settings in (demo.DOCSTRINGS_SETTINGS, demo.CITIES_SETTINGS, demo.PAIRS_SETTINGS):
+    for settings in (demo.CONTINENT_SETTINGS, demo.LATITUDE_SETTINGS, demo.PAIRS_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
     done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["docstrings", "cities", "pairs"]
+    assert list(found) == ["continent", "latitude", "pairs"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("docstrings", "accuracy"), ("cities", "mse"), ("pairs", "accuracy")):
+    for task, metric in (("continent", "accuracy"), ("latitude", "mse"), ("pairs", "accuracy")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
         assert tested.count(metric) == 15  # every pair of six
-    assert done.stdout.index("docstring's first sentence") < done.stdout.index("How far north")
+    assert done.stdout.index("On which continent") < done.stdout.index("How far north")
     assert "predgen fit tables/cities.csv --target latitude --out model" in done.stdout
     assert done.stderr == ""
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
@@ -258,7 +245,7 @@ def test_of_a_real_model_the_last_layers_are_trained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("predgen.compare", compare)
     for backbone in ("builtin:nano", "builtin:smollm2"):
         monkeypatch.setenv("PREDGEN_BACKBONE", backbone)
-        refused("demo", "--task", "cities")
+        refused("demo", "--task", "latitude")
     assert given == [None, 10]
 
 
@@ -288,7 +275,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("docstrings", True), ("cities", True), ("pairs", True)]
+    assert asked[1:] == [("continent", True), ("latitude", True), ("pairs", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:
@@ -296,7 +283,8 @@ def test_the_demos_settings_are_settings() -> None:
 
     for settings, inputs in (
         (demo.DOCSTRINGS_SETTINGS, ["sentence"]),
-        (demo.CITIES_SETTINGS, ["city", "country"]),
+        (demo.CONTINENT_SETTINGS, ["city", "country"]),
+        (demo.LATITUDE_SETTINGS, ["city", "country"]),
         (demo.COLORS_SETTINGS, ["name"]),
         (demo.PAIRS_SETTINGS, ["signature", "sentence"]),
         (demo.DIABETES_SETTINGS, ["patient"]),

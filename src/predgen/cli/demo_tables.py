@@ -1,7 +1,7 @@
 """The data of `predgen demo`: real text that any installation has, with nothing shipped.
 
 Docstrings: which library does a sentence come from? They are read, never run, from the installed packages' source.
-Cities: how far north is one? The 418 places that name time zones, in the package tzdata.
+Cities: on which continent is one, and how far north? The places that name time zones, in the package tzdata.
 Colors: how light is the color that a name says? The 949 names of the XKCD survey, which matplotlib has.
 Pairs: does a sentence say what the function beside it does? From the same docstrings.
 Diabetes: scikit-learn's 442 patients, each written as a sentence, and the progression of their disease.
@@ -37,6 +37,9 @@ SENTENCES_PER_LIBRARY = 1000
 SENTENCES_READ_PER_LIBRARY = 2500
 PAIRS_PER_LIBRARY = 400
 MIN_WORDS, MAX_WORDS = 5, 40
+# By the first part of a time zone's name.
+CONTINENTS = {name: name for name in ("Africa", "America", "Asia", "Europe")}
+CONTINENTS |= {"Australia": "Oceania", "Pacific": "Oceania"}
 SEED = 0
 
 # Of a real language model the last layers alone are trained: the others read each row once for all methods and epochs.
@@ -47,10 +50,11 @@ DOCSTRINGS_SETTINGS: dict[str, Any] = {
     "max_eval_rows": 300,
     "epochs": 3,
 }
-CITIES_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.65, 0.1, 0.25), "epochs": 6}
+CONTINENT_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.6, 0.1, 0.3), "epochs": 3}
+LATITUDE_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.6, 0.1, 0.3), "epochs": 6}
 PAIRS_SETTINGS: dict[str, Any] = {
     "inputs": ["signature", "sentence"],
-    "max_train_rows": 600,
+    "max_train_rows": 400,
     "max_eval_rows": 300,
     "epochs": 3,
 }
@@ -144,20 +148,26 @@ def _first_sentence(docstring: str) -> str:
 
 
 def cities() -> pd.DataFrame:
-    """Returns columns `city`, `country` and `latitude`: 418 places and their degrees north of the equator, rounded."""
+    """Returns columns `city`, `country`, `continent` and `latitude`, in whole degrees north of the equator.
+
+    Places on islands of the Atlantic and the Indian Ocean, and around the poles, are left out.
+    """
     folder = files("tzdata") / "zoneinfo"
     countries = dict(line.split("\t")[:2] for line in _lines_of(folder / "iso3166.tab"))
     rows = []
     for line in _lines_of(folder / "zone.tab"):
         code, place, zone = line.split("\t")[:3]
+        area, *_, city = zone.split("/")
         sign, degrees, minutes = place[0], int(place[1:3]), int(place[3:5])  # +4852+00220: 48 degrees, 52 minutes north
-        rows.append(
-            {
-                "city": zone.rpartition("/")[2].replace("_", " "),
-                "country": countries[code],
-                "latitude": round((degrees + minutes / 60) * (-1 if sign == "-" else 1)),
-            }
-        )
+        if area in CONTINENTS:
+            rows.append(
+                {
+                    "city": city.replace("_", " "),
+                    "country": countries[code],
+                    "continent": CONTINENTS[area],
+                    "latitude": round((degrees + minutes / 60) * (-1 if sign == "-" else 1)),
+                }
+            )
     random.Random(SEED).shuffle(rows)
     return pd.DataFrame(rows, dtype=object)
 
