@@ -10,6 +10,7 @@ from predgen.backbones.self_check import Sample
 from predgen.codec.trie import Trie
 from predgen.methods.writer import Writer
 from predgen.writing.scoring import read_and_score_tree, score_tree
+from predgen.writing.targets import Decoding
 from tests.helpers.shapes import (
     FAMILIES,
     TARGETS,
@@ -104,3 +105,15 @@ def test_a_generator_of_few_targets_learns_in_one_forward() -> None:
     assert isinstance(method.writer.trained_trie, Trie)
     batch = batch_for(method, ragged_prompts(200), VALUES["label"])
     assert count_forwards(method.backbone.model, lambda: method(batch)) == 1
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_the_accuracies_of_a_tree_are_those_of_a_write(kind: str) -> None:
+    method: Any = tiny_method("generator", backbone_of("llama"), TARGETS[kind])
+    batch = batch_for(method, ragged_prompts(200), VALUES[kind])
+    tree = read_and_score_tree(method.writer.symbols, *prompt_of(batch), method.writer.trie_of(0))[1]
+    found = method.writer.accuracies_of_tree(tree, batch.gold)
+    memory = method.writer.symbols.read(*prompt_of(batch))
+    written = method.writer.write(memory, Decoding("trie"), with_states=False)
+    expected = method.writer.accuracies(memory, batch.gold, written.decoded)
+    assert {name: float(one) for name, one in found.items()} == {name: float(one) for name, one in expected.items()}

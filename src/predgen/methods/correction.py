@@ -114,8 +114,11 @@ class Correction(PredGen):
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
         """Returns the Writer's accuracy after gold prefixes and after its own, and L_D, which reads no gold."""
         memory, tree = self._read_and_scored(batch.prompt, batch.prompt_mask)
-        written = self.writer.write(memory, decoding, with_states=True)
-        metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
+        if decoding.name == "trie":
+            metrics = self.writer.accuracies_of_tree(tree, batch.gold)
+        else:
+            written = self.writer.write(memory, decoding, with_states=True)
+            metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
         metrics["director_loss_own"] = self.head_loss(self.corrected(memory, tree), batch.truth)
         return metrics
 

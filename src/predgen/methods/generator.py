@@ -63,6 +63,10 @@ class Generator(Method):
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
         """Returns the Writer's accuracy after gold prefixes and after its own."""
+        trie = self.writer.trained_trie
+        if trie is not None and decoding.name == "trie":
+            _, tree = read_and_score_tree(self.writer.symbols, batch.prompt, batch.prompt_mask, trie)
+            return self.writer.accuracies_of_tree(tree, batch.gold)
         memory = self.writer.symbols.read(batch.prompt, batch.prompt_mask)
         written = self.writer.write(memory, decoding, with_states=True)
         return self.writer.accuracies(memory, batch.gold, written.decoded)

@@ -145,13 +145,19 @@ class Writer(nn.Module):
             return expected_value_loss(
                 tree.log_probabilities, numbers, truth[:, 0], mean=scale.mean, deviation=scale.deviation
             )
+        length, scores = self._along_gold(tree, trie, gold)
+        counted = (gold.mask if symbols.full else self.decided(gold))[:, :length]
+        allowed = symbols.codec.allowed(gold.states)[:, :length]
+        return self.token_loss(scores, gold.symbols[:, :length], counted, allowed, symbols.codec.digits)
+
+    def _along_gold(
+        self, tree: ScoredTree, trie: Trie, gold: EncodedTargets
+    ) -> tuple[int, Float[Tensor, "batch target symbol"]]:
+        """Returns how long the longest gold path is, and log P of each symbol at each of its positions."""
         length = min(gold.symbols.shape[1], trie.points.shape[1])
         points = trie.points[trie.leaves_of(gold.symbols, gold.mask)][:, :length]
         rows = torch.arange(len(points), device=points.device).unsqueeze(1)
-        counted = (gold.mask if symbols.full else self.decided(gold))[:, :length]
-        allowed = symbols.codec.allowed(gold.states)[:, :length]
-        scores = tree.point_scores[rows, points]
-        return self.token_loss(scores, gold.symbols[:, :length], counted, allowed, symbols.codec.digits)
+        return length, tree.point_scores[rows, points]
 
     def decided(self, gold: EncodedTargets) -> Bool[Tensor, "batch target"]:
         """Returns the gold positions that had a choice."""
@@ -174,6 +180,25 @@ class Writer(nn.Module):
         return {
             "writer_accuracy_gold": token_accuracy(scores.argmax(dim=-1), gold.symbols, decided),
             "writer_accuracy_own": token_accuracy(written, gold.symbols, decided),
+        }
+
+    def accuracies_of_tree(self, tree: ScoredTree, gold: EncodedTargets) -> dict[str, Float[Tensor, ""]]:
+        """Returns what `accuracies` returns where the likeliest target is written, from the scores of all of them.
+
+        Args:
+            tree: all targets.
+            gold: the gold targets.
+        """
+        trie = self.trie_of(0)
+        assert trie is not None  # or there would be no tree
+        length, scores = self._along_gold(tree, trie, gold)
+        best = tree.log_probabilities.argmax(dim=1)
+        written = trie.paths[best].masked_fill(~trie.path_mask[best], -1)
+        written = nn.functional.pad(written, (0, length), value=-1)[:, :length]
+        symbols, decided = gold.symbols[:, :length], self.decided(gold)[:, :length]
+        return {
+            "writer_accuracy_gold": token_accuracy(scores.argmax(dim=-1), symbols, decided),
+            "writer_accuracy_own": token_accuracy(written, symbols, decided),
         }
 
     # ---- targets and their probabilities

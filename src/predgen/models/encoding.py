@@ -26,6 +26,11 @@ class Encoded:
     prompts: list[list[int]]
     num_cut: int
 
+    def some(self, most: int) -> "Encoded":
+        """Returns at most that many rows, spread evenly."""
+        rows = range(0, len(self.prompts), -(-len(self.prompts) // most))
+        return Encoded(self.table.iloc[list(rows)], [self.prompts[row] for row in rows], self.num_cut)
+
 
 def encode_rows(method: Method, contents: Contents, table: pd.DataFrame, added: Sequence[str] = ()) -> Encoded:
     """Returns a table's rows, checked and encoded.

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("predgen")
 
+# Rows that are answered once more, to see how long the answers alone take.
+TIMED_ROWS = 128
+
 
 def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = None) -> Evaluation:
     """Returns a model's metrics; see `Model.evaluate`, whose arguments these are.
@@ -68,8 +71,8 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
 def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = False) -> tuple[Answers, float]:
     """Returns the answers for a table's rows, with the probabilities of labels, and the seconds they took.
 
-    Rows are tokenized once. Probabilities that cost more than the answers themselves are not in the seconds, as users
-    of the answers do not wait for them: then the rows are answered a second time, with the probabilities.
+    Rows are tokenized and answered once. Probabilities that cost more than the answers themselves are not in the
+    seconds, as users of the answers do not wait for them: then the seconds are those that some rows take without them.
 
     Args:
         model: the model.
@@ -79,13 +82,17 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
     has_labels = any(not field.numeric for field in model.target.fields.values())
     start = time.perf_counter()
     encoded = encode_rows(model.method, model.contents, table)
-    plain = Asked(probabilities=has_labels and model.method.free_probabilities)
-    answers = model.answers(encoded, plain)
-    seconds = time.perf_counter() - start
-    if (has_labels or distributions) and not plain.probabilities:
-        answers = model.answers(encoded, Asked(probabilities=True))
+    tokenized = time.perf_counter()
+    asked = Asked(probabilities=has_labels or distributions)
+    answers = model.answers(encoded, asked)
+    seconds = time.perf_counter() - tokenized
+    if asked.probabilities and not (has_labels and model.method.free_probabilities):
+        some = encoded.some(TIMED_ROWS)
+        begun = time.perf_counter()
+        model.answers(some)
+        seconds = (time.perf_counter() - begun) * len(table) / len(some.prompts)
     model.warn_of(encoded, answers)
-    return answers, seconds
+    return answers, tokenized - start + seconds
 
 
 def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]:
