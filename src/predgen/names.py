@@ -298,6 +298,11 @@ POOLINGS = Choices(
         "last": Choice("", "predgen.methods.poolings:Last"),
         "mean": Choice("", "predgen.methods.poolings:Mean"),
         "first": Choice("", "predgen.methods.poolings:First"),
+        "attention": Choice("a learned mean", "predgen.methods.poolings:Attention"),
+        "latent": Choice(
+            "a learned query that reads all states in three rounds (arXiv 2604.01206)",
+            "predgen.methods.poolings:Latent",
+        ),
     },
 )
 READINGS = Choices(

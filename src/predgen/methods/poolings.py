@@ -6,6 +6,10 @@ from torch import Tensor, nn
 
 from predgen.names import POOLINGS, READINGS
 
+# Of `Latent`: how often it reads, and the size of its heads of attention.
+LATENT_ROUNDS = 3
+LATENT_HEAD_SIZE = 64
+
 
 class Last(nn.Module):
     """The last token that the mask keeps, wherever the padding is."""
@@ -70,6 +74,40 @@ class Attention(nn.Module):
         return torch.einsum("bt,bth->bh", scores.softmax(dim=1), states.float())
 
 
+class Latent(nn.Module):
+    """A learned query that reads all states by attention, several times, each time by what it has read so far.
+
+    After RELISH (arXiv 2604.01206), which reads a frozen model so; the rounds share their weights here.
+
+    Args:
+        hidden_size: size of the states.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        heads = next(
+            heads for heads in range(max(1, hidden_size // LATENT_HEAD_SIZE), 0, -1) if hidden_size % heads == 0
+        )
+        self.query = nn.Parameter(torch.randn(hidden_size) * 0.02)
+        self.norm_query, self.norm_states = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.attention = nn.MultiheadAttention(hidden_size, heads, batch_first=True)
+        self.mlp = Mlp(hidden_size, hidden_size)
+
+    def forward(
+        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """Returns one state for each row."""
+        normalized = self.norm_states(states.float())
+        latent = self.query.expand(len(states), 1, -1)
+        for _ in range(LATENT_ROUNDS):
+            read, _ = self.attention(
+                self.norm_query(latent), normalized, normalized, key_padding_mask=~mask, need_weights=False
+            )
+            latent = latent + read
+            latent = latent + self.mlp(latent)
+        return latent.squeeze(1)
+
+
 class Mlp(nn.Module):
     """Normalizes a state and maps it to outputs through one hidden layer.
 
@@ -88,7 +126,7 @@ class Mlp(nn.Module):
         self.hidden = nn.Linear(size, hidden_size)
         self.output = nn.Linear(hidden_size, num_outputs)
 
-    def forward(self, state: Float[Tensor, "batch size"]) -> Float[Tensor, "batch output"]:
+    def forward(self, state: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch output"]:
         """Returns the outputs: a standardized number, or the labels' logits."""
         outputs: Tensor = self.output(nn.functional.gelu(self.hidden(self.norm(state.float()))))
         return outputs

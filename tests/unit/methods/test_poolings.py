@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from predgen.methods.poolings import Attention, First, Last, Mean, Mlp, PooledHead
+from predgen.methods.poolings import Attention, First, Last, Latent, Mean, Mlp, PooledHead
 
 PROPERTY = settings(max_examples=60)
 READINGS = ("mean", "last", "attention")  # what a Director may be set to
@@ -140,3 +140,56 @@ def test_the_head_does_not_see_the_scale_of_the_states() -> None:
     states = torch.randn(4, HIDDEN)
     torch.testing.assert_close(head(states), head(1000 * states), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(head(states), head(states.flip(-1)))
+
+
+# ── The latent query ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def latent(hidden_size: int = HIDDEN) -> Latent:
+    torch.manual_seed(0)
+    made = Latent(hidden_size)
+    torch.nn.init.normal_(made.query)
+    return made
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_latent_query_reads_no_padding(side: str) -> None:
+    states, mask, rows = padded(side)
+    made = latent()
+    alone = [made(row.unsqueeze(0), torch.ones(1, len(row), dtype=torch.bool)) for row in rows]
+    torch.testing.assert_close(made(states, mask), torch.cat(alone), rtol=1e-4, atol=1e-5)
+    states.requires_grad_(True)
+    made(states, mask).square().sum().backward()
+    assert states.grad is not None
+    assert torch.equal(states.grad.abs().sum(dim=-1) > 0, mask)
+    assert all(weights.grad is not None for weights in made.parameters())
+
+
+def test_a_latent_query_reads_three_times_by_what_it_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    states, mask, rows = padded("right")
+    made = latent()
+    expected = []
+    for row in rows:
+        normalized, state = made.norm_states(row), made.query
+        for _ in range(3):
+            query, keys, values = (
+                part @ weights.T + bias
+                for part, weights, bias in zip(
+                    (made.norm_query(state), normalized, normalized),
+                    made.attention.in_proj_weight.chunk(3),
+                    made.attention.in_proj_bias.chunk(3),
+                    strict=True,
+                )
+            )
+            read = torch.softmax(keys @ query / HIDDEN**0.5, dim=0) @ values
+            state = state + made.attention.out_proj(read)
+            state = state + made.mlp(state)
+        expected.append(state)
+    torch.testing.assert_close(made(states, mask), torch.stack(expected), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("predgen.methods.poolings.LATENT_ROUNDS", 1)
+    assert not torch.allclose(made(states, mask), torch.stack(expected), atol=1e-3)
+
+
+@pytest.mark.parametrize(("hidden_size", "heads"), [(576, 9), (640, 10), (16, 1), (100, 1), (384, 6)])
+def test_a_latent_querys_heads_divide_its_size(hidden_size: int, heads: int) -> None:
+    assert latent(hidden_size).attention.num_heads == heads
