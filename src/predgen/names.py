@@ -317,10 +317,11 @@ DIRECTOR_FORMS = Choices(
     "form of the Director",
     {
         "states": Choice("a head over the states of one written target, the paper's form"),
-        "correction": Choice(
-            "adds to what the Writer's probabilities of all targets say, and reads their states; for one field, few "
-            "enough of whose values to score them all"
+        "expectation": Choice(
+            "a head over H[0] and the states of all targets, weighted by the Writer; for one field, few enough of "
+            "whose values to score them all"
         ),
+        "correction": Choice("the same, added to what the Writer's probabilities say"),
     },
 )
 ANSWER_SOURCES = Choices(
@@ -362,7 +363,9 @@ JOINS = Choices(
         "wdal_stable": Join("what the paper's program optimizes", "predgen.methods.losses:wdal_stable"),
         "wdal": Join("the paper's formula", "predgen.methods.losses:wdal"),
         "wdal_smooth": Join("wdal with a smooth maximum", "predgen.methods.losses:wdal_smooth", takes=("sharpness",)),
-        "sum": Join("L_W + L_D", "predgen.methods.losses:add", is_linear=True),
+        "sum": Join(
+            "writer_weight · L_W + L_D", "predgen.methods.losses:add", is_linear=True, takes=("writer_weight",)
+        ),
         "uncertainty": Join(
             "a sum with learned weights",
             "predgen.methods.losses:UncertaintyWeights",

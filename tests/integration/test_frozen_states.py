@@ -29,8 +29,8 @@ from tests.helpers.shapes import (
     tiny_model,
 )
 from tests.helpers.tables import reviews
-from tests.integration.test_correction import correction
 from tests.integration.test_cross_attending import new_backbone
+from tests.integration.test_exact import correction
 
 FAMILIES = ("llama", "gpt2", "qwen2", "mistral", "bloom", "gemma2", "mpt")
 METHODS = ("predictor", "generator", "predgen", "correction")

@@ -195,6 +195,7 @@ class TrainSettings(Settings):
     loss: str = chosen(names.JOINS, "wdal_stable", "how L_W and L_D are joined")
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
+    writer_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="of L_W in loss=sum")
     writer_loss: str = chosen(names.WRITER_LOSSES, "cross_entropy", "L_W of numbers")
     number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
     digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")

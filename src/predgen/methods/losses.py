@@ -264,9 +264,15 @@ def wdal_smooth(writer: Float[Tensor, ""], director: Float[Tensor, ""], *, sharp
     return torch.exp(smooth - (log_writer - log_director).abs())
 
 
-def add(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Returns L_W + L_D."""
-    return writer + director
+def add(writer: Float[Tensor, ""], director: Float[Tensor, ""], *, writer_weight: float = 1.0) -> Float[Tensor, ""]:
+    """Returns λ L_W + L_D.
+
+    Args:
+        writer: L_W.
+        director: L_D.
+        writer_weight: λ, at least 0.
+    """
+    return writer_weight * writer + director
 
 
 class UncertaintyWeights(nn.Module):
@@ -290,15 +296,16 @@ class UncertaintyWeights(nn.Module):
         return joined
 
 
-def join_of(name: str, *, squared_error: bool, sharpness: float = 1.0) -> Join:
+def join_of(name: str, *, squared_error: bool, sharpness: float = 1.0, writer_weight: float = 1.0) -> Join:
     """Returns how a name joins the two losses; `uncertainty` is a module with parameters of its own.
 
     Args:
         name: one of `predgen.names.JOINS`.
         squared_error: whether L_D is a squared error.
         sharpness: τ of `wdal_smooth`.
+        writer_weight: λ of `sum`.
     """
-    given = {"squared_error": squared_error, "sharpness": sharpness}
+    given = {"squared_error": squared_error, "sharpness": sharpness, "writer_weight": writer_weight}
     join = JOINS.load(name)
     options = {argument: given[argument] for argument in JOINS[name].takes}
     if isinstance(join, type):  # a module: its arguments are those of its constructor

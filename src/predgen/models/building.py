@@ -24,7 +24,7 @@ from predgen.methods import (
     Writer,
 )
 from predgen.methods.base import num_outputs_of
-from predgen.methods.correction import CorrectingDirector, Correction
+from predgen.methods.exact import ExactPredGen, PrefixDirector
 from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
@@ -111,10 +111,14 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     if model.method == "generator":
         return Generator(writer)
     squared_error = len(fields) == 1 and fields[0].SQUARED_ERROR
-    join = join_of(train.loss, squared_error=squared_error, sharpness=train.loss_sharpness)
-    if model.director_form == "correction":
-        director = CorrectingDirector(backbone.hidden_size, num_outputs_of(fields))
-        return Correction(writer, director, join, joins_linearly=JOINS[train.loss].is_linear)
+    join = join_of(
+        train.loss, squared_error=squared_error, sharpness=train.loss_sharpness, writer_weight=train.writer_weight
+    )
+    linear = JOINS[train.loss].is_linear
+    if model.director_form != "states":
+        adds = model.director_form == "correction"
+        director = PrefixDirector(backbone.hidden_size, num_outputs_of(fields), starts_at_zero=adds)
+        return ExactPredGen(writer, director, join, adds_writer=adds, joins_linearly=linear)
     return PredGen(
         writer,
         PooledHead.of(model.director, backbone.hidden_size, num_outputs_of(fields)),
@@ -124,7 +128,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
             reports_accuracy=SCHEDULES[train.schedule].follows_accuracy,
             decoding=_decoding(config, auto=AUTO_DECODING),
         ),
-        joins_linearly=JOINS[train.loss].is_linear,
+        joins_linearly=linear,
     )
 
 
@@ -190,11 +194,11 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"'{model.decoding}'. Leave writer_prior out."
         )
     numeric = any(field.numeric for field in fields.values())
-    corrects = model.method == "predgen" and model.director_form == "correction"
-    if corrects and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
+    is_exact = model.method == "predgen" and model.director_form != "states"
+    if is_exact and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
         raise ConfigError(
-            f"Expected one field, few enough of whose values to score them all, with director_form 'correction', found "
-            f"{target.nouns}. Leave director_form out."
+            "Expected one field, few enough of whose values to score them all, with director_form "
+            f"'{model.director_form}', found {target.nouns}. Leave director_form out."
         )
     if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
         raise ConfigError(

@@ -87,6 +87,8 @@ def test_wdal_stable_is_its_closed_form_and_its_gradients_never_die(a: float, b:
 def test_sum(a: float, b: float) -> None:
     assert value_of("sum", a, b) == a + b
     assert gradients("sum", scalar(a), scalar(b)) == (1, 1)
+    weighted = join_of("sum", squared_error=False, writer_weight=0.25)
+    assert float(weighted(scalar(a), scalar(b))) == pytest.approx(0.25 * a + b)
 
 
 @pytest.mark.parametrize("name", JOINS)

@@ -1,4 +1,4 @@
-"""The Writer's exact distribution, corrected by a Director that reads the states behind it."""
+"""All targets scored in one write: a Director that reads the states of all prefixes, weighted by the Writer."""
 
 from collections.abc import Sequence
 
@@ -9,31 +9,34 @@ from torch import Tensor, nn
 from predgen.backbones import Memory
 from predgen.methods.answering import Answering, FieldSources, Sources
 from predgen.methods.batch import Batch
+from predgen.methods.losses import Join
 from predgen.methods.poolings import Mlp
 from predgen.methods.predgen import PredGen
+from predgen.methods.writer import Writer
 from predgen.writing.sampling import Draws
 from predgen.writing.scoring import ScoredTree, read_and_score_tree
 from predgen.writing.targets import Decoding
 
 
-class CorrectingDirector(nn.Module):
+class PrefixDirector(nn.Module):
     """Reads the state after the prompt, and the states of all written prefixes, each as much as it is probable.
 
     Its input is [H[0], Σ_n a_n h_n], where h_n is the state of the prefix n, and a_n is the softmax over the prefixes
-    of log P(n) + qᵀ h̄_n, h̄_n being h_n normalized: attention whose prior is the Writer. Its last layer starts at zero,
-    so that at first it corrects nothing.
+    of log P(n) + qᵀ h̄_n, h̄_n being h_n normalized: attention whose prior is the Writer.
 
     Args:
         hidden_size: size of the states.
         num_outputs: as in `PooledHead.of`.
+        starts_at_zero: whether its last layer starts at zero, so that at first it says nothing.
     """
 
-    def __init__(self, hidden_size: int, num_outputs: int) -> None:
+    def __init__(self, hidden_size: int, num_outputs: int, *, starts_at_zero: bool) -> None:
         super().__init__()
         self.attention = nn.Linear(hidden_size, 1, bias=False)
         self.mlp = Mlp(2 * hidden_size, num_outputs, hidden_size)
-        nn.init.zeros_(self.mlp.output.weight)
-        nn.init.zeros_(self.mlp.output.bias)
+        if starts_at_zero:
+            nn.init.zeros_(self.mlp.output.weight)
+            nn.init.zeros_(self.mlp.output.bias)
 
     def forward(
         self,
@@ -41,7 +44,7 @@ class CorrectingDirector(nn.Module):
         states: Float[Tensor, "batch node hidden"],
         log_reached: Float[Tensor, "batch node"],
     ) -> Float[Tensor, "batch output"]:
-        """Returns what is added to the Writer's outputs.
+        """Returns the outputs, or what is added to the Writer's.
 
         Args:
             start: H[0].
@@ -59,22 +62,34 @@ class CorrectingDirector(nn.Module):
         return outputs
 
 
-class Correction(PredGen):
-    """Scores all targets in one write; the Director corrects what the Writer's distribution says.
+class ExactPredGen(PredGen):
+    """Scores all targets in one write; the Director reads the expectation of their states under the Writer.
 
-    For labels the answer is log P(label) plus the correction, for a number the standardized expected value plus the
-    correction. Nothing is drawn, and no gold is read: the Director learns from the very states and probabilities that
-    it reads in prediction. The Writer learns from the same write.
+    Nothing is drawn, and no gold is read: the Director learns from the very states and probabilities that it reads in
+    prediction. The Writer learns from the same write.
 
     Args:
         writer: what writes; its target is one field with few enough values to score them all.
-        director: a `CorrectingDirector`.
+        director: a `PrefixDirector`.
         join: as in `PredGen`.
-        sampling: as there; it has no effect.
-        joins_linearly: as there.
+        adds_writer: whether the Director's outputs are added to the Writer's: to log P(label), or to the standardized
+            expected value of a number.
+        joins_linearly: as in `PredGen`.
     """
 
     samples = False
+
+    def __init__(
+        self,
+        writer: Writer,
+        director: PrefixDirector,
+        join: Join,
+        *,
+        adds_writer: bool,
+        joins_linearly: bool = False,
+    ) -> None:
+        super().__init__(writer, director, join, joins_linearly=joins_linearly)
+        self.adds_writer = adds_writer
 
     def cheapest_decoding(self) -> str:
         """Returns `trie`: all targets are scored in any case."""
@@ -84,15 +99,15 @@ class Correction(PredGen):
         """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D)."""
         memory, tree = self._read_and_scored(batch.prompt, batch.prompt_mask)
         loss_writer = self.writer.loss_of_tree(tree, batch.gold, batch.truth)
-        loss_director = self.head_loss(self.corrected(memory, tree), batch.truth)
+        loss_director = self.head_loss(self.told(memory, tree), batch.truth)
         return {
             "loss": self.joined(loss_writer, loss_director, len(batch)),
             "writer_loss": loss_writer,
             "director_loss": loss_director,
         }
 
-    def corrected(self, memory: Memory, tree: ScoredTree) -> Float[Tensor, "batch output"]:
-        """Returns the Writer's outputs plus the Director's correction.
+    def told(self, memory: Memory, tree: ScoredTree) -> Float[Tensor, "batch output"]:
+        """Returns the Director's outputs, those of the Writer added where they are.
 
         Args:
             memory: what was read.
@@ -100,14 +115,16 @@ class Correction(PredGen):
         """
         trie = self.writer.trie_of(0)
         assert trie is not None  # `build_method` takes another form where there are too many values
-        outputs = self.fields[0].writer_outputs(trie, tree.log_probabilities.float())
-        return outputs + self.director(memory.state, tree.states, trie.log_reached(tree.log_probabilities))
+        outputs: Tensor = self.director(memory.state, tree.states, trie.log_reached(tree.log_probabilities))
+        if self.adds_writer:
+            outputs = outputs + self.fields[0].writer_outputs(trie, tree.log_probabilities.float())
+        return outputs
 
     def _read_and_scored(
         self, prompt: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
     ) -> tuple[Memory, ScoredTree]:
         trie = self.writer.trie_of(0)
-        assert trie is not None  # as in `corrected`
+        assert trie is not None  # as in `told`
         return read_and_score_tree(self.writer.symbols, prompt, mask, trie)
 
     @torch.no_grad()
@@ -119,7 +136,7 @@ class Correction(PredGen):
         else:
             written = self.writer.write(memory, decoding, with_states=True)
             metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
-        metrics["director_loss_own"] = self.head_loss(self.corrected(memory, tree), batch.truth)
+        metrics["director_loss_own"] = self.head_loss(self.told(memory, tree), batch.truth)
         return metrics
 
     def sources(
@@ -131,11 +148,11 @@ class Correction(PredGen):
         probabilities: bool,
         marginal: bool,
     ) -> Sources:
-        """Returns the corrected predictions, and the Writer's distribution, which is known in any case."""
+        """Returns the Director's predictions, and the Writer's distribution, which is known in any case."""
         memory, tree = self._read_and_scored(prompt, prompt_mask)
-        predictions = self.head_predictions(self.corrected(memory, tree))
+        predictions = self.head_predictions(self.told(memory, tree))
         trie = self.writer.trie_of(0)
-        assert trie is not None  # as in `corrected`
+        assert trie is not None  # as in `told`
         if answerings[0].decoding.name == "trie":
             values, texts = trie.best(tree.log_probabilities)
         else:

@@ -1,4 +1,4 @@
-"""The correcting Director: the Writer's answer to the bit before training, exact scores, no gold, every kind."""
+"""All targets in one write: exact scores and expectations, no gold, every kind; the Writer's answer before training."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import predgen
 from predgen import Label, LabelSet, Number, Ordinal
 from predgen.backbones import Backbone
 from predgen.methods.base import num_outputs_of
-from predgen.methods.correction import CorrectingDirector, Correction
+from predgen.methods.exact import ExactPredGen, PrefixDirector
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.targets.record import Target
 from predgen.writing.scoring import score_all, score_tree
@@ -48,11 +48,13 @@ def correction(
     token_loss: TokenLoss | None = None,
     shape: str = "llama",
     backbone: Backbone | None = None,
-) -> Correction:
+    adds: bool = True,
+) -> ExactPredGen:
     backbone = backbone or backbone_of(shape)
     writer = tiny_method("generator", backbone, target, full=full, token_loss=token_loss).writer
-    director = CorrectingDirector(backbone.hidden_size, num_outputs_of(writer.fields))
-    return Correction(writer, director, join_of("sum", squared_error=isinstance(target, Number)), joins_linearly=True)
+    director = PrefixDirector(backbone.hidden_size, num_outputs_of(writer.fields), starts_at_zero=adds)
+    join = join_of("sum", squared_error=isinstance(target, Number))
+    return ExactPredGen(writer, director, join, adds_writer=adds, joins_linearly=True)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,7 +67,7 @@ def test_before_training_the_answer_is_the_writers(kind: str, shape: str) -> Non
     tree = score_tree(method.backbone, memory, method.writer.trie_of(0))
     assert torch.equal(tree.log_probabilities, score_all(method.backbone, memory, method.writer.trie_of(0)))
     outputs = method.fields[0].writer_outputs(method.writer.trie_of(0), tree.log_probabilities.float())
-    assert torch.equal(method.corrected(memory, tree), outputs)
+    assert torch.equal(method.told(memory, tree), outputs)
     [predicted] = method.head_predictions(outputs)
     covered = torch.ones_like(tree.log_probabilities[:, 0])
     known = method.fields[0].distribution(method.writer.trie_of(0), tree.log_probabilities, covered)
@@ -115,19 +117,56 @@ def test_the_director_learns_nothing_of_gold() -> None:
     said: list[Tensor] = []
     for values in (VALUES["label"], VALUES["label"][::-1]):
         batch = batch_for(method, prompts_of(method.backbone), values)
-        said.append(method.corrected(*method._read_and_scored(batch.prompt, batch.prompt_mask)))
+        said.append(method.told(*method._read_and_scored(batch.prompt, batch.prompt_mask)))
         losses = method(batch)
         torch.testing.assert_close(losses["director_loss"], method.head_loss(said[-1], batch.truth))
     assert torch.equal(said[0], said[1])
 
 
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_director_reads_the_expectation_of_all_states(adds: bool) -> None:
+    # Against enumeration in float64: each target written by itself, its states weighted by its probability.
+    method = correction(NUMBER, adds=adds).eval()
+    trie = method.writer.trie_of(0)
+    assert trie is not None
+    torch.nn.init.zeros_(method.director.attention.weight)
+    torch.nn.init.normal_(method.director.mlp.output.weight)
+    batch = batch_for(method, prompts_of(method.backbone)[:2], VALUES["number"][:2])
+    memory, tree = method._read_and_scored(batch.prompt, batch.prompt_mask)
+    shares = tree.log_probabilities.double().softmax(dim=1)
+    total, weight = torch.zeros(2, memory.state.shape[1], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for leaf in range(len(trie.values)):
+        nodes = trie.below[leaf].nonzero().squeeze(-1)
+        symbols = torch.stack([method.codec.symbols[trie.symbols[node]] for node in nodes]).expand(2, -1)
+        alone = method.backbone.write(memory, symbols, torch.ones_like(symbols).bool()).states[:, 1:].double()
+        total += shares[:, leaf, None] * alone.sum(dim=1)
+        weight += shares[:, leaf] * len(nodes)
+    expected = method.director.mlp(torch.cat([memory.state.double(), total / weight[:, None]], dim=1).float())
+    if adds:
+        numbers = (trie.numbers - method.fields[0].scale.mean) / method.fields[0].scale.deviation
+        expected = expected + (shares @ numbers[:, None]).float()
+    torch.testing.assert_close(method.told(memory, tree), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_label_whose_tail_gives_it_away_helps_no_director() -> None:
+    # After "good" the tail decides: were gold fed, its state would name the label. Nothing that is read depends on it.
+    told = []
+    for gold in ("y", "z"):  # "very good", "good grief"
+        method = correction(LABEL, adds=False).eval()
+        batch = batch_for(method, prompts_of(method.backbone), [gold] * 5)
+        told.append(method.told(*method._read_and_scored(batch.prompt, batch.prompt_mask)))
+    assert torch.equal(*told)
+
+
+@pytest.mark.parametrize("form", ["correction", "expectation"])
 @pytest.mark.parametrize(("target", "kind"), [("stars", "number"), ("mood", "label")])
-def test_fit_save_load_predict_is_equal_to_the_bit(tmp_path: Path, target: str, kind: str) -> None:
+def test_fit_save_load_predict_is_equal_to_the_bit(tmp_path: Path, target: str, kind: str, form: str) -> None:
     tokenizer = byte_level_tokenizer()
     base = save_model(tmp_path / "base", tiny_model("llama", len(tokenizer)), tokenizer)
     settings: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
-    model = predgen.fit(reviews(40), target, backbone=base, director_form="correction", **settings)
-    assert isinstance(model.method, Correction)
+    model = predgen.fit(reviews(40), target, backbone=base, director_form=form, **settings)
+    assert isinstance(model.method, ExactPredGen)
+    assert model.method.adds_writer == (form == "correction")
     model.save(tmp_path / "model")
     again = predgen.load(tmp_path / "model", device="cpu")
     rows = reviews(15, seed=3)
