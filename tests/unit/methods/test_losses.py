@@ -88,7 +88,7 @@ def test_sum(a: float, b: float) -> None:
     assert value_of("sum", a, b) == a + b
     assert gradients("sum", scalar(a), scalar(b)) == (1, 1)
     weighted = join_of("sum", squared_error=False, writer_weight=0.25)
-    assert float(weighted(scalar(a), scalar(b))) == pytest.approx(0.25 * a + b)
+    assert weighted(scalar(a), scalar(b)).item() == pytest.approx(0.25 * a + b)
 
 
 @pytest.mark.parametrize("name", JOINS)
