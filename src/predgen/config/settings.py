@@ -124,8 +124,17 @@ class ModelSettings(Settings):
     rocoft_selection: str = chosen(names.ROCOFT_SELECTIONS, "first", "which ones rocoft trains")
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
     pooling: str = chosen(names.POOLINGS, "auto", "predictor: which state of the prompt its head reads")
-    predict_from: str = chosen(names.ANSWER_SOURCES, "director", "where predgen's answers come from")
-    director_form: str = chosen(names.DIRECTOR_FORMS, "states", "predgen: what the Director is")
+    predict_from: str | None = chosen(
+        names.ANSWER_SOURCES,
+        None,
+        "where predgen's answers come from; director with director_form=states, else stack, if not given",
+    )
+    director_form: str | None = chosen(
+        names.DIRECTOR_FORMS,
+        None,
+        "predgen: what the Director is; expectation where all values can be scored and no setting of states alone is "
+        "given, else states, if not given",
+    )
     director: str = chosen(names.READINGS, "attention", "predgen: how the Director reads the written states")
     decoding: str = chosen(names.DECODINGS, "auto", "how the target is written")
     beam_width: int = Field(4, ge=1, description="prefixes that decoding=beam keeps")
@@ -192,10 +201,19 @@ class TrainSettings(Settings):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    loss: str = chosen(names.JOINS, "wdal_stable", "how L_W and L_D are joined")
+    loss: str | None = chosen(
+        names.JOINS,
+        None,
+        "how L_W and L_D are joined; wdal_stable with director_form=states, else sum, if not given",
+    )
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
-    writer_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="of L_W in loss=sum")
+    writer_weight: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="of L_W in loss=sum; 1 with director_form=states, else 0.1, if not given",
+    )
     writer_loss: str = chosen(names.WRITER_LOSSES, "cross_entropy", "L_W of numbers")
     number_token_weight: float = Field(0.3, ge=0, description="of the number token loss beside the cross-entropy")
     digit_deviation: float = Field(0.5, gt=0, description="standard deviation of smoothed_digits, in digits")

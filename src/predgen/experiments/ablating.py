@@ -10,6 +10,7 @@ from predgen.errors import ConfigError, unknown_name
 from predgen.experiments.comparing import Bench
 from predgen.experiments.results import Comparison
 from predgen.models.building import check_method
+from predgen.models.forms import with_form
 from predgen.names import JOINS, METHODS, READINGS, SAMPLING_CHOICES, SAMPLING_UNITS, SCHEDULES, WRITER_LOSSES
 from predgen.tables.reading import TableLike
 from predgen.training.preparing import run_of
@@ -108,7 +109,10 @@ def ablate(
         raise ConfigError(
             f"Expected the method predgen, whose parts are switched, found {config.model.method}. Leave method out."
         )
+    if config.model.director_form is None:  # whose parts these are
+        config = config.changed(**{"model.director_form": "states"})
     bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+    config = with_form(config, bench.prepared.target)
     numbers = bench.prepared.target.numeric
     wanted = parts or [part_name for part_name in PARTS if numbers or part_name not in FOR_NUMBERS]
     check_method(config, bench.prepared.target)

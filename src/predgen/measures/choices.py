@@ -32,8 +32,6 @@ class Mix:
         return self.director * director + self.writer * writer + self.intercept
 
 
-# Three weights of a number are not fitted to fewer rows: the stack is the mean then.
-MIN_STACK_ROWS = 20
 # Of each of `predgen.names.ANSWER_SOURCES`; `stack` is the mean until it is fitted.
 MIXES: dict[str, Mix] = {
     "director": Mix(1.0, 0.0),
@@ -46,18 +44,19 @@ MIXES: dict[str, Mix] = {
 def stack_numbers(
     director: Float[np.ndarray, " row"], writer: Float[np.ndarray, " row"], truth: Float[np.ndarray, " row"]
 ) -> Mix:
-    """Returns the mix with the least squared error on some rows (stacked regression, Breiman 1996).
+    """Returns the mix with the least squared error on some rows; its weights are not negative and sum to 1.
+
+    That is stacked regression (Breiman 1996). Free weights and an intercept would fit the noise of few rows.
 
     Args:
         director: the Director's numbers.
         writer: the Writer's numbers.
         truth: the true ones.
     """
-    if len(truth) < MIN_STACK_ROWS:
-        return MIXES["mean"]
-    columns = np.column_stack([director, writer, np.ones_like(truth)])
-    (director_weight, writer_weight, intercept), *_ = np.linalg.lstsq(columns, truth, rcond=None)
-    return Mix(float(director_weight), float(writer_weight), float(intercept))
+    step, missing = director - writer, truth - writer
+    squared = float(step @ step)
+    share = min(max(float(step @ missing) / squared, 0.0), 1.0) if squared > 0 else 1.0
+    return Mix(share, 1.0 - share)
 
 
 def stack_labels(

@@ -246,6 +246,10 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"Expected an artifact of format {FORMAT} or older, found format {saved_format} in '{path}'. Update "
             f"predgen: pip install --upgrade predgen (this is {__version__})."
         )
+    with _damage_in(file):
+        model = description["config"]["model"]
+        if model["method"] == "predgen":
+            model.setdefault("director_form", "states")  # the only form before 0.7.0
     return description if saved_format == FORMAT else _upgraded(description)
 
 

@@ -28,6 +28,7 @@ from predgen.methods.exact import ExactPredGen, PrefixDirector
 from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
+from predgen.models.forms import with_form
 from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.field import ALONE
 from predgen.targets.record import Target
@@ -84,6 +85,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         ConfigError: as `check_method`.
     """
     check_method(config, codec.target)
+    config = with_form(config, codec.target)
     model, train = config.model, config.train
     torch.manual_seed(train.seed)
     backbone.start_writer()
@@ -111,6 +113,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     if model.method == "generator":
         return Generator(writer)
     squared_error = len(fields) == 1 and fields[0].SQUARED_ERROR
+    assert train.loss is not None  # `with_form` said it
+    assert train.writer_weight is not None
     join = join_of(
         train.loss, squared_error=squared_error, sharpness=train.loss_sharpness, writer_weight=train.writer_weight
     )
@@ -153,7 +157,7 @@ def answering_of(config: RunConfig, method: Method) -> Answering:
         _decoding(config, auto=method.cheapest_decoding()),
         len(method.fields),
         estimates=estimates_of(config, method.target) if method.writes else None,
-        source=model.predict_from if model.method == "predgen" else "director",
+        source=(model.predict_from or "director") if model.method == "predgen" else "director",
     )
 
 
@@ -194,7 +198,7 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"'{model.decoding}'. Leave writer_prior out."
         )
     numeric = any(field.numeric for field in fields.values())
-    is_exact = model.method == "predgen" and model.director_form != "states"
+    is_exact = model.method == "predgen" and model.director_form not in (None, "states")
     if is_exact and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
         raise ConfigError(
             "Expected one field, few enough of whose values to score them all, with director_form "

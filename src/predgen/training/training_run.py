@@ -24,9 +24,17 @@ from predgen.measures.metrics import check_metric, higher_is_better
 from predgen.methods import Batch, Generator, Method
 from predgen.methods.heads import Scale, field_heads, scale_of, truth_of
 from predgen.methods.prior import fill_prior
-from predgen.models.building import answering_of, build_method, load_as_it_is, load_base, writer_of
+from predgen.models.building import (
+    answering_of,
+    build_method,
+    check_method,
+    load_as_it_is,
+    load_base,
+    writer_of,
+)
 from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
+from predgen.models.forms import with_form
 from predgen.models.model import Model
 from predgen.processes import from_first, is_first
 from predgen.targets.record import Target, field_values
@@ -253,9 +261,10 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
     Raises:
         ConfigError: nothing of it would be trained.
     """
-    source = source_of(config)
+    source, target = source_of(config), prepared.target
+    check_method(config, target)
+    config = with_form(config, target)
     backbone = load_base(config, source)
-    target = prepared.target
     scales = [
         scale_of(field, field_values(target, prepared.train_values, name), standardize=config.train.standardize)
         for name, field in target.fields.items()

@@ -1,8 +1,8 @@
 """Answers on validation rows, and the choices (mixes, thresholds) that are fitted on them."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +11,16 @@ from torch import Tensor
 
 from predgen.backbones.base import dropout_off
 from predgen.config import TrainSettings
+from predgen.measures.choices import Mix
 from predgen.measures.kinds import measure_of
 from predgen.measures.metrics import higher_is_better, needs_probabilities
 from predgen.methods import Answering, Answers, Batch, Method, PredGen
 from predgen.methods.buckets import BatchLimits, run_in_buckets
-from predgen.methods.heads import truth_of
+from predgen.methods.heads import Head, truth_of
 from predgen.models.asked import Asked
 from predgen.models.encoding import Encoded, encode_prompts
 from predgen.models.model import Model
-from predgen.models.scored import ScoredField, score
+from predgen.models.scored import Scored, ScoredField, score
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
 from predgen.writing.targets import Decoding
@@ -57,8 +58,11 @@ class Validation:
         model, metric = self.model, self.metric
         if "limits" not in model.__dict__:  # the device is known now; what did not fit once is not tried again
             model.limits = limits_of(self.settings, model.method)
-        answers = model.answers(self.rows, Asked(probabilities=needs_probabilities(metric)))
-        scored = score(self.prepared.target, self.prepared.validation_values, answers)
+        if self.stacks:
+            scored = self._stacked()[1]
+        else:
+            answers = model.answers(self.rows, Asked(probabilities=needs_probabilities(metric)))
+            scored = score(self.prepared.target, self.prepared.validation_values, answers)
         metrics = {**scored.metrics(), "invalid_fraction": scored.invalid_fraction}
         if not np.isfinite(metrics[metric]):
             # Every answer was invalid, or all were equal: the worst value there is.
@@ -73,41 +77,44 @@ class Validation:
 
         The rows are read and written once; everything is computed from the answers that are kept.
         """
-        model, answering = self.model, self.model.contents.answering
-        tuned = tuned_fields(model.method, answering)
-        if not isinstance(model.method, PredGen) or model.config.model.predict_from != "stack":
-            if not any(tuned):
-                return answering
-            (answers,) = self._answers(answering)
-            probabilities = [of_field.probabilities for of_field in answers.by_field]
+        answering = self.model.contents.answering
+        tuned = tuned_fields(self.model.method, answering)
+        if self.stacks:
+            mixes, scored = self._stacked()
+            answering = replace(answering, mixes=mixes)
+        elif any(tuned):
+            scored = self._scored(self._answers(answering)[0])
         else:
-            sources = self._answers(answering.predicting_from("director"), answering.predicting_from("writer"))
-            director, writer = (list(self._scored(answers).values()) for answers in sources)
-            mixes = [
-                director_field.measure.stack(director_field.answers, writer_field.answers, director_field.truth)
-                for director_field, writer_field in zip(director, writer, strict=True)
-            ]
-            answering = replace(answering, mixes=tuple(mixes))
-            pairs = zip(*(answers.by_field for answers in sources), strict=True)
-            probabilities = [
-                head.mixed(mix, director_answers.probabilities, writer_answers.probabilities) if is_tuned else None
-                for head, mix, (director_answers, writer_answers), is_tuned in zip(
-                    model.method.fields, mixes, pairs, tuned, strict=True
-                )
-            ]
-            answers = sources[0]
-        scored = self._scored(answers).values()
+            return answering
         thresholds = [
-            None if table is None or not is_tuned else _thresholds(field, table)
-            for table, field, is_tuned in zip(probabilities, scored, tuned, strict=True)
+            None if field.probabilities is None or not is_tuned else _thresholds(field)
+            for field, is_tuned in zip(scored.fields.values(), tuned, strict=True)
         ]
         return replace(answering, thresholds=tuple(thresholds))
+
+    @property
+    def stacks(self) -> bool:
+        """Whether the answers are mixed from the Director's and the Writer's by what these rows say."""
+        return isinstance(self.model.method, PredGen) and self.model.config.model.predict_from == "stack"
+
+    def _stacked(self) -> tuple[tuple[Mix, ...], Scored]:
+        """Returns the mix of each field that answers these rows best, and its answers."""
+        answering = self.model.contents.answering
+        sources = self._answers(answering.predicting_from("director"), answering.predicting_from("writer"))
+        director, writer = (self._scored(answers).fields for answers in sources)
+        mixes, fields = [], {}
+        for head, name in zip(self.model.method.fields, director, strict=True):
+            directed, written = director[name], writer[name]
+            mix = directed.measure.stack(directed.answers, written.answers, directed.truth)
+            fields[name] = _mixed(head, mix, directed, written)
+            mixes.append(mix)
+        return tuple(mixes), Scored(fields)
 
     def _answers(self, *answerings: Answering) -> list[Answers]:
         return self.model.answers_each(self.rows, list(answerings), Asked(probabilities=True))
 
-    def _scored(self, answers: Answers) -> Mapping[str, ScoredField]:
-        return score(self.prepared.target, self.prepared.validation_values, answers).fields
+    def _scored(self, answers: Answers) -> Scored:
+        return score(self.prepared.target, self.prepared.validation_values, answers)
 
 
 def tuned_fields(method: Method, answering: Answering) -> list[bool]:
@@ -119,9 +126,20 @@ def tuned_fields(method: Method, answering: Answering) -> list[bool]:
     ]
 
 
-def _thresholds(field: ScoredField, probabilities: Float[Tensor, "row label"]) -> Float[Tensor, " label"]:
+def _mixed(head: Head[Any], mix: Mix, director: ScoredField, writer: ScoredField) -> ScoredField:
+    """Returns the answers of a mix."""
+    is_table = director.probabilities is not None and writer.probabilities is not None
+    parts = (one.probabilities if is_table else one.predicted for one in (director, writer))
+    predictions = head.mixed(mix, *map(torch.as_tensor, parts))
+    predicted = director.measure.as_array(head.values(predictions))
+    table = predictions.numpy() if is_table else None
+    return ScoredField.of(head.field, director.truth, predicted, table)
+
+
+def _thresholds(field: ScoredField) -> Float[Tensor, " label"]:
     """Returns the probability from which on each label is in a set."""
-    return torch.from_numpy(field.measure.thresholds(field.truth, probabilities.double().numpy()))
+    assert field.probabilities is not None  # or there is nothing to tune
+    return torch.from_numpy(field.measure.thresholds(field.truth, field.probabilities))
 
 
 def _exposure_rows(method: Method, prompts: list[list[int]], values: list[object]) -> Collator | None:

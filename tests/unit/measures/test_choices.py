@@ -16,15 +16,25 @@ def test_a_mix_is_a_weighted_sum() -> None:
     assert MIXES["writer"].of(torch.tensor([1.0]), torch.tensor([3.0])).tolist() == [3.0]
 
 
-def test_a_stack_of_numbers_finds_the_sum_that_they_are() -> None:
-    draw = np.random.default_rng(0)
-    director, writer = draw.normal(size=(2, 50))
-    found = stack_numbers(director, writer, 0.3 * director + 1.2 * writer - 0.7)
-    assert (found.director, found.writer, found.intercept) == pytest.approx((0.3, 1.2, -0.7))
-    # One answer for all rows has a stack too; few rows have the mean.
-    constant = stack_numbers(np.ones(40), np.ones(40), np.arange(40.0))
-    assert constant.of(np.ones(1), np.ones(1)) == pytest.approx([19.5])
-    assert stack_numbers(np.ones(3), np.ones(3), np.array([3.0, 4.0, 9.0])) == MIXES["mean"]
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_a_stack_of_numbers_is_no_worse_than_any_share(seed: int, num_rows: int) -> None:
+    draw = np.random.default_rng(seed)
+    director, writer, truth = draw.normal(size=(3, num_rows))
+    found = stack_numbers(director, writer, truth)
+    assert found.director + found.writer == pytest.approx(1)
+    assert 0 <= found.director <= 1
+    mixes = [Mix(share, 1 - share) for share in np.linspace(0, 1, 21)]
+    errors = [float(np.square(mix.of(director, writer) - truth).sum()) for mix in mixes]
+    assert np.square(found.of(director, writer) - truth).sum() <= min(errors) + 1e-9
+
+
+def test_a_stack_of_numbers_finds_the_share_that_they_have() -> None:
+    director, writer = np.random.default_rng(0).normal(size=(2, 50))
+    found = stack_numbers(director, writer, 0.3 * director + 0.7 * writer)
+    assert (found.director, found.writer, found.intercept) == pytest.approx((0.3, 0.7, 0.0))
+    # Two that are equal, or one that is not there, leave the Director.
+    assert stack_numbers(np.ones(3), np.ones(3), np.array([3.0, 4.0, 9.0])) == MIXES["director"]
+    assert stack_numbers(np.ones(3), np.full(3, np.nan), np.arange(3.0)) == MIXES["director"]
 
 
 @given(st.integers(0, 1000), st.integers(1, 30))

@@ -159,6 +159,7 @@ def presets() -> dict[str, Preset]:
         settings={"model.dtype": "bfloat16", "train.precision": "bf16"},
     )
     stated = {
+        "model.director_form": "states",
         "train.warmup_steps": 200,
         "train.batch_size": 20,
         "train.schedule": "linear",
@@ -172,7 +173,7 @@ def presets() -> dict[str, Preset]:
         "small": Preset(
             backbones=("builtin:nano",),
             peft_tasks=("stsb", "sst2"),
-            settings={"data.max_train_rows": 1000, "data.max_eval_rows": 500},
+            settings={"data.max_train_rows": 1000, "data.max_eval_rows": 500, "model.director_form": "states"},
         ),
         "default": default,
         "paper": replace(default, settings={**default.settings, **stated}, peft_settings={"rocoft": rocoft}),
