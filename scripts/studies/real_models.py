@@ -2,12 +2,14 @@
 
     python -m scripts.studies.real_models DATA --stage tune
     python -m scripts.studies.real_models DATA --stage test
+    python -m scripts.studies.real_models DATA --stage types
 
 DATA holds the folders `sst2` and `stsb`; the docstrings are those of `predgen demo`. `tune` fits each method of each
 backbone with each learning rate on each task, one seed, and prints the figures of the validation rows: the best rate of
 a method is the one with the best mean rank over the tasks, the larger one where two are equal. `test` fits each
 method with the defaults on each seed and prints the test rows' figures with intervals over rows, paired tests of the
-seeds' mean losses. What is finished is a file, and is never run again.
+seeds' mean losses. `types` fits the predictor with weights in bfloat16 and in float32, one seed, and prints both. What
+is finished is a file, and is never run again.
 """
 
 import argparse
@@ -124,11 +126,20 @@ def test_tables(cells: list[dict[str, Any]]) -> str:
     return "\n\n".join(found)
 
 
+def types_table(cells: list[dict[str, Any]]) -> str:
+    """Returns the figures of each type of weights as Markdown."""
+    rows = []
+    for cell in cells:
+        figures = ", ".join(f"{name} {cell['metrics'][name]:.3f}" for name in SHOWN[cell["task"]])
+        rows.append([cell["backbone"], cell["task"], cell["dtype"], figures, cell["train_seconds"]])
+    return markdown(["backbone", "task", "type", "test rows", "seconds"], rows)
+
+
 def main() -> None:
     """Runs what is not finished and prints the tables of what is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--stage", choices=("tune", "test"), default="test")
+    parser.add_argument("--stage", choices=("tune", "test", "types"), default="test")
     parser.add_argument("--backbones", nargs="*", default=list(BACKBONES))
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--pefts", nargs="*", default=["lora"])
@@ -160,6 +171,12 @@ def main() -> None:
         names = {"backbone": backbone, "peft": peft, "task": task, "method": method, "seed": seed}
         return {**names, **fitted(parts(task), task, "test", settings)}
 
+    def compare_types(_: str, backbone: str, task: str, dtype: str) -> dict[str, Any]:
+        settings = {"backbone": f"builtin:{backbone}", "method": "predictor", "dtype": dtype}
+        settings |= {"epochs": options.epochs, "seed": 0}
+        names = {"backbone": backbone, "task": task, "dtype": dtype}
+        return {**names, **fitted(parts(task), task, "test", settings)}
+
     short = [backbone.removeprefix("builtin:") for backbone in options.backbones]
     if options.stage == "tune":
         cells = [
@@ -168,6 +185,9 @@ def main() -> None:
             for rate in options.rates or RATES[peft]
         ]
         print(tuned_table(run_cells(cells, tune, options.out, options.only)), flush=True)
+    elif options.stage == "types":
+        kinds = itertools.product(["types"], short, options.tasks, ("bfloat16", "float32"))
+        print(types_table(run_cells(list(kinds), compare_types, options.out, options.only)), flush=True)
     else:
         grid = itertools.product(["test"], short, options.pefts, options.tasks, METHODS, range(options.seeds))
         print(test_tables(run_cells(list(grid), test, options.out, options.only)), flush=True)
