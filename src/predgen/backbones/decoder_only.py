@@ -1,5 +1,6 @@
 """Decoder-only language models over their key/value cache."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from predgen.backbones.attention_windows import AttentionWindows, causal_mask, has_padding_inside
-from predgen.backbones.backbone import Backbone, Capabilities
+from predgen.backbones.backbone import Capabilities
 from predgen.backbones.base import (
     LayerStates,
     Memory,
@@ -24,11 +25,11 @@ from predgen.backbones.base import (
 from predgen.backbones.caches import fork, repeated, roomy_cache
 from predgen.backbones.causal_forward import CausalForward, Inputs, Wanted, at_columns, positions_of
 from predgen.backbones.configs import has_code_for, max_positions_of, needs_indexes
-from predgen.backbones.frozen_layers import FrozenLayers, KeptStates, has_dropout
+from predgen.backbones.frozen_layers import has_dropout
+from predgen.backbones.frozen_reading import FrozenReading
 from predgen.backbones.linear_head import HEAD_TOLERANCE, may_be_linear, row_gradients
 from predgen.backbones.prompts import PromptTokens, SpecialTokens, begin_tokens, shared_beginning
-from predgen.backbones.row_store import CHUNK_BYTES, RowStore
-from predgen.backbones.self_check import Sample, find_capabilities, keeps_states, relative_difference, tolerance_of
+from predgen.backbones.self_check import Sample, find_capabilities, relative_difference, tolerance_of
 from predgen.backbones.target_tokens import TokenizerTokens, embedding_rows, special_id
 from predgen.errors import BackboneError
 
@@ -36,7 +37,7 @@ from predgen.errors import BackboneError
 CHECKED_WINDOW = 64
 
 
-class DecoderOnlyBackbone(Backbone):
+class DecoderOnlyBackbone(FrozenReading):
     """A causal language model; prompts are padded on the left, targets on the right.
 
     The cached path reads the prompt once and writes over its key/value cache. The uncached path runs the whole text for
@@ -54,7 +55,6 @@ class DecoderOnlyBackbone(Backbone):
     loader = AutoModelForCausalLM
     class_names = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     pooling = "last"
-    frozen_layers: FrozenLayers | None = None
 
     def __init__(self, model: Any, tokenizer: Any, *, cached: bool = True) -> None:
         super().__init__()
@@ -119,40 +119,6 @@ class DecoderOnlyBackbone(Backbone):
         else:
             states, logits = self._run_whole(tokens, mask, cache, Wanted(1, vocabulary))
         return Memory(states, mask, states[:, -1], logits[:, -1], tokens, mask, cache, vocabulary)
-
-    def keep_frozen_states(self, kept: KeptStates | None, num_frozen: int = 0, *, writes: bool = True) -> bool:
-        """Returns whether the first layers run once for each prompt, as the plain form says."""
-        self.frozen_layers = None
-        if kept is None or not self.capabilities.cached or has_dropout(self.bare_model):
-            return False
-        layers = list(self.layers.values())
-        sample = Sample.of(embedding_rows(self.model), embedding_rows(self.model), self.device)
-        tried = FrozenLayers(layers, num_frozen, KeptStates(RowStore(CHUNK_BYTES)), with_keys=True)
-        if not keeps_states(self, sample, tried):
-            return False
-        self.frozen_layers = FrozenLayers(layers, num_frozen, kept, with_keys=writes)
-        return True
-
-    def _read_over_frozen(
-        self,
-        tokens: Int[Tensor, "batch prompt"],
-        mask: Bool[Tensor, "batch prompt"],
-        cache: DynamicCache | None,
-        vocabulary: Int[Tensor, " kept"] | None,
-    ) -> tuple[Float[Tensor, "batch prompt hidden"], Float[Tensor, "batch 1 kept"]]:
-        """Returns the states of prompts and the logits after them; what is frozen is not computed again."""
-        assert self.frozen_layers is not None  # or `read` would not be here
-        nothing = Wanted(1, tokens[0, :0])
-
-        def run(tokens: Tensor, mask: Tensor, cache: DynamicCache | None) -> None:
-            self._run_whole(tokens, mask, cache, nothing)
-
-        made = self.frozen_layers.made_of(tokens, mask, run)
-        with self.frozen_layers.replaced(made.states):
-            states, logits = self._run_whole(tokens, mask, cache, Wanted(1, vocabulary))
-        if cache is not None:
-            made.fill(cache)
-        return states, logits
 
     def _num_shared(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]) -> int:
         """Returns how many first tokens of all prompts are read once; 0 where that would not be exact or not worth it.
@@ -307,11 +273,11 @@ class DecoderOnlyBackbone(Backbone):
     ) -> tuple[Memory, TreeWritten]:
         """Returns the memory of prompts and the nodes of a tree after them, from one forward where that is exact."""
         read, mask = prompt
-        if not self.capabilities.masks_trees or self._keeps_now or self._num_shared(read, mask):
+        if not self.capabilities.masks_trees or (not self._keeps_now and self._num_shared(read, mask)):
             return super().read_tree(prompt, tokens, depths, ancestors, vocabulary)
-        tree = Tree(tokens, depths, ancestors)
-        length = read.shape[1]
-        states, logits = self._run_with_tree(read, mask, tree, Wanted(tokens.shape[1] + 1, vocabulary))
+        tree, length = Tree(tokens, depths, ancestors), read.shape[1]
+        with self._over_frozen_tree(read, mask, tree) if self._keeps_now else nullcontext():
+            states, logits = self._run_with_tree(read, mask, tree, Wanted(tokens.shape[1] + 1, vocabulary))
         begun = states[:, :length]
         memory = Memory(begun, mask, begun[:, -1], logits[:, 0], read, mask, None, vocabulary)
         return memory, TreeWritten(states[:, length:], logits[:, 1:], tree)
@@ -371,10 +337,6 @@ class DecoderOnlyBackbone(Backbone):
     @property
     def _caches_now(self) -> bool:
         return self.capabilities.cached and not self._checkpoints_now
-
-    @property
-    def _keeps_now(self) -> bool:
-        return self.frozen_layers is not None and not self._checkpoints_now
 
     # ---- limits, and what is trained
 

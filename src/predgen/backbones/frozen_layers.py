@@ -49,12 +49,10 @@ class Sizes:
     Attributes:
         hidden: of its state.
         keys_values: how many keys and values, of how many heads, of which size.
-        beside: how many things a layer returns beside its state in a tuple; None where it returns the state alone.
     """
 
     hidden: int
     keys_values: tuple[int, int, int]
-    beside: int | None
 
 
 @dataclass
@@ -64,10 +62,12 @@ class KeptStates:
     Attributes:
         rows: the states, keys and values of each prompt, one after the other.
         sizes: how they are cut; None as long as there are none.
+        beside: how many things a layer returns beside its state in a tuple; None where it returns the state alone.
     """
 
     rows: RowStore
     sizes: Sizes | None = None
+    beside: int | None = None
 
 
 class FrozenLayers:
@@ -126,30 +126,39 @@ class FrozenLayers:
 
     def _returned(self, states: Tensor) -> Any:
         """Returns states as the model's layers return them."""
-        assert self.kept.sizes is not None  # a layer ran before
-        beside = self.kept.sizes.beside
+        beside = self.kept.beside  # a layer ran before
         return states if beside is None else (states, *(None for _ in range(beside)))
 
     @torch.no_grad()
-    def _compute(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], run: Run) -> Made:
-        """Runs the frozen layers alone."""
-        cache = roomy_cache() if self.with_keys else None
+    def run_alone(self, run: Callable[[], Any]) -> Float[Tensor, "batch new hidden"]:
+        """Returns the states after the last frozen layer; the layers behind are not run.
+
+        Args:
+            run: runs the whole model.
+        """
         caught: list[Tensor] = []
 
         def catch(_: nn.Module, __: Any, output: Any) -> None:
             several = isinstance(output, tuple)
             caught.append(output[0] if several else output)
-            keys = self._keys_values(cache, caught[0])
-            sizes = (keys.shape[1], keys.shape[2], keys.shape[4])
-            self.kept.sizes = Sizes(caught[0].shape[-1], sizes, len(output) - 1 if several else None)
+            self.kept.beside = len(output) - 1 if several else None
 
         with ExitStack() as stack:
             for layer in self.behind:
                 stack.enter_context(_returning(layer, self._what_it_got))
             hook = self.frozen[-1].register_forward_hook(catch)
             stack.callback(hook.remove)
-            run(tokens, mask, cache)
-        return Made(caught[0], self._keys_values(cache, caught[0]))
+            run()
+        return caught[0]
+
+    @torch.no_grad()
+    def _compute(self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], run: Run) -> Made:
+        """Runs the frozen layers alone over prompts."""
+        cache = roomy_cache() if self.with_keys else None
+        states = self.run_alone(lambda: run(tokens, mask, cache))
+        keys_values = self._keys_values(cache, states)
+        self.kept.sizes = Sizes(states.shape[-1], (keys_values.shape[1], keys_values.shape[2], keys_values.shape[4]))
+        return Made(states, keys_values)
 
     def _keys_values(
         self, cache: DynamicCache | None, states: Float[Tensor, "batch prompt hidden"]
