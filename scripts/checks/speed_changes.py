@@ -17,7 +17,7 @@ from unittest import mock
 
 import torch
 
-from predgen.backbones import decoder_only, linear_head
+from predgen.backbones import linear_head, prompts
 from predgen.backbones.prepacking import PrepackedWeights
 from predgen.bench import SHAPES, Cell
 from predgen.bench.rivals import (
@@ -68,7 +68,7 @@ def plain_weights() -> Any:
 
 def read_whole() -> Any:
     """Returns a switch that reads what all prompts begin with in every row."""
-    return mock.patch.object(decoder_only, "LEAST_SHARED", NEVER)
+    return mock.patch.object(prompts, "LEAST_SHARED", NEVER)
 
 
 # Each change: what it is called, the rival that it is measured on, how it is switched off, whether prompts begin alike.

@@ -232,7 +232,8 @@ def test_answers_come_from_director_writer_mean_or_stack(tmp_path: Path, target:
 
 def test_another_source_is_kept_by_a_save_and_not_promised_for(tmp_path: Path) -> None:
     rows = reviews(25, seed=9)
-    predgen.fit(reviews(60), "stars", out=tmp_path / "model", **{**SMALL, "calibration": 0.25})
+    settings = {**SMALL, "calibration": 0.25, "predict_from": "director"}
+    predgen.fit(reviews(60), "stars", out=tmp_path / "model", **settings)
     other = predgen.load(tmp_path / "model", device="cpu", predict_from="writer")
     with pytest.raises(predgen.ConfigError, match="found one without calibration"):
         other.predict(rows, interval=0.8)
@@ -264,8 +265,9 @@ def test_an_open_end_is_an_empty_cell(tmp_path: Path) -> None:
     assert model.predict(reviews(5), interval=0.4)[["low", "high"]].notna().all(axis=None)
 
 
-def test_a_source_that_a_model_does_not_have_is_refused(fitted: tuple[predgen.Model, Path], tmp_path: Path) -> None:
-    _, folder = fitted
+def test_a_source_that_a_model_does_not_have_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    predgen.fit(reviews(40), "mood", out=folder, **{**SMALL, "predict_from": "director"})
     with pytest.raises(predgen.ConfigError, match="whose stack was fitted"):
         predgen.load(folder, predict_from="stack")
     with pytest.raises(predgen.UnknownNameError, match="Did you mean 'director'"):

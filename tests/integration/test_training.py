@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     broken.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(PredGen, "forward", broken)
     with pytest.raises(predgen.TrainingError, match=r"finite loss, found nan at step 7.*checkpoint is kept"):
-        predgen.fit(reviews(50), "mood", out=tmp_path / "run", **{**SMALL, "epochs": 4})
+        predgen.fit(reviews(50), "mood", out=tmp_path / "run", **{**SMALL, "epochs": 4, "director_form": "states"})
     checkpoints = list((tmp_path / "run.unfinished" / "checkpoints").glob("checkpoint-*"))
     assert checkpoints
     for checkpoint in checkpoints:
@@ -165,7 +165,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(PredGen, "forward", broken)
     with pytest.raises(predgen.TrainingError, match="finite gradient"):
-        predgen.fit(reviews(40), "mood", **SMALL)
+        predgen.fit(reviews(40), "mood", **SMALL, director_form="states")
 
 
 def _gradients_of_first_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> dict[str, torch.Tensor]:
@@ -203,7 +203,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not() -> Non
 
 
 def test_the_record_says_how_training_went() -> None:
-    model = predgen.fit(reviews(60), "stars", **SMALL)
+    model = predgen.fit(reviews(60), "stars", **SMALL, director_form="states")
     record = model.record
     assert record["train_rows"] == 48
     assert record["split_seed"] == model.config.train.seed
@@ -248,11 +248,11 @@ def test_an_integration_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_only_a_method_that_samples_logs_a_probability() -> None:
-    def logged(method: str) -> set[str]:
-        return set().union(*predgen.fit(reviews(40), "mood", **SMALL, method=method).record["history"])
+    def logged(**settings: Any) -> set[str]:
+        return set().union(*predgen.fit(reviews(40), "mood", **SMALL, **settings).record["history"])
 
-    assert "sampling_probability" in logged("predgen")
-    assert "sampling_probability" not in logged("generator") | logged("predictor")
+    assert "sampling_probability" in logged(director_form="states")
+    assert "sampling_probability" not in logged() | logged(method="generator") | logged(method="predictor")
 
 
 # ---- faults of the machine
