@@ -52,7 +52,10 @@ def correction(
 ) -> ExactPredGen:
     backbone = backbone or backbone_of(shape)
     writer = tiny_method("generator", backbone, target, full=full, token_loss=token_loss).writer
-    director = PrefixDirector(backbone.hidden_size, num_outputs_of(writer.fields), starts_at_zero=adds)
+    trie = writer.trie_of(0)
+    assert trie is not None
+    num_outputs, has_prefixes = num_outputs_of(writer.fields), trie.num_nodes > 0
+    director = PrefixDirector(backbone.hidden_size, num_outputs, has_prefixes=has_prefixes, starts_at_zero=adds)
     join = join_of("sum", squared_error=isinstance(target, Number))
     return ExactPredGen(writer, director, join, adds_writer=adds, joins_linearly=True)
 
@@ -146,6 +149,14 @@ def test_the_director_reads_the_expectation_of_all_states(adds: bool) -> None:
         numbers = (trie.numbers - method.fields[0].scale.mean) / method.fields[0].scale.deviation
         expected = expected + (shares @ numbers[:, None]).float()
     torch.testing.assert_close(method.told(memory, tree), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_where_one_token_decides_the_director_reads_the_prompts_last_state() -> None:
+    method = correction(KINDS["one token"][0], adds=False).eval()
+    batch = batch_for(method, prompts_of(method.backbone), KINDS["one token"][1])
+    memory, tree = method._read_and_scored(batch.prompt, batch.prompt_mask)
+    assert tree.states.shape[1] == 0
+    assert torch.equal(method.told(memory, tree), method.director.mlp(memory.state))
 
 
 def test_a_label_whose_tail_gives_it_away_helps_no_director() -> None:

@@ -1,5 +1,6 @@
 """What is asked of many rows is computed once: evaluation reads each row once, but for a few that are timed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import predgen
 from predgen.models import evaluating
 from predgen.models.encoding import Encoded
+from predgen.models.model import Model
 from tests.helpers.tables import reviews
 
 QUICK: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
@@ -41,3 +43,17 @@ def test_some_rows_are_spread_evenly() -> None:
     assert some.prompts == [[0], [3], [6], [9]]
     assert list(some.table.index) == list(table.index[[0, 3, 6, 9]])
     assert np.array_equal(Encoded(table, [[1]] * 10, 0).some(100).table.index, table.index)
+
+
+@pytest.mark.parametrize(("target", "metric"), [("mood", "log_loss"), ("stars", "mse")])
+def test_the_checkpoint_is_chosen_by_the_stack_that_answers(target: str, metric: str) -> None:
+    parts = {"train": reviews(60), "validation": reviews(30, seed=5)}
+    model = predgen.fit(parts, target, **{**QUICK, "max_steps": 12, "evals_per_epoch": 2}, metric=metric)
+    assert model.config.model.predict_from == "stack"
+    [mix] = model.contents.answering.mixes
+    assert mix.director + mix.writer == pytest.approx(1)
+    found = model.evaluate(parts["validation"]).metrics[metric]
+    assert found == pytest.approx(model.record["best_metric"], rel=1e-4)
+    for source in ("director", "writer"):
+        alone = Model(model.method, replace(model.contents, answering=model.contents.answering.predicting_from(source)))
+        assert found <= alone.evaluate(parts["validation"]).metrics[metric] + 1e-6

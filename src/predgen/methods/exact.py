@@ -22,18 +22,20 @@ class PrefixDirector(nn.Module):
     """Reads the state after the prompt, and the states of all written prefixes, each as much as it is probable.
 
     Its input is [H[0], Σ_n a_n h_n], where h_n is the state of the prefix n, and a_n is the softmax over the prefixes
-    of log P(n) + qᵀ h̄_n, h̄_n being h_n normalized: attention whose prior is the Writer.
+    of log P(n) + qᵀ h̄_n, h̄_n being h_n normalized: attention whose prior is the Writer. Where one symbol tells all
+    targets apart, there are no prefixes, and it reads H[0] alone.
 
     Args:
         hidden_size: size of the states.
         num_outputs: as in `PooledHead.of`.
+        has_prefixes: whether there are any.
         starts_at_zero: whether its last layer starts at zero, so that at first it says nothing.
     """
 
-    def __init__(self, hidden_size: int, num_outputs: int, *, starts_at_zero: bool) -> None:
+    def __init__(self, hidden_size: int, num_outputs: int, *, has_prefixes: bool, starts_at_zero: bool) -> None:
         super().__init__()
-        self.attention = nn.Linear(hidden_size, 1, bias=False)
-        self.mlp = Mlp(2 * hidden_size, num_outputs, hidden_size)
+        self.attention = nn.Linear(hidden_size, 1, bias=False) if has_prefixes else None
+        self.mlp = Mlp((1 + has_prefixes) * hidden_size, num_outputs, hidden_size)
         if starts_at_zero:
             nn.init.zeros_(self.mlp.output.weight)
             nn.init.zeros_(self.mlp.output.bias)
@@ -51,14 +53,13 @@ class PrefixDirector(nn.Module):
             states: of each prefix after which something is still decided; there may be none.
             log_reached: log P of each prefix, in nats.
         """
-        start, states = start.float(), states.float()
-        if states.shape[1]:
+        read = start.float()
+        if self.attention is not None:
+            states = states.float()
             normalized = nn.functional.layer_norm(states, states.shape[-1:])
             scores = self.attention(normalized).squeeze(-1) + log_reached.float()
-            pooled = torch.einsum("bn,bnh->bh", scores.softmax(dim=1), states)
-        else:
-            pooled = torch.zeros_like(start)
-        outputs: Tensor = self.mlp(torch.cat([start, pooled], dim=-1))
+            read = torch.cat([read, torch.einsum("bn,bnh->bh", scores.softmax(dim=1), states)], dim=-1)
+        outputs: Tensor = self.mlp(read)
         return outputs
 
 

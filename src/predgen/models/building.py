@@ -120,8 +120,11 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     )
     linear = JOINS[train.loss].is_linear
     if model.director_form != "states":
-        adds = model.director_form == "correction"
-        director = PrefixDirector(backbone.hidden_size, num_outputs_of(fields), starts_at_zero=adds)
+        adds, trie = model.director_form == "correction", writer.trie_of(0)
+        assert trie is not None  # `check_method` refused others
+        director = PrefixDirector(
+            backbone.hidden_size, num_outputs_of(fields), has_prefixes=trie.num_nodes > 0, starts_at_zero=adds
+        )
         return ExactPredGen(writer, director, join, adds_writer=adds, joins_linearly=linear)
     return PredGen(
         writer,
