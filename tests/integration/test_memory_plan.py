@@ -18,6 +18,7 @@ from predgen.errors import ConfigError
 from predgen.inspecting.known_shapes import KNOWN_SHAPES, known_config, one_token_each
 from predgen.inspecting.memory_plan import plan_memory
 from predgen.methods import Batch, Method, Scale
+from predgen.methods.exact import ExactPredGen
 from predgen.methods.heads import truth_of
 from predgen.models.building import build_method
 from predgen.names import PEFT_METHODS
@@ -61,8 +62,9 @@ LABEL = Label(("x", "y"), ("good", "bad"))
 ROWS, PROMPT_TOKENS = 4, 96
 
 
-def config_for(peft: str, dtype: str = "float32") -> RunConfig:
+def config_for(peft: str, dtype: str = "float32", form: str | None = "states") -> RunConfig:
     settings = {"model.peft": peft, "model.dtype": dtype, "model.lora_rank": 8, "train.batch_size": ROWS}
+    settings |= {"model.director_form": form}
     return build_config({"data.data": "", "data.target": ""}, settings)
 
 
@@ -170,6 +172,26 @@ def test_activations_are_within_a_factor_of_what_is_kept(shape: str, peft: str, 
     ratio = part(plan, "activations", "key/value cache") / found
     factor = 1.4 if peft == "dora" else 1.3
     assert 1 / factor < ratio < factor, ratio
+
+
+@pytest.mark.parametrize("peft", ["none", "lora"])
+def test_the_default_form_is_counted_where_trees_are_one_forward(peft: str) -> None:
+    backbone = made("llama")
+    config = config_for(peft, form=None)
+    plan = plan_memory(config, backbone, Codec(NUMBER, backbone), prompt_tokens=PROMPT_TOKENS)
+    assert plan["note"] is None
+    backbone = made("llama", device="cpu")
+    method = build_method(config, backbone, Codec(NUMBER, backbone), [Scale()]).train()
+    assert isinstance(method, ExactPredGen)
+    ratio = part(plan, "activations", "key/value cache") / saved_bytes(method, batch_of(method))
+    assert 1 / 1.3 < ratio < 1.3, ratio
+
+
+def test_where_they_are_not_the_plan_is_of_the_papers_form_and_says_so() -> None:
+    backbone = made("bert")
+    plan = plan_memory(config_for("lora", form=None), backbone, Codec(NUMBER, backbone), prompt_tokens=PROMPT_TOKENS)
+    assert "those of director_form=states" in plan["note"]
+    assert part(plan, "activations") > 0
 
 
 def test_experts_are_counted_where_their_weights_are_trained() -> None:

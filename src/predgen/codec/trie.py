@@ -202,7 +202,8 @@ class Trie(nn.Module):
             scores: as `point_scores` returns them.
         """
         into = scores[:, self._parents, self.symbols]
-        with torch.autocast(into.device.type, enabled=False):  # sums of logarithms want their digits
+        device = "cpu" if into.device.type == "meta" else into.device.type  # which has no autocast
+        with torch.autocast(device, enabled=False):  # sums of logarithms want their digits
             before = into @ self.ancestors.to(into.dtype).T
         before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
         return before[:, self._leaf_points] + scores[:, self._leaf_points, self._leaf_symbols]

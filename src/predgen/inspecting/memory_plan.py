@@ -22,7 +22,9 @@ from predgen.codec.codec import Codec
 from predgen.config import RunConfig
 from predgen.errors import ConfigError
 from predgen.inspecting.activations import StepMemory, count_step
-from predgen.methods import Method, Scale
+from predgen.methods import Method, PooledHead, PredGen, Scale
+from predgen.methods.base import num_outputs_of
+from predgen.methods.exact import ExactPredGen
 from predgen.models.building import build_method
 from predgen.names import PEFT_METHODS
 
@@ -64,6 +66,10 @@ def plan_memory(config: RunConfig, backbone: Backbone, codec: Codec, *, prompt_t
     frozen = [one for one in method.parameters() if not one.requires_grad]
     logits = rows * (target_tokens + 1) * _target_vocabulary(backbone) * dtype.itemsize
     counted, note = _counted(method, rows, prompt_tokens)
+    if counted is None and isinstance(method, ExactPredGen):  # a model that writes trees branch by branch
+        director = PooledHead.of("attention", backbone.hidden_size, num_outputs_of(method.fields)).to("meta")
+        counted, note = _counted(PredGen(method.writer, director, method.join), rows, prompt_tokens)
+        note = note or "Activations and working space are those of director_form=states; the default needs more."
     parts = [
         _part("frozen weights", bytes_of(frozen), bytes_of(frozen)),
         _part("trained weights", bytes_of(trained), bytes_of(trained)),
