@@ -31,15 +31,6 @@ from tests.helpers.commands import files_in, refused, run
 NAMES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "scikit|sklearn", "torch": "torch"}
 
 
-def small_pairs() -> pd.DataFrame:
-    """Returns a table of the form of `docstring_pairs`, made at once."""
-    rows = [
-        {"signature": f"get_{row}(a, b)", "sentence": f"Get {row + row % 2} of a.", "match": ("yes", "no")[row % 2]}
-        for row in range(60)
-    ]
-    return pd.DataFrame(rows, dtype=object)
-
-
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caps what is read, so that a test takes a second."""
@@ -207,20 +198,19 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_three_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_both_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = cities().head(60)
     monkeypatch.setattr(demo, "cities", lambda: places)
-    monkeypatch.setattr(demo, "docstring_pairs", small_pairs)
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    for settings in (demo.CONTINENT_SETTINGS, demo.LATITUDE_SETTINGS, demo.PAIRS_SETTINGS):
+    for settings in (demo.CONTINENT_SETTINGS, demo.LATITUDE_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
     done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["continent", "latitude", "pairs"]
+    assert list(found) == ["continent", "latitude"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("continent", "accuracy"), ("latitude", "mse"), ("pairs", "accuracy")):
+    for task, metric in (("continent", "accuracy"), ("latitude", "mse")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
@@ -231,7 +221,7 @@ def test_the_demo_compares_all_methods_on_three_tables(tmp_path: Path, monkeypat
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 6
+    assert page.count("<table>") == 4
     assert "How far north is a city" in page
 
 
@@ -275,7 +265,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("continent", True), ("latitude", True), ("pairs", True)]
+    assert asked[1:] == [("continent", True), ("latitude", True)]
 
 
 def test_the_demos_settings_are_settings() -> None:

@@ -54,9 +54,9 @@ CONTINENT_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0
 LATITUDE_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.6, 0.1, 0.3), "epochs": 3}
 PAIRS_SETTINGS: dict[str, Any] = {
     "inputs": ["signature", "sentence"],
-    "max_train_rows": 320,
-    "max_eval_rows": 200,
-    "epochs": 2,
+    "max_train_rows": 600,
+    "max_eval_rows": 300,
+    "epochs": 3,
 }
 COLORS_SETTINGS: dict[str, Any] = {"inputs": ["name"], "max_train_rows": 600, "max_eval_rows": 200, "epochs": 6}
 DIABETES_SETTINGS: dict[str, Any] = {"inputs": ["patient"], "epochs": 3}
