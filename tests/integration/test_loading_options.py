@@ -97,7 +97,7 @@ def test_a_frozen_model_of_few_bits_is_fitted_with_lora(tmp_path: Path, bits: st
 
 
 def test_few_bits_are_refused_where_they_cannot_be(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(predgen.ConfigError, match=r"adalora or rocoft with quantization '4bit'.*found 'none'"):
+    with pytest.raises(predgen.ConfigError, match=r"rocoft or frozen with quantization '4bit'.*found 'none'"):
         predgen.fit(reviews(40), "stars", backbone=str(llama), quantization="4bit", peft="none", **SMALL)
     with monkeypatch.context() as patch:
         patch.setattr(loading, "find_spec", lambda name: name)
