@@ -14,8 +14,10 @@ from predgen import backbones
 from predgen.adapters import apply_peft
 from predgen.backbones.frozen_layers import KeptStates
 from predgen.backbones.row_store import CHUNK_BYTES, RowStore
+from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.methods import Method
+from predgen.training.fitting import fit_prepared, prepared_for
 from tests.helpers.shapes import (
     LABEL,
     VALUES,
@@ -119,7 +121,7 @@ def test_what_there_is_no_room_for_is_computed_each_time() -> None:
     method = method_of("predgen", "llama")
     prompts, values = ragged_prompts(200), VALUES["label"]
     expected = losses_and_gradients(method, prompts, values)
-    states = kept(method, most_bytes=CHUNK_BYTES - 1)
+    states = kept(method, most_bytes=100)
     for _ in range(2):
         torch.testing.assert_close(losses_and_gradients(method, prompts, values), expected, rtol=1e-4, atol=1e-5)
     assert len(states.rows) == 0
@@ -173,6 +175,16 @@ def test_a_row_store_keeps_rows_of_any_length() -> None:
     assert store[b"short"].tolist() == [1.0, 2.0]
 
 
+def test_a_row_store_keeps_rows_of_several_types() -> None:
+    store = RowStore(1000)
+    rows = {b"half": torch.tensor([1.5, -2.0, 3.0]).bfloat16(), b"float": torch.randn(5), b"empty": torch.zeros(0)}
+    assert all(store.put(key, row) for key, row in rows.items())
+    for key, row in rows.items():
+        assert store[key].dtype == row.dtype
+        assert torch.equal(store[key], row)
+    assert store.num_bytes == 1000  # a small store has a small file
+
+
 # ---- runs
 
 
@@ -203,6 +215,20 @@ def test_a_comparison_reads_each_prompt_once(base: str, monkeypatch: pytest.Monk
     for name in methods:
         for one, other in zip(found.methods[name].scored, expected.methods[name].scored, strict=True):
             assert one.metrics() == pytest.approx(other.metrics(), rel=1e-4, abs=1e-5)
+
+
+def test_all_that_is_kept_of_a_table_has_one_limit(base: str) -> None:
+    config = build_config(
+        {"data": "t.csv", "target": "mood", "backbone": base, "dtype": "float32", "trained_layers": 1}
+    )
+    prepared = prepared_for(config, reviews(40))
+    for method in ("predictor", "generator", "predgen"):
+        fit_prepared(config.changed(method=method, max_steps=1, device="cpu"), prepared, quiet=True)
+    stores = [one.rows for one in prepared.frozen_states.values()]
+    assert len(stores) == 2  # with keys and values, and without
+    assert stores[0] is stores[1]
+    assert len({one.owner for one in prepared.frozen_states.values()}) == 2
+    assert len(stores[0]) > 32
 
 
 @pytest.mark.parametrize("settings", [{"trained_layers": 1}, {"peft": "frozen"}])

@@ -60,12 +60,14 @@ class KeptStates:
     """What the frozen layers made of prompts, by the prompts' tokens.
 
     Attributes:
-        rows: the states, keys and values of each prompt, one after the other.
+        rows: the states, keys and values of each prompt, one after the other; others may keep theirs there too.
+        owner: what tells these layers' rows from those of others.
         sizes: how they are cut; None as long as there are none.
         beside: how many things a layer returns beside its state in a tuple; None where it returns the state alone.
     """
 
     rows: RowStore
+    owner: bytes = b""
     sizes: Sizes | None = None
     beside: int | None = None
 
@@ -95,7 +97,7 @@ class FrozenLayers:
             mask: which tokens are not padding.
             run: runs the whole model.
         """
-        keys = [_key_of(row[row_mask]) for row, row_mask in zip(tokens, mask, strict=True)]
+        keys = [self.kept.owner + _key_of(row[row_mask]) for row, row_mask in zip(tokens, mask, strict=True)]
         missing = [row for row, key in enumerate(keys) if key not in self.kept.rows]
         made = None
         if missing:

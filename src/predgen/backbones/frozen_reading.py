@@ -13,9 +13,12 @@ from predgen.backbones.base import Tree
 from predgen.backbones.caches import roomy_cache
 from predgen.backbones.causal_forward import Inputs, Wanted, positions_of
 from predgen.backbones.frozen_layers import FrozenLayers, KeptStates, Made, has_dropout
-from predgen.backbones.row_store import CHUNK_BYTES, RowStore
+from predgen.backbones.row_store import RowStore
 from predgen.backbones.self_check import Sample, keeps_states
 from predgen.backbones.target_tokens import embedding_rows
+
+# Room for the few tokens that it is tried on.
+TRIED_BYTES = 2**20
 
 
 class FrozenReading(Backbone):
@@ -34,7 +37,7 @@ class FrozenReading(Backbone):
             return False
         layers = list(self.layers.values())
         sample = Sample.of(embedding_rows(self.model), embedding_rows(self.model), self.device)
-        tried = FrozenLayers(layers, num_frozen, KeptStates(RowStore(CHUNK_BYTES)), with_keys=True)
+        tried = FrozenLayers(layers, num_frozen, KeptStates(RowStore(TRIED_BYTES)), with_keys=True)
         if not keeps_states(self, sample, tried):
             return False
         self.frozen_layers = FrozenLayers(layers, num_frozen, kept, with_keys=writes)

@@ -15,13 +15,14 @@ log = logging.getLogger("predgen")
 
 GIB = 2**30
 CHUNK_BYTES = 2**26
+ALIGNMENT = 16
 
 
 class RowStore:
     """A mapping from keys to rows of numbers, which lie in temporary files that go with the store.
 
     Args:
-        most_bytes: what all rows together may take.
+        most_bytes: what all rows together may take, whatever they are of.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -30,8 +31,8 @@ class RowStore:
         self._folder = Path(mkdtemp(prefix="predgen-states-"))
         finalize(self, rmtree, self._folder, ignore_errors=True)
         self._chunks: list[Tensor] = []
-        self._used = 0  # elements of the last chunk
-        self._places: dict[bytes, tuple[int, int, int]] = {}
+        self._used = 0  # bytes of the last chunk
+        self._places: dict[bytes, tuple[int, int, int, torch.dtype]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -41,29 +42,29 @@ class RowStore:
 
     def __getitem__(self, key: bytes) -> Num[Tensor, " size"]:
         """Returns a row that was put there."""
-        chunk, start, size = self._places[key]
-        return self._chunks[chunk][start : start + size]
+        chunk, start, size, dtype = self._places[key]
+        return self._chunks[chunk][start : start + size].view(dtype)
 
     def put(self, key: bytes, row: Num[Tensor, " size"]) -> bool:
         """Keeps a row where there is room for it, and returns whether there was.
 
         Args:
             key: what it is found by; a row that is there is kept as it is.
-            row: of the same type as all others.
+            row: its numbers, of any type.
         """
         if key in self._places:
             return True
-        if not self._chunks or self._used + len(row) > len(self._chunks[-1]):
-            num_bytes = max(CHUNK_BYTES, row.nbytes)
-            if self.num_bytes + num_bytes > self.most_bytes or not self._grow(num_bytes, row.dtype):
+        room = -(-row.nbytes // ALIGNMENT) * ALIGNMENT  # the next row begins where any type may
+        if not self._chunks or self._used + room > len(self._chunks[-1]):
+            num_bytes = max(min(CHUNK_BYTES, self.most_bytes - self.num_bytes), room)
+            if self.num_bytes + num_bytes > self.most_bytes or not self._grow(num_bytes):
                 return False
-        end = self._used + len(row)
-        self._chunks[-1][self._used : end] = row
-        self._places[key] = len(self._chunks) - 1, self._used, len(row)
-        self._used = end
+        self._chunks[-1][self._used : self._used + row.nbytes] = row.contiguous().view(torch.uint8)
+        self._places[key] = len(self._chunks) - 1, self._used, row.nbytes, row.dtype
+        self._used += room
         return True
 
-    def _grow(self, num_bytes: int, dtype: torch.dtype) -> bool:
+    def _grow(self, num_bytes: int) -> bool:
         """Adds a file; returns whether the disk had room."""
         path = self._folder / f"{len(self._chunks)}"
         try:
@@ -74,8 +75,7 @@ class RowStore:
             path.unlink(missing_ok=True)
             self.most_bytes = self.num_bytes
             return False
-        size = num_bytes // dtype.itemsize
-        self._chunks.append(torch.from_file(str(path), shared=True, size=size, dtype=dtype))
+        self._chunks.append(torch.from_file(str(path), shared=True, size=num_bytes, dtype=torch.uint8))
         with suppress(OSError):  # what is mapped stays without its name, and goes even where the process is killed
             path.unlink()
         self.num_bytes += num_bytes

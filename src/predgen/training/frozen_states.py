@@ -32,8 +32,12 @@ def keep_frozen_states(model: Model, config: RunConfig, prepared: Prepared) -> N
     if not num_frozen or config.train.state_cache == 0 or config.train.precision != "float32":
         return
     method, settings = model.method, config.model
-    key = (model.contents.base_hash, settings.dtype, settings.quantization, settings.device_map, num_frozen)
-    kept = prepared.frozen_states.setdefault(
-        (*key, method.writes), KeptStates(RowStore(int(config.train.state_cache * GIB)))
-    )
-    method.backbone.keep_frozen_states(kept, num_frozen, writes=method.writes)
+    base = (model.contents.base_hash, settings.dtype, settings.quantization, settings.device_map)
+    key = (*base, num_frozen, method.writes)
+    if key not in prepared.frozen_states:
+        # One store for all, so that they take no more together than is allowed.
+        rows = next((others.rows for others in prepared.frozen_states.values()), None)
+        if rows is None:
+            rows = RowStore(int(config.train.state_cache * GIB))
+        prepared.frozen_states[key] = KeptStates(rows, owner=f"{len(prepared.frozen_states)} ".encode())
+    method.backbone.keep_frozen_states(prepared.frozen_states[key], num_frozen, writes=method.writes)
