@@ -132,7 +132,7 @@ def test_the_director_reads_the_expectation_of_all_states(adds: bool) -> None:
     method = correction(NUMBER, adds=adds).eval()
     trie = method.writer.trie_of(0)
     assert trie is not None
-    torch.nn.init.zeros_(method.director.attention.weight)
+    torch.nn.init.zeros_(method.director.attention.query.weight)
     torch.nn.init.normal_(method.director.mlp.output.weight)
     batch = batch_for(method, prompts_of(method.backbone)[:2], VALUES["number"][:2])
     memory, tree = method._read_and_scored(batch.prompt, batch.prompt_mask)

@@ -255,13 +255,18 @@ class DecoderOnlyBackbone(FrozenReading):
         if cache is None:
             states, logits = self._run_with_tree(memory.tokens, memory.mask, tree, Wanted(num_nodes, memory.vocabulary))
             return TreeWritten(states[:, -num_nodes:], logits, tree)
-        positions = memory.mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
-        key_positions = torch.cat([positions_of(memory.mask), positions], dim=1)
-        positions = positions[:, -num_nodes:]
-        sees = torch.cat([memory.mask.unsqueeze(1).expand(-1, num_nodes, -1), ancestors], dim=2)
-        masks = self._masks(sees, positions, key_positions, memory.state.dtype)
-        inputs = Inputs(tokens, masks, positions, cache)
+        inputs = self._over_memory(memory.mask, tree, num_nodes, cache, memory.state.dtype)
         return TreeWritten(*self._forward(inputs, Wanted(num_nodes, memory.vocabulary)), tree)
+
+    def _over_memory(
+        self, mask: Bool[Tensor, "batch prompt"], tree: Tree, num_new: int, cache: DynamicCache, dtype: torch.dtype
+    ) -> Inputs:
+        positions = mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
+        key_positions = torch.cat([positions_of(mask), positions], dim=1)
+        new = slice(positions.shape[1] - num_new, None)
+        sees = torch.cat([mask.unsqueeze(1).expand(-1, num_new, -1), tree.ancestors[:, new]], dim=2)
+        masks = self._masks(sees, positions[:, new], key_positions, dtype)
+        return Inputs(tree.tokens[:, new], masks, positions[:, new], cache)
 
     def read_tree(
         self,

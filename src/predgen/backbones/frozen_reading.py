@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from predgen.backbones.backbone import Backbone
 from predgen.backbones.base import Tree
 from predgen.backbones.caches import roomy_cache
-from predgen.backbones.causal_forward import Inputs, Wanted, positions_of
+from predgen.backbones.causal_forward import Inputs, Wanted
 from predgen.backbones.frozen_layers import FrozenLayers, KeptStates, Made, has_dropout
 from predgen.backbones.row_store import RowStore
 from predgen.backbones.self_check import Sample, keeps_states
@@ -78,11 +78,8 @@ class FrozenReading(Backbone):
         frozen, cache = self._frozen_now, roomy_cache()
         made = self._made_of(tokens, mask)
         made.fill(cache)
-        positions = mask.long().sum(dim=1, keepdim=True) - 1 + tree.depths
-        sees = torch.cat([mask.unsqueeze(1).expand(-1, tree.depths.shape[1], -1), tree.ancestors], dim=2)
-        key_positions = torch.cat([positions_of(mask), positions], dim=1)
-        masks = self._masks(sees, positions, key_positions, self.model.dtype)
-        inputs, nothing = Inputs(tree.tokens, masks, positions, cache), Wanted(1, tokens[0, :0])
+        inputs = self._over_memory(mask, tree, tree.tokens.shape[1], cache, made.states.dtype)
+        nothing = Wanted(1, tokens[0, :0])
         nodes = frozen.run_alone(lambda: self._forward(inputs, nothing))
         return frozen.replaced(torch.cat([made.states, nodes], dim=1))
 
@@ -107,11 +104,7 @@ class FrozenReading(Backbone):
         """Runs the model."""
 
     @abstractmethod
-    def _masks(
-        self,
-        sees: Bool[Tensor, "batch query key"],
-        positions: Int[Tensor, "batch query"],
-        key_positions: Int[Tensor, "batch key"],
-        dtype: torch.dtype,
-    ) -> Tensor | dict[str, Tensor]:
-        """Returns the masks of what each token sees, as the model's layers take them."""
+    def _over_memory(
+        self, mask: Bool[Tensor, "batch prompt"], tree: Tree, num_new: int, cache: DynamicCache, dtype: torch.dtype
+    ) -> Inputs:
+        """Returns what a forward of the last nodes of a tree is given, over a cache of prompts and the nodes before."""

@@ -7,10 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from predgen.backbones import Memory
+from predgen.codec.trie import Trie
 from predgen.methods.answering import Answering, FieldSources, Sources
 from predgen.methods.batch import Batch
 from predgen.methods.losses import Join
-from predgen.methods.poolings import Mlp
+from predgen.methods.poolings import Attention, Mlp
 from predgen.methods.predgen import PredGen
 from predgen.methods.writer import Writer
 from predgen.writing.sampling import Draws
@@ -34,7 +35,7 @@ class PrefixDirector(nn.Module):
 
     def __init__(self, hidden_size: int, num_outputs: int, *, has_prefixes: bool, starts_at_zero: bool) -> None:
         super().__init__()
-        self.attention = nn.Linear(hidden_size, 1, bias=False) if has_prefixes else None
+        self.attention = Attention(hidden_size) if has_prefixes else None
         self.mlp = Mlp((1 + has_prefixes) * hidden_size, num_outputs, hidden_size)
         if starts_at_zero:
             nn.init.zeros_(self.mlp.output.weight)
@@ -55,10 +56,8 @@ class PrefixDirector(nn.Module):
         """
         read = start.float()
         if self.attention is not None:
-            states = states.float()
-            normalized = nn.functional.layer_norm(states, states.shape[-1:])
-            scores = self.attention(normalized).squeeze(-1) + log_reached.float()
-            read = torch.cat([read, torch.einsum("bn,bnh->bh", scores.softmax(dim=1), states)], dim=-1)
+            every = torch.ones_like(log_reached, dtype=torch.bool)
+            read = torch.cat([read, self.attention(states, every, log_reached)], dim=-1)
         outputs: Tensor = self.mlp(read)
         return outputs
 
@@ -114,19 +113,22 @@ class ExactPredGen(PredGen):
             memory: what was read.
             tree: all targets.
         """
-        trie = self.writer.trie_of(0)
-        assert trie is not None  # `build_method` takes another form where there are too many values
-        outputs: Tensor = self.director(memory.state, tree.states, trie.log_reached(tree.log_probabilities))
+        log_reached = self._trie.log_reached(tree.log_probabilities)
+        outputs: Tensor = self.director(memory.state, tree.states, log_reached)
         if self.adds_writer:
-            outputs = outputs + self.fields[0].writer_outputs(trie, tree.log_probabilities.float())
+            outputs = outputs + self.fields[0].writer_outputs(self._trie, tree.log_probabilities.float())
         return outputs
 
     def _read_and_scored(
         self, prompt: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"]
     ) -> tuple[Memory, ScoredTree]:
+        return read_and_score_tree(self.writer.symbols, prompt, mask, self._trie)
+
+    @property
+    def _trie(self) -> Trie:
         trie = self.writer.trie_of(0)
-        assert trie is not None  # as in `told`
-        return read_and_score_tree(self.writer.symbols, prompt, mask, trie)
+        assert trie is not None  # `build_method` takes another form where there are too many values
+        return trie
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
@@ -152,15 +154,13 @@ class ExactPredGen(PredGen):
         """Returns the Director's predictions, and the Writer's distribution, which is known in any case."""
         memory, tree = self._read_and_scored(prompt, prompt_mask)
         predictions = self.head_predictions(self.told(memory, tree))
-        trie = self.writer.trie_of(0)
-        assert trie is not None  # as in `told`
         if answerings[0].decoding.name == "trie":
-            values, texts = trie.best(tree.log_probabilities)
+            values, texts = self._trie.best(tree.log_probabilities)
         else:
             written = self.writer.write(memory, answerings[0].decoding, with_states=False)
             values, texts = written.values, list(written.texts)
         covered = torch.ones_like(tree.log_probabilities[:, 0])
-        predictive = self.fields[0].distribution(trie, tree.log_probabilities, covered)
+        predictive = self.fields[0].distribution(self._trie, tree.log_probabilities, covered)
         field = FieldSources(
             values, list(texts), directed=predictions[0], predictive=predictive, text_decides=not marginal
         )

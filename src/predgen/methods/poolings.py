@@ -66,11 +66,22 @@ class Attention(nn.Module):
         self.query = nn.Linear(hidden_size, 1, bias=False)
 
     def forward(
-        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+        self,
+        states: Float[Tensor, "batch token hidden"],
+        mask: Bool[Tensor, "batch token"],
+        log_prior: Float[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch hidden"]:
-        """Returns one state for each row."""
+        """Returns one state for each row.
+
+        Args:
+            states: of the tokens.
+            mask: which of them are read.
+            log_prior: added to the scores: with a query of zeros it is the logarithm of the weights.
+        """
         normalized = nn.functional.layer_norm(states.float(), states.shape[-1:])
         scores = self.query(normalized).squeeze(-1).masked_fill(~mask, float("-inf"))
+        if log_prior is not None:
+            scores = scores + log_prior.float()
         return torch.einsum("bt,bth->bh", scores.softmax(dim=1), states.float())
 
 

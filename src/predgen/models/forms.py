@@ -1,7 +1,7 @@
 """What predgen is by default: the settings of its form that depend on what is predicted."""
 
 from predgen.codec.kinds import is_enumerable
-from predgen.config import RunConfig, build_config
+from predgen.config import SECTIONS, RunConfig
 from predgen.targets.record import Target
 
 # Settings that the form `states` alone has: who gives one asks for that form.
@@ -41,8 +41,7 @@ def with_form(config: RunConfig, target: Target) -> RunConfig:
 def default_form(config: RunConfig, target: Target) -> str:
     """Returns the form of a run that names none."""
     fields = target.fields.values()
-    defaults = build_config({"data": config.data.data, "target": config.data.target})
-    asks_for_states = any(_value(config, name) != _value(defaults, name) for name in OF_STATES)
+    asks_for_states = any(_value(config, name) != _default(name) for name in OF_STATES)
     can_score_all = len(target.fields) == 1 and all(map(is_enumerable, fields)) and config.model.decoding != "free"
     return "expectation" if can_score_all and not asks_for_states else "states"
 
@@ -51,3 +50,9 @@ def _value(config: RunConfig, name: str) -> object:
     section, _, setting = name.partition(".")
     value: object = getattr(getattr(config, section), setting)
     return value
+
+
+def _default(name: str) -> object:
+    section, _, setting = name.partition(".")
+    default: object = SECTIONS[section].model_fields[setting].default
+    return default

@@ -27,7 +27,6 @@ from predgen.methods.prior import fill_prior
 from predgen.models.building import (
     answering_of,
     build_method,
-    check_method,
     load_as_it_is,
     load_base,
     writer_of,
@@ -262,7 +261,6 @@ def new_model(config: RunConfig, prepared: Prepared) -> Model:
         ConfigError: nothing of it would be trained.
     """
     source, target = source_of(config), prepared.target
-    check_method(config, target)
     config = with_form(config, target)
     backbone = load_base(config, source)
     scales = [
