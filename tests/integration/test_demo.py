@@ -216,7 +216,7 @@ def test_the_demo_compares_all_methods_on_both_questions(tmp_path: Path, monkeyp
         tested = [one["metric"] for one in found[task]["tests"]]
         assert tested.count(metric) == 15  # every pair of six
     assert done.stdout.index("On which continent") < done.stdout.index("How far north")
-    assert "predgen fit tables/cities.csv --target latitude --out model" in done.stdout
+    assert "predgen fit tables/cities.csv --target latitude --inputs city,country --out model" in done.stdout
     assert done.stderr == ""
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
@@ -266,6 +266,21 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
     assert asked[1:] == [("continent", True), ("latitude", True)]
+
+
+def test_what_the_demo_says_to_do_next_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None) -> None:
+    def compared(task: str, quiet: bool) -> dict[str, Any]:
+        return {"methods": {}, "tests": [], "rows": 0, "part": "test"}
+
+    monkeypatch.setattr("predgen.cli.demo._compare", compared)
+    monkeypatch.chdir(tmp_path)
+    said = run("demo", "--task", "latitude").stdout
+    commands = [line.split()[1:] for line in said.partition("Next:")[2].splitlines() if "predgen" in line]
+    assert [command[0] for command in commands] == ["demo", "fit", "predict"]
+    for command in commands:
+        once = ["--set", "max_steps=1"] if command[0] == "fit" else []
+        assert run(*command, *once).code == 0, command
+    assert len(read_table(tmp_path / "answers.csv")) == len(cities())
 
 
 def test_the_demos_settings_are_settings() -> None:

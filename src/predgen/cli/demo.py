@@ -101,7 +101,7 @@ def demo(
     typer.echo(
         "\nNext:\n"
         "  predgen demo --save-data tables\n"
-        "  predgen fit tables/cities.csv --target latitude --out model\n"
+        "  predgen fit tables/cities.csv --target latitude --inputs city,country --out model\n"
         "  predgen predict model tables/cities.csv --out answers.csv"
     )
 
