@@ -31,7 +31,8 @@ def run_cells(
         if set(only) <= set(map(str, cell)) and not path.exists():
             figures = run(*cell)
             write_text(path, json.dumps(figures, indent=2) + "\n")
-            print(json.dumps(figures), flush=True)
+            shown = {name: value for name, value in figures.items() if name != "losses"}
+            print(path.stem, json.dumps(shown), flush=True)
     return [json.loads(path.read_text(encoding="utf-8")) for cell in cells if (path := _file(out, cell)).exists()]
 
 

@@ -11,6 +11,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("PREDGEN_BACKBONE", "builtin:nano")  # whatever the machine's default is
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # or the last bits would depend on what else runs
 install_import_hook("predgen", "beartype.beartype")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

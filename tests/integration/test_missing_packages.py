@@ -90,8 +90,3 @@ def test_intervals_and_sets_need_the_extra() -> None:
     ):
         with pytest.raises(MissingPackageError, match=r"pip install 'predgen\[conformal\]'"):
             work()
-
-
-def test_the_benchmark_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    assert "pip install 'predgen[bench]'" in refused("bench")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 import predgen
+from predgen import threads
 from predgen.config import TrainSettings
 from predgen.methods import PredGen
 from predgen.training import fitting
@@ -47,6 +48,16 @@ def test_every_overridden_hook_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
     predgen.fit(reviews(40), "mood", **SMALL)
     assert {"compute_loss", "evaluation_loop", "create_optimizer", "_save", "_load_best_model"} <= set(HOOKS)
     assert called == set(HOOKS)
+
+
+def test_each_step_and_each_predicted_batch_looks_at_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(threads._follower, "follow", lambda: looks.append(1))
+    model = predgen.fit(reviews(40), "mood", **SMALL | {"epochs": 1, "batch_size": 4})
+    assert len(looks) >= 40 * 0.8 / 4
+    looks.clear()
+    model.predict(reviews(20))
+    assert looks
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:

@@ -78,15 +78,15 @@ class CausalForward:
             model: the model, or its PEFT wrapper.
             inputs: what it is given.
             wanted: which logits.
-            linear_head: whether the logits of a few tokens can be computed alone.
+            linear_head: whether the head can be run by itself, for a few tokens too.
         """
         columns, vocabulary = wanted.columns, wanted.vocabulary
-        few = vocabulary is not None and linear_head and has_plain_head(model)
+        apart = linear_head and has_plain_head(model)
         extra: dict[str, Any] = {}
         if self.takes_positions and inputs.positions is not None:
             extra["position_ids"] = inputs.positions
         if self.keeps_logits:
-            extra["logits_to_keep"] = NO_COLUMNS if few else columns
+            extra["logits_to_keep"] = NO_COLUMNS if apart else columns
         output = model(
             input_ids=inputs.tokens,
             attention_mask=inputs.mask,
@@ -96,8 +96,7 @@ class CausalForward:
             **extra,
         )
         states, logits = output.hidden_states[-1], output.logits
-        if few:
-            assert vocabulary is not None  # or all logits are wanted
+        if apart:
             wanted_states = states[:, -columns:] if isinstance(columns, int) else states[:, columns]
             has_whole = wanted.has_whole_gradient
             return states, logits_of_tokens(model, wanted_states, vocabulary, has_whole=has_whole)

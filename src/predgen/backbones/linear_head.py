@@ -44,17 +44,25 @@ def may_be_linear(model: Any, hidden_size: int) -> bool:
 
 
 def logits_of_tokens(
-    model: Any, states: Float[Tensor, "batch column hidden"], vocabulary: Int[Tensor, " kept"], *, has_whole: bool
+    model: Any,
+    states: Float[Tensor, "batch column hidden"],
+    vocabulary: Int[Tensor, " kept"] | None,
+    *,
+    has_whole: bool,
 ) -> Float[Tensor, "batch column kept"]:
     """Returns the logits of some tokens from the last states.
 
     Args:
         model: the Hugging Face model.
         states: its last states.
-        vocabulary: the tokens.
+        vocabulary: the tokens; None for all.
         has_whole: whether the same graph has a gradient of the whole embeddings, to which rows can be added.
     """
     head = model.get_output_embeddings()
+    # Of columns that lie apart torch makes a product for each row, and a copy of the weights for each of these.
+    states = states.contiguous()
+    if vocabulary is None:
+        return head(states)
     bias = None if head.bias is None else head.bias[vocabulary]
     tied = head.weight is model.get_input_embeddings().weight
     rows = nn.functional.embedding(vocabulary, head.weight, sparse=tied and has_whole and adds_rows(model))

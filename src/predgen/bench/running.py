@@ -15,7 +15,7 @@ from predgen.bench.rivals import Rival
 from predgen.bench.shapes import Cell
 from predgen.bench.timing import count_flops, count_tokens, machine, matrix_rate, ratio, time_cases
 from predgen.bench.workload import DTYPES, make_workload
-from predgen.errors import ConfigError, require
+from predgen.errors import ConfigError
 from predgen.training.runs import Finished, check_folder, check_one_of
 from predgen.version import __version__
 
@@ -89,12 +89,10 @@ def run_bench(
 
     Raises:
         ConfigError: the device is not there, or there is nothing to repeat.
-        MissingPackageError: psutil is not installed.
         OutputExistsError: the folder holds something, and it is neither to be gone on with nor to be measured again.
     """
     if repetitions < 1:
         raise ConfigError(f"Expected at least 1 repetition, found {repetitions}. Use a larger number.")
-    require("psutil", extra="bench", what="the memory of a process (predgen bench)")
     where = choose_device(device)
     finished = Finished(_runs_folder(runs, resume=resume, overwrite=overwrite))
     figures = []

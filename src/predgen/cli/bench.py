@@ -57,6 +57,7 @@ def bench(
     from predgen.errors import ConfigError
     from predgen.files import write_text
     from predgen.report.benchmark import benchmark_markdown, benchmark_tables
+    from predgen.threads import keep_threads
 
     show_notes(quiet)
     check_results(json, markdown)
@@ -64,6 +65,7 @@ def bench(
         if threads < 1:
             raise ConfigError(f"Expected at least 1 thread, found {threads}. Leave --threads out.")
         torch.set_num_threads(threads)
+    keep_threads()
     cell = Cell(shape, prompt_tokens, target, dtype, batch_size)
     cells = grid_of(cell, gpu=torch.cuda.is_available()) if grid else [cell]
     results = run_bench(cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite)

@@ -13,6 +13,7 @@ from predgen.errors import TrainingError
 from predgen.methods.answering import Answering
 from predgen.methods.answers import Answers
 from predgen.methods.base import Method
+from predgen.threads import follow_load
 
 log = logging.getLogger("predgen")
 Result = TypeVar("Result")
@@ -94,6 +95,7 @@ def run_in_buckets(
     """
     order, results, start = longest_first(lengths), list[Result](), 0
     while start < len(order):
+        follow_load()
         length = lengths[order[start]]
         rows = order[start : start + limits.rows_of(length)]
         size = len(rows)

@@ -38,6 +38,7 @@ from predgen.files import write_text
 from predgen.methods import Batch, Method
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.processes import mean_over_processes, wait_for_all
+from predgen.threads import follow_load
 from predgen.training.batches import BucketSampler, Collator, Examples
 from predgen.training.checkpoints import seal
 from predgen.training.schedules import follow_accuracy, sampling_probability
@@ -290,13 +291,18 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the sampler its epoch, also when a run goes on in the middle of one."""
+    """Tells the sampler its epoch, also when a run goes on in the middle of one; each step leaves busy cores alone."""
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         loader = kwargs["train_dataloader"]
         _sampler_of(loader).set_epoch(int(state.epoch or 0))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        follow_load()
 
 
 class _AllocateRanks(TrainerCallback):  # type: ignore[misc]
