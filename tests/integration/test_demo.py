@@ -17,6 +17,7 @@ from predgen.cli import demo_tables as demo
 from predgen.cli.demo_tables import (
     LIBRARIES,
     cities,
+    city_pairs,
     color_names,
     diabetes_patients,
     docstring_pairs,
@@ -155,6 +156,24 @@ def test_cities_lie_where_they_lie() -> None:
     assert table["continent"].value_counts().min() > 30
 
 
+def test_of_two_cities_the_northern_one_is_named_and_no_city_is_in_two_parts() -> None:
+    parts = city_pairs()
+    assert {part: len(table) > 30 for part, table in parts.items()} == dict.fromkeys(demo.NORTH_PARTS, True)
+    latitude = {f"{row.city}, {row.country}": row.latitude for row in cities().itertuples()}
+    seen: list[set[str]] = []
+    for part, table in parts.items():
+        pd.testing.assert_frame_equal(table, city_pairs()[part])
+        assert list(table.columns) == ["first", "second", "north"]
+        for row in table.itertuples():
+            assert latitude[str(getattr(row, str(row.north)))] == max(
+                latitude[str(row.first)], latitude[str(row.second)]
+            )
+            assert latitude[str(row.first)] != latitude[str(row.second)]
+        assert abs((table["north"] == "first").sum() - len(table) / 2) <= 0.5
+        seen.append(set(table["first"]) | set(table["second"]))
+    assert len(seen[0] | seen[1] | seen[2]) == len(seen[0]) + len(seen[1]) + len(seen[2])
+
+
 def test_colors_have_the_lightness_that_their_channels_give() -> None:
     table = color_names()
     pd.testing.assert_frame_equal(table, color_names())
@@ -193,24 +212,28 @@ def test_the_tables_are_written_for_further_commands(few: None, tmp_path: Path) 
     assert files_in(tmp_path) == before
     assert run("demo", "--save-data", tmp_path / "tables", "--overwrite").code == 0
     assert sorted(files_in(tmp_path)) == [
-        f"tables/{name}.csv" for name in ("cities", "colors", "diabetes", "docstrings", "pairs")
+        f"tables/{name}.csv"
+        for name in (
+            *("cities", "colors", "diabetes", "docstrings"),
+            *("north/test", "north/train", "north/validation", "pairs"),
+        )
     ]
 
 
 @pytest.mark.slow
-def test_the_demo_compares_all_methods_on_both_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_all_methods_on_each_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = cities().head(60)
     monkeypatch.setattr(demo, "cities", lambda: places)
     monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
-    for settings in (demo.CONTINENT_SETTINGS, demo.LATITUDE_SETTINGS):
+    for settings in (demo.CONTINENT_SETTINGS, demo.LATITUDE_SETTINGS, demo.NORTH_SETTINGS):
         assert settings["epochs"] >= 1
         monkeypatch.setitem(settings, "max_steps", 1)
     done = run("demo", "--json", tmp_path / "demo.json", "--html", tmp_path / "demo.html", "--quiet")
     assert done.code == 0, done
     found = json.loads((tmp_path / "demo.json").read_text())
-    assert list(found) == ["continent", "latitude"]
+    assert list(found) == ["continent", "latitude", "north"]
     methods = ["mean_or_majority", "tfidf_linear", "zero_shot", "predictor", "generator", "predgen"]
-    for task, metric in (("continent", "accuracy"), ("latitude", "mse")):
+    for task, metric in (("continent", "accuracy"), ("latitude", "mse"), ("north", "accuracy")):
         assert list(found[task]["methods"]) == methods
         assert all(one["metrics"][metric] is not None for one in found[task]["methods"].values())
         tested = [one["metric"] for one in found[task]["tests"]]
@@ -221,7 +244,7 @@ def test_the_demo_compares_all_methods_on_both_questions(tmp_path: Path, monkeyp
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 4
+    assert page.count("<table>") == 6
     assert "How far north is a city" in page
 
 
@@ -265,7 +288,7 @@ def test_one_task_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "disease progressed" in done.stdout
     assert "docstring's first sentence" not in done.stdout
     assert run("demo", "--quiet").code == 0
-    assert asked[1:] == [("continent", True), ("latitude", True)]
+    assert asked[1:] == [("continent", True), ("latitude", True), ("north", True)]
 
 
 def test_what_the_demo_says_to_do_next_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None) -> None:
@@ -290,6 +313,7 @@ def test_the_demos_settings_are_settings() -> None:
         (demo.DOCSTRINGS_SETTINGS, ["sentence"]),
         (demo.CONTINENT_SETTINGS, ["city", "country"]),
         (demo.LATITUDE_SETTINGS, ["city", "country"]),
+        (demo.NORTH_SETTINGS, ["first", "second"]),
         (demo.COLORS_SETTINGS, ["name"]),
         (demo.PAIRS_SETTINGS, ["signature", "sentence"]),
         (demo.DIABETES_SETTINGS, ["patient"]),

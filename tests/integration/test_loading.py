@@ -180,6 +180,27 @@ def test_a_bert_is_an_encoder_or_a_decoder_as_its_config_says(tmp_path: Path) ->
         assert backbone.capabilities.cached
 
 
+def test_the_same_files_are_tried_once_and_changed_ones_again(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    original = DecoderOnlyBackbone.choose_path
+
+    def counted(backbone: DecoderOnlyBackbone) -> None:
+        tried.append(1)
+        original(backbone)
+
+    monkeypatch.setattr(DecoderOnlyBackbone, "choose_path", counted)
+    first, second = load(llama), load(llama)
+    assert len(tried) == 1
+    assert second.capabilities == first.capabilities
+    assert (second.hidden_size, second.prompt_size) == (first.hidden_size, first.prompt_size)
+    load_backbone(find_source(str(llama)), dtype="bfloat16")
+    assert len(tried) == 2
+    weights = load_file(llama / "model.safetensors")
+    save_file(weights, llama / "model.safetensors", metadata={"format": "pt"})
+    load(llama)
+    assert len(tried) == 3
+
+
 def test_a_model_that_sees_later_tokens_is_no_decoder(tmp_path: Path) -> None:
     tokenizer = byte_level_tokenizer()
     backbone = DecoderOnlyBackbone(tiny_model("bert", len(tokenizer), is_decoder=False), tokenizer)

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from predgen.backbones import Backbone
+from predgen.backbones import Backbone, Memory
 from predgen.backbones.self_check import Sample
-from predgen.codec.trie import Trie
-from predgen.methods.writer import Writer
 from predgen.writing.scoring import read_and_score_tree, score_tree
+from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding
 from tests.helpers.shapes import (
     FAMILIES,
@@ -86,13 +85,18 @@ def test_a_tree_that_is_too_large_is_written_in_parts(monkeypatch: pytest.Monkey
     torch.testing.assert_close(found.log_probabilities, expected.log_probabilities, rtol=1e-4, atol=1e-4)
 
 
+def read_then_write(self: SymbolModel, *given: torch.Tensor) -> tuple[Memory, torch.Tensor]:
+    memory = self.read(*given[:2])
+    return memory, self.write(memory, *given[2:]).logits if given[2].shape[1] else memory.logits.unsqueeze(1)
+
+
 @pytest.mark.parametrize("kind", list(TARGETS))
 def test_the_generators_loss_is_the_same_whichever_way_it_learns(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for trie in (True, False):
+    for apart in (False, True):
         method: Any = tiny_method("generator", backbone_of("llama"), TARGETS[kind])
-        if not trie:
-            monkeypatch.setattr(Writer, "trained_trie", None)
+        if apart:
+            monkeypatch.setattr(SymbolModel, "read_and_write", read_then_write)
         batch = batch_for(method, ragged_prompts(200), VALUES[kind])
         losses = method(batch)
         losses["loss"].backward()
@@ -100,10 +104,10 @@ def test_the_generators_loss_is_the_same_whichever_way_it_learns(kind: str, monk
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
-def test_a_generator_of_few_targets_learns_in_one_forward() -> None:
-    method: Any = tiny_method("generator", backbone_of("llama"), TARGETS["label"])
-    assert isinstance(method.writer.trained_trie, Trie)
-    batch = batch_for(method, ragged_prompts(200), VALUES["label"])
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_a_generator_learns_in_one_forward(kind: str) -> None:
+    method: Any = tiny_method("generator", backbone_of("llama"), TARGETS[kind])
+    batch = batch_for(method, ragged_prompts(200), VALUES[kind])
     assert count_forwards(method.backbone.model, lambda: method(batch)) == 1
 
 

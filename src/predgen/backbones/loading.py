@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from predgen.backbones import half_attention
-from predgen.backbones.backbone import Backbone
+from predgen.backbones.backbone import Backbone, Capabilities
 from predgen.backbones.configs import config_of
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.devices import check_device_map
@@ -23,7 +23,7 @@ from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.gguf.unpacking import VERSION, write_weights
 from predgen.backbones.half_norms import use_half_norms
 from predgen.backbones.model_cache import kept
-from predgen.backbones.sources import Source
+from predgen.backbones.sources import Source, weight_files
 from predgen.backbones.template import Template
 from predgen.errors import BackboneError, ConfigError
 
@@ -113,7 +113,7 @@ def load_backbone(
         if kind is DecoderOnlyBackbone and not placed:
             use_half_norms(model)
         backbone.is_placed = bool(placed)
-        backbone.choose_path()
+        _choose_path(backbone, None if placed or source.trusted else _state_of(source, dtype))
     except BackboneError:
         raise
     except Exception as error:  # a few models want more than tokens, or have no such config
@@ -124,6 +124,32 @@ def load_backbone(
     if chat_template:
         backbone.prompts.use_chat_template()
     return backbone
+
+
+# What was found of models that this process has checked: a comparison loads the same files for each of its fits.
+_checked: dict[tuple[Any, ...], tuple[Capabilities, int, int]] = {}
+
+
+def _choose_path(backbone: Backbone, state: tuple[Any, ...] | None) -> None:
+    """Tries what a model does exactly, unless this process tried it with the same files.
+
+    Args:
+        backbone: the model.
+        state: of its files; None where it must be tried each time.
+    """
+    if state is None or state not in _checked:
+        backbone.choose_path()
+        if state is not None:
+            _checked[state] = backbone.capabilities, backbone.hidden_size, backbone.prompt_size
+        return
+    backbone.capabilities, backbone.hidden_size, backbone.prompt_size = _checked[state]
+
+
+def _state_of(source: Source, dtype: str) -> tuple[Any, ...]:
+    """Returns what changes with a model's files, and the type of its weights."""
+    files = [source.gguf.path] if source.gguf is not None else weight_files(source.folder)
+    stats = [(path, path.stat()) for path in sorted([*files, *source.folder.glob("config.json")])]
+    return source.name, dtype, *((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in stats)
 
 
 def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
 """The data of `predgen demo`: real text that any installation has, with nothing shipped.
 
 Docstrings: which library does a sentence come from? They are read, never run, from the installed packages' source.
-Cities: on which continent is one, and how far north? The places that name time zones, in the package tzdata.
+Cities: on which continent is one, how far north, and which of two lies farther north? The places that name time zones,
+in the package tzdata.
 Colors: how light is the color that a name says? The 949 names of the XKCD survey, which matplotlib has.
 Pairs: does a sentence say what the function beside it does? From the same docstrings.
 Diabetes: scikit-learn's 442 patients, each written as a sentence, and the progression of their disease.
@@ -13,7 +14,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import islice
@@ -52,6 +53,10 @@ DOCSTRINGS_SETTINGS: dict[str, Any] = {
 }
 CONTINENT_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.6, 0.1, 0.3), "epochs": 3}
 LATITUDE_SETTINGS: dict[str, Any] = {"inputs": ["city", "country"], "split": (0.6, 0.1, 0.3), "epochs": 3}
+NORTH_SETTINGS: dict[str, Any] = {"inputs": ["first", "second"], "epochs": 4}
+# Where the cities of a part begin among all, and in how many pairs each city is.
+NORTH_PARTS = {"train": 0.0, "validation": 0.6, "test": 0.7}
+PAIRS_PER_CITY = 2
 PAIRS_SETTINGS: dict[str, Any] = {
     "inputs": ["signature", "sentence"],
     "max_train_rows": 600,
@@ -170,6 +175,35 @@ def cities() -> pd.DataFrame:
             )
     random.Random(SEED).shuffle(rows)
     return pd.DataFrame(rows, dtype=object)
+
+
+def city_pairs() -> dict[str, pd.DataFrame]:
+    """Returns columns `first`, `second` and `north`, of two places with their countries the one farther north.
+
+    Each part (train, validation, test) has cities of its own, so that none is learned by its name, and each answer is
+    half of the rows.
+    """
+    places = cities().to_dict("records")
+    draw = random.Random(SEED)
+    begins = [round(share * len(places)) for share in NORTH_PARTS.values()]
+    parts = {}
+    for part, begin, end in zip(NORTH_PARTS, begins, [*begins[1:], len(places)], strict=True):
+        group: list[dict[Any, Any]] = places[begin:end]
+        rows: list[dict[str, str]] = []
+        for _ in range(PAIRS_PER_CITY):
+            draw.shuffle(group)
+            for one, other in zip(group[::2], group[1::2], strict=False):
+                if one["latitude"] != other["latitude"]:
+                    ordered = sorted((one, other), key=lambda place: -int(place["latitude"]))
+                    answer = ("first", "second")[len(rows) % 2]
+                    first, second = ordered if answer == "first" else reversed(ordered)
+                    rows.append({"first": _named(first), "second": _named(second), "north": answer})
+        parts[part] = pd.DataFrame(rows, dtype=object)
+    return parts
+
+
+def _named(place: Mapping[Any, Any]) -> str:
+    return f"{place['city']}, {place['country']}"
 
 
 def _lines_of(path: Traversable) -> list[str]:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from sklearn import metrics as sk
 from torch import Tensor
 
 from predgen.measures.base import SMALLEST_PROBABILITY, Baseline, FieldKind, Measure
@@ -161,16 +160,29 @@ def label_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.nd
     if not len(truth):
         return dict.fromkeys(LABEL_METRICS if probabilities is not None else LABEL_METRICS[:2], math.nan)
     known = np.where(truth < 0, unseen, truth)
-    labels = [label for label in np.unique(np.concatenate([known, predicted])) if label != -1]
-    metrics = {
-        "accuracy": float(np.mean(known == predicted)),
-        "macro_f1": float(sk.f1_score(known, predicted, labels=labels, average="macro", zero_division=0.0)),
-    }
+    metrics = {"accuracy": float(np.mean(known == predicted)), "macro_f1": _macro_f1(known, predicted)}
     if probabilities is not None:
         losses = _log_losses(truth, probabilities)
         metrics["log_loss"] = float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
         metrics["ece"] = calibration_error(truth, probabilities)
     return metrics
+
+
+def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Returns the mean over the labels of 2 · right / (true + predicted), as scikit-learn's `f1_score` does.
+
+    Intervals need it a thousand times for each method, and scikit-learn takes 1.2 ms for what takes 0.05.
+
+    Args:
+        truth: label positions, shape (row,).
+        predicted: the same, −1 where the answer was invalid.
+    """
+    labels, positions = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    of_truth, of_predicted = positions[: len(truth)], positions[len(truth) :]
+    right = np.bincount(of_truth[of_truth == of_predicted], minlength=len(labels))
+    either = np.bincount(of_truth, minlength=len(labels)) + np.bincount(of_predicted, minlength=len(labels))
+    scores = (2 * right / either)[labels != -1]
+    return float(scores.mean()) if len(scores) else 0.0
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:

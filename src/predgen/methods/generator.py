@@ -48,22 +48,20 @@ class Generator(Method):
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns L_W as `loss` and `writer_loss`; the gold prefix is always fed."""
-        gold, symbols, trie = batch.gold, self.writer.symbols, self.writer.trained_trie
-        if trie is not None:  # prompt and targets in one forward
+        gold, symbols, trie = batch.gold, self.writer.symbols, self.writer.only_trie
+        if trie is not None and self.writer.learns_from_all:
             _, tree = read_and_score_tree(symbols, batch.prompt, batch.prompt_mask, trie)
             loss = self.writer.loss_of_tree(tree, gold, batch.truth)
             return {"loss": loss, "writer_loss": loss}
-        memory = symbols.read(batch.prompt, batch.prompt_mask)
-        logits = memory.logits.unsqueeze(1)
-        if gold.symbols.shape[1] > 1:
-            logits = symbols.write(memory, gold.symbols[:, :-1], gold.mask[:, :-1]).logits
+        fed = gold.symbols[:, :-1], gold.mask[:, :-1]
+        memory, logits = symbols.read_and_write(batch.prompt, batch.prompt_mask, *fed)
         loss = self.writer.loss(memory, logits, gold, batch.truth)
         return {"loss": loss, "writer_loss": loss}
 
     @torch.no_grad()
     def exposure(self, batch: Batch, decoding: Decoding) -> dict[str, Float[Tensor, ""]]:
         """Returns the Writer's accuracy after gold prefixes and after its own."""
-        trie = self.writer.trained_trie
+        trie = self.writer.only_trie
         if trie is not None and decoding.name == "trie":
             _, tree = read_and_score_tree(self.writer.symbols, batch.prompt, batch.prompt_mask, trie)
             return self.writer.accuracies_of_tree(tree, batch.gold)

@@ -27,9 +27,6 @@ from predgen.writing.targets import Decoding, WrittenTarget, memories_before, wr
 # `auto` scores all targets at once where that writes at most this many tokens for each decision of greedy decoding: a
 # write of 60 tokens cost as much as three writes of one (26M parameters, prompts of 128 tokens).
 NODES_PER_DECISION = 20
-# What a write of its own costs in training, in tokens of each row: a step over 16 prompts of 32 tokens took 1.52 s
-# without a write, 2.01 s with one of 3 tokens, 1.83 s where 10 tokens went with the prompt (SmolLM2-135M, one core).
-NODES_PER_FORWARD = 10
 # Targets that are drawn for each row where there are too many to score them all: the standard error of a probability is
 # at most 0.5 / √256 = 0.03.
 NUM_SAMPLES = 256
@@ -86,15 +83,14 @@ class Writer(nn.Module):
         return trie
 
     @property
-    def trained_trie(self) -> Trie | None:
-        """All targets of one field as a tree, where L_W needs them all or they cost no more than the gold ones alone.
+    def only_trie(self) -> Trie | None:
+        """All targets of a target of one field as a tree; None where there are several fields, or too many targets."""
+        return self.trie_of(0) if len(self.fields) == 1 else None
 
-        Prompts and targets go through one forward then.
-        """
-        trie = self.trie_of(0) if len(self.fields) == 1 else None
-        if trie is None or self.token_loss.name == "expected_value":
-            return trie
-        return trie if trie.num_nodes <= self.symbols.codec.max_length + NODES_PER_FORWARD else None
+    @property
+    def learns_from_all(self) -> bool:
+        """Whether L_W needs the scores of all targets, not of the gold one alone."""
+        return self.token_loss.name == "expected_value"
 
     def cheapest_decoding(self) -> str:
         """Returns `trie` where scoring all targets costs about as much as writing greedily; else `greedy`."""
@@ -117,7 +113,7 @@ class Writer(nn.Module):
             truth: as `Batch` has it.
         """
         symbols = self.symbols
-        if self.token_loss.name == "expected_value":
+        if self.learns_from_all:
             trie, head = self.trie_of(0), self.fields[0]
             assert trie is not None  # `build_method` refuses numbers with too many values
             scores = score_all(symbols.backbone, memory, trie)
@@ -140,7 +136,7 @@ class Writer(nn.Module):
         """
         symbols, trie, head = self.symbols, self.trie_of(0), self.fields[0]
         assert trie is not None  # or there would be no tree
-        if self.token_loss.name == "expected_value":
+        if self.learns_from_all:
             numbers, scale = head.learned(trie.numbers), head.scale
             return expected_value_loss(
                 tree.log_probabilities, numbers, truth[:, 0], mean=scale.mean, deviation=scale.deviation

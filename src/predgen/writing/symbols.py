@@ -55,6 +55,38 @@ class SymbolModel:
         """
         return self.backbone.write(memory, self.codec.symbols[symbols], mask)
 
+    def read_and_write(
+        self,
+        prompt: Int[Tensor, "batch prompt"],
+        prompt_mask: Bool[Tensor, "batch prompt"],
+        symbols: Int[Tensor, "batch target"],
+        mask: Bool[Tensor, "batch target"],
+    ) -> tuple[Memory, Float[Tensor, "batch step kept"]]:
+        """Returns the memory of prompts, and the logits at H[0..target], from one forward where that is exact.
+
+        Args:
+            prompt: the prompts' tokens.
+            prompt_mask: which of them are not padding.
+            symbols: what follows each, as `write` takes it.
+            mask: which of them are not padding.
+        """
+        length = symbols.shape[1]
+        if length == 0 or not self.backbone.capabilities.masks_trees:
+            memory = self.read(prompt, prompt_mask)
+            logits = memory.logits.unsqueeze(1)
+            return memory, logits if length == 0 else self.write(memory, symbols, mask).logits
+        # Symbols one after another are a tree without branches; those of padding come last, where nobody sees them.
+        depths = torch.arange(1, length + 1, device=prompt.device).expand(len(prompt), -1)
+        ancestors = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
+        memory, written = self.backbone.read_tree(
+            (prompt, prompt_mask),
+            self.codec.symbols[symbols],
+            depths,
+            ancestors.expand(len(prompt), -1, -1),
+            None if self.full else self.codec.symbols,
+        )
+        return memory, torch.cat([memory.logits.unsqueeze(1), written.logits], dim=1)
+
     def scores(
         self, memory: Memory, logits: Float[Tensor, "*batch kept"], states: Int[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch symbol"]:
