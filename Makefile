@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt models.txt
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
-demo: install  ## the main job on real data that any installation has (about 5 minutes)
+demo: install  ## the main job on real data that any installation has (about 5 minutes on 2 idle cores)
 	$(BIN)/predgen demo
 
 bench: install  ## times and memory against rivals (under 8 minutes on 2 idle cores)

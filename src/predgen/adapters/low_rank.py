@@ -12,6 +12,8 @@ from jaxtyping import Float
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from predgen.adapters.joined_products import Siblings, siblings_of
+
 HALF_TYPES = (torch.bfloat16, torch.float16)
 
 
@@ -51,9 +53,10 @@ class _Product(torch.autograd.Function):
 
 def use_half_products(model: nn.Module) -> None:
     """Gives each updated linear layer of a model the fast forward, which takes peft's wherever it does not apply."""
+    siblings = siblings_of(model)
     for layer in model.modules():
         if type(layer) is LoraLinear and type(layer.base_layer) is nn.Linear:
-            layer.forward = _Forward(layer)
+            layer.forward = _Forward(layer, *siblings.get(layer, (None, 0)))
 
 
 class _Forward:
@@ -61,10 +64,14 @@ class _Forward:
 
     Args:
         layer: peft's layer: a plain update, or any other, which is left to peft.
+        siblings: layers that may read the same states, this one among them; None if there are none.
+        place: its place among them.
     """
 
-    def __init__(self, layer: LoraLinear) -> None:
+    def __init__(self, layer: LoraLinear, siblings: Siblings | None = None, place: int = 0) -> None:
         self.layer = layer
+        self.siblings = siblings
+        self.place = place
 
     def __reduce__(self) -> Any:
         return type(self), (self.layer,)
@@ -75,6 +82,10 @@ class _Forward:
         if args or kwargs or not self._applies(states, name):
             pefts: Tensor = type(layer).forward(layer, states, *args, **kwargs)
             return pefts
+        if self.siblings is not None and states.device.type == "cpu" and self._joins(states, name):
+            joined = self.siblings.product(self.place, states, name)
+            if joined is not None:
+                return joined
         down, up, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
         base = layer.base_layer
         if torch.is_grad_enabled():
@@ -84,6 +95,12 @@ class _Forward:
         low = states @ down.to(states.dtype).T
         product.view(-1, product.shape[-1]).addmm_(low.view(-1, low.shape[-1]), (up * scale).to(states.dtype).T)
         return product
+
+    def _joins(self, states: Tensor, name: str) -> bool:
+        """Returns whether all siblings are such layers now; only the first of them has to ask."""
+        siblings = self.siblings
+        assert siblings is not None  # or it would not be asked
+        return self.place > 0 or all(layer.forward._applies(states, name) for layer in siblings.layers)
 
     def _applies(self, states: Tensor, name: str) -> bool:
         layer = self.layer
