@@ -169,7 +169,7 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
     folder, dtype = _weights_of(source, config, kind, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
-        with _quiet_loader():
+        with quiet_loader():
             model, report = kind.loader.from_pretrained(
                 folder,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -221,7 +221,7 @@ def _weights_of(source: Source, config: Any, kind: Kind, dtype: str) -> tuple[Pa
 
     def write(folder: Path) -> None:
         log.info("Taking the weights of %s out of their blocks, once; they are kept in the cache.", file.path.name)
-        with _quiet_loader():
+        with quiet_loader():
             write_weights(file, folder, kind.loader, config, getattr(torch, stored))
 
     return kept(f"{file.content_hash[:16]}-{stored}-{VERSION}", facts, write), stored
@@ -319,8 +319,8 @@ def _config_of(source: Source) -> Any:
 
 
 @contextmanager
-def _quiet_loader() -> Iterator[None]:
-    """Keeps the loader from drawing its own bar over ours, and from listing the head that an encoder does not need."""
+def quiet_loader() -> Iterator[None]:
+    """Keeps transformers from drawing a bar over ours, and from listing the head that an encoder does not need."""
     shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

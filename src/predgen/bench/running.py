@@ -94,7 +94,7 @@ def run_bench(
     if repetitions < 1:
         raise ConfigError(f"Expected at least 1 repetition, found {repetitions}. Use a larger number.")
     where = choose_device(device)
-    finished = Finished(_runs_folder(runs, resume=resume, overwrite=overwrite))
+    finished = Finished(runs_folder(runs, resume=resume, overwrite=overwrite))
     figures = []
     for cell in cells:
         log.info("Measuring %s", cell.name)
@@ -151,7 +151,7 @@ def measure(cell: Cell, repetitions: int, device: torch.device) -> dict[str, Any
     }
 
 
-def _runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> Path | None:
+def runs_folder(runs: str | Path | None, *, resume: bool, overwrite: bool) -> Path | None:
     """Returns where finished cells are kept, emptied of cells if they are to be measured again."""
     if runs is None:
         if resume:

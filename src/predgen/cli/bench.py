@@ -32,6 +32,18 @@ def bench(
     repetitions: Annotated[int, typer.Option("--repetitions", help="Timed runs of every case.")] = 7,
     threads: Annotated[int | None, typer.Option("--threads", help="Of torch; its own choice if not given.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    real: Annotated[
+        str | None,
+        typer.Option("--real", metavar="DATA", help="A real model on the rows of its folders sst2 and stsb."),
+    ] = None,
+    rivals: Annotated[
+        str | None, typer.Option("--rivals", metavar="NAME,…", help="With --real: which; else all that can run.")
+    ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option("--release", metavar="PYTHON", help="With --real: of an environment with an earlier release."),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", help="With --real: training rows, and as many to answer.")] = 1_000,
     runs: RunsPath = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -41,7 +53,9 @@ def bench(
 ) -> None:
     """Measure training and prediction against a pooled head, plain fine-tuning and the paper's program.
 
-    Models of random weights; no table is needed. All rivals are timed in turns, in one run.
+    Models of random weights; no table is needed. All rivals are timed in turns, in one run. With --real it is SmolLM2
+    (PREDGEN_BACKBONE names another) on real rows, against Hugging Face's Trainer, a CrossEncoder, llama.cpp and an
+    earlier release, each in a process of its own.
 
     [bold]Examples[/bold]
 
@@ -50,6 +64,8 @@ def bench(
       predgen bench --shape 6M --prompt-tokens 32 --repetitions 3
 
       predgen bench --grid --runs bench --resume --json bench.json
+
+      predgen bench --real data --rows 200 --repetitions 3 --json real.json
     """
     import torch
 
@@ -66,6 +82,31 @@ def bench(
             raise ConfigError(f"Expected at least 1 thread, found {threads}. Leave --threads out.")
         torch.set_num_threads(threads)
     keep_threads()
+    if real is not None:
+        from predgen.bench.real import GOALS as REAL_GOALS
+        from predgen.bench.real import run_real_bench
+        from predgen.config import split_names
+        from predgen.names import default_backbone
+        from predgen.report.real_benchmark import real_benchmark_markdown, real_benchmark_tables
+
+        found = run_real_bench(
+            real,
+            backbone=default_backbone(),
+            rivals=None if rivals is None else split_names(rivals),
+            release=release,
+            train_rows=rows,
+            test_rows=rows,
+            repetitions=repetitions,
+            runs=runs,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        write_json(json, found)
+        if markdown is not None:
+            write_text(markdown, real_benchmark_markdown(found, REAL_GOALS))
+        for table in real_benchmark_tables(found, REAL_GOALS):
+            print_table(table)
+        return
     cell = Cell(shape, prompt_tokens, target, dtype, batch_size)
     cells = grid_of(cell, gpu=torch.cuda.is_available()) if grid else [cell]
     results = run_bench(cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite)

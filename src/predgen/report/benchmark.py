@@ -18,15 +18,17 @@ def benchmark_tables(cell: Mapping[str, Any], goals: Mapping[str, tuple[str, flo
         cell: one of the `cells` of the benchmark's JSON.
         goals: for each ratio whether it may be that at `most` or must be at `least`.
     """
-    tables = []
-    for title, header, rows in _parts(cell, goals):
-        table = Table(title=title)
-        for column_index, name in enumerate(header):
-            table.add_column(name, justify="right" if 0 < column_index < 4 else "left")
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    return [table_of(*part) for part in _parts(cell, goals)]
+
+
+def table_of(title: str, header: tuple[str, ...], rows: list[list[str]]) -> Table:
+    """Returns a table whose columns with figures are aligned on the right."""
+    table = Table(title=title)
+    for column_index, name in enumerate(header):
+        table.add_column(name, justify="right" if 0 < column_index < 4 else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def benchmark_markdown(benchmark: Mapping[str, Any], goals: Mapping[str, tuple[str, float]]) -> str:
@@ -53,7 +55,7 @@ def _parts(
         f"target {what['target']} ({cell['target_tokens']} tokens), batch {what['batch_size']}, {what['dtype']}"
     )
     ratios = [
-        [name, _number(value), _spread(cell["spreads"].get(name)), *_goal(value, goals.get(name))]
+        [name, _number(value), _spread(cell["spreads"].get(name)), *goal_of(value, goals.get(name))]
         for name, value in cell["ratios"].items()
     ]
     peaks, tokens = cell["peak_bytes"], cell["tokens_per_row"]
@@ -84,7 +86,7 @@ def _spread(spread: Mapping[str, float] | None) -> str:
     return NOT_DEFINED if spread is None else f"{spread['lower_quartile']:.2f} – {spread['upper_quartile']:.2f}"
 
 
-def _goal(value: float | None, goal: tuple[str, float] | None) -> tuple[str, str]:
+def goal_of(value: float | None, goal: tuple[str, float] | None) -> tuple[str, str]:
     """Returns a goal, and whether it is met."""
     if goal is None or value is None:
         return NOT_DEFINED, ""
