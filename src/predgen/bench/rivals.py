@@ -186,15 +186,22 @@ def _one_pass(work: Workload) -> Method:
     return work.one_pass
 
 
+def _exact(work: Workload) -> Method:
+    assert work.exact is not None  # or there would be no such case
+    return work.exact
+
+
 # ---- the rivals
 
 TRAIN_PREDICTOR = Rival("train predictor", lambda work: (work.predictor, Draws()), _train)
 TRAIN_ONE_PASS = Rival("train predgen", lambda work: (work.one_pass, _own_draws(work)), _train)
+TRAIN_EXACT = Rival("train predgen, all values", lambda work: (_exact(work), Draws()), _train, enumerates=True)
 TRAIN_FIXED_POINT = Rival("train predgen, fixed point", lambda work: (work.fixed_point, _own_draws(work)), _train)
 TRAIN_PUBLISHED = Rival("train published", _nothing, _train_published)
 TRAIN_SFT = Rival("train sft", _supervised, _train_supervised)
 PREDICT_PREDICTOR = Rival("predict predictor", _predictor, _answer, packs=True)
 PREDICT_PREDGEN = Rival("predict predgen", _one_pass, _answer, packs=True)
+PREDICT_EXACT = Rival("predict predgen, all values", _exact, _answer, packs=True, enumerates=True)
 PREDICT_PLAIN = Rival("predict predgen, plain weights", _one_pass, _answer)
 PREDICT_PUBLISHED = Rival("predict published", _nothing, _predict_published)
 # A kinder form of the program, which asks for the logits that it needs.
@@ -213,11 +220,13 @@ PREDICT_PRUNED = Rival("predict likely numbers, sure model", _likely_scorer, _sc
 RIVALS = (
     TRAIN_PREDICTOR,
     TRAIN_ONE_PASS,
+    TRAIN_EXACT,
     TRAIN_FIXED_POINT,
     TRAIN_PUBLISHED,
     TRAIN_SFT,
     PREDICT_PREDICTOR,
     PREDICT_PREDGEN,
+    PREDICT_EXACT,
     PREDICT_PLAIN,
     PREDICT_PUBLISHED,
     PREDICT_KINDER,

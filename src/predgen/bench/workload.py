@@ -16,10 +16,12 @@ from predgen.backbones.prepacking import PrepackedWeights
 from predgen.bench.published import Published
 from predgen.bench.shapes import SHAPES, TARGETS, VOCABULARY, Cell
 from predgen.codec.codec import Codec
+from predgen.codec.kinds import is_enumerable
 from predgen.methods import Batch, PooledHead, PredGen, Predictor, Sampling, Scale, Writer
 from predgen.methods.base import num_outputs_of
+from predgen.methods.exact import ExactPredGen, PrefixDirector
 from predgen.methods.heads import field_heads
-from predgen.methods.losses import TokenLoss, wdal_stable
+from predgen.methods.losses import TokenLoss, join_of, wdal_stable
 from predgen.targets.number import Number
 from predgen.targets.record import Target
 from predgen.writing.symbols import SymbolModel
@@ -46,6 +48,7 @@ class Workload:
         gold_tokens: the gold targets as tokens of the model.
         ragged: prompts of many lengths.
         predictor: the pooled head.
+        exact: PredGen's default form, over all values; None where these are too many.
         one_pass: PredGen with one pass of sampling.
         fixed_point: PredGen with passes until nothing changes.
         published: the paper's program.
@@ -59,6 +62,7 @@ class Workload:
     gold_tokens: Int[Tensor, "batch target"]
     ragged: list[list[int]]
     predictor: Predictor
+    exact: ExactPredGen | None
     one_pass: PredGen
     fixed_point: PredGen
     published: Published
@@ -124,6 +128,7 @@ def make_workload(cell: Cell, device: torch.device) -> Workload:
         gold_tokens=one_pass.codec.symbols[gold.symbols],
         ragged=ragged,
         predictor=predictor,
+        exact=_exact(backbone, target).to(device).eval() if is_enumerable(target) else None,
         one_pass=one_pass,
         fixed_point=fixed_point,
         published=Published(backbone.model, VOCABULARY).to(device).eval(),
@@ -135,6 +140,14 @@ def writer_of(backbone: DecoderOnlyBackbone, target: Target) -> Writer:
     """Returns a Writer of a target."""
     symbols = SymbolModel(backbone, Codec(target, backbone))
     return Writer(symbols, TokenLoss(), field_heads(target, [Scale()]))
+
+
+def _exact(backbone: DecoderOnlyBackbone, target: Target) -> ExactPredGen:
+    writer = writer_of(backbone, target)
+    director = PrefixDirector(
+        backbone.hidden_size, num_outputs_of(writer.fields), has_prefixes=True, starts_at_zero=False
+    )
+    return ExactPredGen(writer, director, join_of("sum", squared_error=True), adds_writer=False, joins_linearly=True)
 
 
 def _predgen(backbone: DecoderOnlyBackbone, target: Target, *, passes: int) -> PredGen:
