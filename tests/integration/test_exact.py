@@ -12,7 +12,7 @@ import predgen
 from predgen import Label, LabelSet, Number, Ordinal
 from predgen.backbones import Backbone
 from predgen.methods.base import num_outputs_of
-from predgen.methods.exact import ExactPredGen, PrefixDirector
+from predgen.methods.exact import MOST_READ, ExactPredGen, PrefixDirector
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.targets.record import Target
 from predgen.writing.scoring import score_all, score_tree
@@ -103,9 +103,12 @@ def test_prefixes_are_as_probable_as_the_targets_behind_them() -> None:
     method = correction(NUMBER)
     trie = method.writer.trie_of(0)
     assert trie is not None
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(3, len(trie.values), generator=generator).double().log_softmax(dim=1)
-    reached = trie.log_reached(scores).exp()
+    batch = batch_for(method, prompts_of(method.backbone), VALUES["number"])
+    _, tree = method._read_and_scored(batch.prompt, batch.prompt_mask)
+    scores, reached = tree.log_probabilities.double(), trie.log_prefixes(tree.point_scores, trie.num_nodes).exp()
+    for few in range(trie.num_nodes):
+        first = tree.point_scores[:, : few + 1]
+        torch.testing.assert_close(trie.log_prefixes(first, few).exp(), reached[:, :few])
     for node in range(trie.num_nodes):
         prefix = [int(trie.symbols[other]) for other in range(trie.num_nodes) if trie.ancestors[node, other]]
         behind = [leaf for leaf, path in enumerate(trie.paths.tolist()) if path[: len(prefix)] == prefix]
@@ -127,7 +130,7 @@ def test_the_director_learns_nothing_of_gold() -> None:
 
 
 @pytest.mark.parametrize("adds", [True, False])
-def test_the_director_reads_the_expectation_of_all_states(adds: bool) -> None:
+def test_the_director_reads_the_expectation_of_the_states(adds: bool) -> None:
     # Against enumeration in float64: each target written by itself, its states weighted by its probability.
     method = correction(NUMBER, adds=adds).eval()
     trie = method.writer.trie_of(0)
@@ -139,7 +142,7 @@ def test_the_director_reads_the_expectation_of_all_states(adds: bool) -> None:
     shares = tree.log_probabilities.double().softmax(dim=1)
     total, weight = torch.zeros(2, memory.state.shape[1], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for leaf in range(len(trie.values)):
-        nodes = trie.below[leaf].nonzero().squeeze(-1)
+        nodes = trie.below[leaf, : method.num_read].nonzero().squeeze(-1)
         symbols = torch.stack([method.codec.symbols[trie.symbols[node]] for node in nodes]).expand(2, -1)
         alone = method.backbone.write(memory, symbols, torch.ones_like(symbols).bool()).states[:, 1:].double()
         total += shares[:, leaf, None] * alone.sum(dim=1)
@@ -210,3 +213,36 @@ def test_it_is_refused_where_not_all_values_can_be_scored(tmp_path: Path) -> Non
         "fit", table, "--target", "mood,stars", "--out", tmp_path / "out", "--set", "director_form=correction"
     )
     assert "Expected one field, few enough of whose values" in said
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("full", [False, True])
+def test_a_director_of_the_first_prefixes_learns_as_if_all_targets_were_written(shape: str, full: bool) -> None:
+    target, values = Number(0.0, 9.99, decimals=2), [0.01, 5.0, 3.14, 9.99, 7.5]
+    found = []
+    for scores_all in (False, True):
+        torch.manual_seed(0)
+        method = correction(target, full=full, shape=shape, adds=False)
+        num_nodes = method._trie.num_nodes
+        assert num_nodes > 100
+        assert 0 < method.num_read <= MOST_READ
+        assert not method.scores_all
+        method.scores_all = scores_all
+        batch = batch_for(method, prompts_of(method.backbone), values)
+        losses = method(batch)
+        losses["loss"].backward()
+        gradients = [one.grad for one in method.parameters() if one.grad is not None]
+        assert any(bool(one.abs().sum() > 0) for one in gradients)
+        found.append(({name: one.detach() for name, one in losses.items()}, gradients))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_first_prefixes_are_whole_levels() -> None:
+    trie = correction(Number(0.0, 9.99, decimals=2), adds=False)._trie
+    depths = trie.depths.tolist()
+    assert depths == sorted(depths)
+    for most in (0, 1, 10, 16, 25, 10**6):
+        number = trie.num_within(most)
+        assert number == depths.index(2) or number <= most  # one level at least
+        assert number == len(depths) or depths[number] > depths[number - 1]
+    assert correction(KINDS["one token"][0], adds=False)._trie.num_within(5) == 0

@@ -190,9 +190,12 @@ class Trie(nn.Module):
         *,
         vocabulary: Int[Tensor, " kept"] | None = None,
     ) -> Float[Tensor, "batch point symbol"]:
-        """Returns log P of each symbol at each point, in nats; the arguments are those of `log_probabilities`."""
+        """Returns log P of each symbol at each point, in nats; the arguments are those of `log_probabilities`.
+
+        Of the first nodes alone, if no more are given.
+        """
         logits = torch.cat([root.unsqueeze(1), nodes], dim=1)
-        states = self._states.expand(len(logits), -1)
+        states = self._states[: logits.shape[1]].expand(len(logits), -1)
         return self.codec.log_probabilities(logits, states, full=self.full, vocabulary=vocabulary)
 
     def sums(self, scores: Float[Tensor, "batch point symbol"]) -> Float[Tensor, "batch leaf"]:
@@ -208,14 +211,23 @@ class Trie(nn.Module):
         before = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
         return before[:, self._leaf_points] + scores[:, self._leaf_points, self._leaf_symbols]
 
-    def log_reached(self, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch node"]:
-        """Returns log P of each node's prefix in nats: the sum over the targets behind it.
+    def log_prefixes(self, scores: Float[Tensor, "batch point symbol"], num_nodes: int) -> Float[Tensor, "batch node"]:
+        """Returns log P of the prefix of each of the first nodes, in nats.
 
         Args:
-            log_probabilities: of every target, in nats.
+            scores: as `point_scores` returns them, of these nodes' parents at least.
+            num_nodes: how many.
         """
-        reached = log_probabilities.float().exp() @ self.below.float()
-        return reached.clamp(min=torch.finfo(torch.float32).tiny).log()
+        first = slice(0, num_nodes)
+        into = scores[:, self._parents[first], self.symbols[first]].float()
+        device = "cpu" if into.device.type == "meta" else into.device.type  # which has no autocast
+        with torch.autocast(device, enabled=False):
+            return into @ self.ancestors[first, first].to(into.dtype).T
+
+    def num_within(self, most: int) -> int:
+        """Returns how many nodes the first levels have: as many levels as have `most` nodes or fewer, at least one."""
+        of_depth = torch.bincount(self.depths)[1:].cumsum(dim=0).tolist()
+        return max([number for number in of_depth if number <= most], default=of_depth[0] if of_depth else 0)
 
     def leaves_of(
         self, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
