@@ -89,18 +89,23 @@ def hf_trainer(work: dict[str, Any], train: pd.DataFrame) -> Answer:
 
     def answer(table: pd.DataFrame) -> Sequence[Any]:
         tokens = [tokenizer(prompt, truncation=True, max_length=MAX_TOKENS) for prompt in table["prompt"]]
-        order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]["input_ids"]))
-        found: list[Any] = [None] * len(tokens)
-        with torch.inference_mode():
-            for start in range(0, len(order), PREDICT_ROWS):
-                chosen = order[start : start + PREDICT_ROWS]
-                logits = model(**collator([tokens[row] for row in chosen])).logits.float()
-                answers = logits.argmax(dim=-1) if labels else logits[:, 0] * spread + center
-                for row, value in zip(chosen, answers.tolist(), strict=True):
-                    found[row] = labels[value] if labels else value
-        return found
+        logits = _logits(model, tokens, collator)
+        if labels:
+            return [labels[index] for index in logits.argmax(dim=-1).tolist()]
+        return list((logits[:, 0] * spread + center).tolist())
 
     return answer
+
+
+def _logits(model: Any, tokens: Sequence[Any], collator: Any) -> Any:
+    """Returns the head's outputs, rows of similar length together, in the order of the rows."""
+    import torch
+
+    order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]["input_ids"]))
+    batches = [order[start : start + PREDICT_ROWS] for start in range(0, len(order), PREDICT_ROWS)]
+    with torch.inference_mode():
+        found = torch.cat([model(**collator([tokens[row] for row in batch])).logits.float() for batch in batches])
+    return found[torch.argsort(torch.tensor(order))]
 
 
 def _scale(cells: Sequence[Any], labels: Sequence[str]) -> tuple[float, float]:

@@ -14,8 +14,9 @@ from predgen.methods.losses import Join
 from predgen.methods.poolings import Attention, Mlp
 from predgen.methods.predgen import PredGen
 from predgen.methods.writer import Writer
+from predgen.writing.prefixes import read_prefixes_and_path
 from predgen.writing.sampling import Draws
-from predgen.writing.scoring import ScoredTree, read_and_score_tree, read_prefixes_and_path
+from predgen.writing.scoring import ScoredTree, read_and_score_tree
 from predgen.writing.targets import Decoding
 
 # Prefixes that the Director reads at most, where there is a level of fewer: 60 of them (`d.dd`) made a training step
