@@ -86,6 +86,8 @@ def test_what_a_rival_lacks_is_said(data: Path) -> None:
     with pytest.raises(UnknownNameError, match="rival"):
         run_real_bench(data, backbone="builtin:nano", rivals=["predictr"])
     assert "Expected at least 1 repetition" in refused("bench", "--real", str(data), "--repetitions", "0")
+    assert "Expected --real DATA" in refused("bench", "--rivals", "predictor")
+    assert "no-such-folder" in refused("bench", "--real", str(data / "no-such-folder"), "--rivals", "predictor")
     assert "predictr" in refused("bench", "--real", str(data), "--rivals", "predictr")
 
 

@@ -20,7 +20,7 @@ import torch
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.loading import quiet_loader
 from predgen.backbones.template import Template
-from predgen.backbones.weight_types import speed_of_bfloat16
+from predgen.backbones.weight_types import WORTH_IT, speed_of_bfloat16
 from predgen.bench import real_rivals
 from predgen.bench.running import runs_folder
 from predgen.bench.timing import machine, ratio
@@ -191,7 +191,7 @@ def _works(
 ) -> Iterator[dict[str, Any]]:
     """Yields what each rival is to do, after writing the rows and the model's folder."""
     source = find_source(backbone)
-    dtype = "bfloat16" if speed_of_bfloat16() > 1 else "float32"
+    dtype = "bfloat16" if speed_of_bfloat16() >= WORTH_IT else "float32"
     folders = {"model": _written(source, dtype, scratch / "model"), "encoder": _encoder_folder()}
     for name in tasks:
         task = load_task(name)

@@ -70,19 +70,7 @@ def hf_trainer(work: dict[str, Any], train: pd.DataFrame) -> Answer:
         {**tokenizer(prompt, truncation=True, max_length=MAX_TOKENS), "labels": wanted(cell)}
         for prompt, cell in zip(train["prompt"], cells, strict=True)
     ]
-    arguments = TrainingArguments(
-        output_dir=work["scratch"],
-        num_train_epochs=settings["epochs"],
-        per_device_train_batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        train_sampling_strategy="group_by_length",
-        seed=settings["seed"],
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    arguments = TrainingArguments(train_sampling_strategy="group_by_length", **_arguments(work))
     collator = DataCollatorWithPadding(tokenizer)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
     model.eval()
@@ -108,6 +96,23 @@ def _logits(model: Any, tokens: Sequence[Any], collator: Any) -> Any:
     return found[torch.argsort(torch.tensor(order))]
 
 
+def _arguments(work: dict[str, Any]) -> dict[str, Any]:
+    """Returns what both trainers of others are given: training and nothing else."""
+    settings = work["settings"]
+    return {
+        "output_dir": work["scratch"],
+        "num_train_epochs": settings["epochs"],
+        "per_device_train_batch_size": settings["batch_size"],
+        "learning_rate": settings["learning_rate"],
+        "seed": settings["seed"],
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+
+
 def _scale(cells: Sequence[Any], labels: Sequence[str]) -> tuple[float, float]:
     """Returns the mean and the standard deviation of numbers; labels have none."""
     return (0.0, 1.0) if labels else (float(np.mean(cells)), float(np.std(cells)) or 1.0)
@@ -127,18 +132,7 @@ def cross_encoder(work: dict[str, Any], train: pd.DataFrame) -> Answer:
         "second": train[second].tolist(),
         "label": ((train[work["target"]].astype(float) - low) / (high - low)).tolist(),
     }
-    arguments = CrossEncoderTrainingArguments(
-        output_dir=work["scratch"],
-        num_train_epochs=settings["epochs"],
-        per_device_train_batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        seed=settings["seed"],
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    arguments = CrossEncoderTrainingArguments(**_arguments(work))
     loss = losses.BinaryCrossEntropyLoss(model)
     CrossEncoderTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(rows), loss=loss).train()
 

@@ -82,6 +82,8 @@ def bench(
             raise ConfigError(f"Expected at least 1 thread, found {threads}. Leave --threads out.")
         torch.set_num_threads(threads)
     keep_threads()
+    if real is None and (rivals is not None or release is not None):
+        raise ConfigError("Expected --real DATA with --rivals or --release, found none. Name the folder of the rows.")
     if real is not None:
         from predgen.bench.real import GOALS as REAL_GOALS
         from predgen.bench.real import run_real_bench
