@@ -142,7 +142,8 @@ def test_the_director_reads_the_expectation_of_the_states(adds: bool) -> None:
     shares = tree.log_probabilities.double().softmax(dim=1)
     total, weight = torch.zeros(2, memory.state.shape[1], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for leaf in range(len(trie.values)):
-        nodes = trie.below[leaf, : method.num_read].nonzero().squeeze(-1)
+        on_the_way = trie.ancestors[trie.points[leaf, -1] - 1]  # each leaf is behind a node here
+        nodes = on_the_way[: method.num_read].nonzero().squeeze(-1)
         symbols = torch.stack([method.codec.symbols[trie.symbols[node]] for node in nodes]).expand(2, -1)
         alone = method.backbone.write(memory, symbols, torch.ones_like(symbols).bool()).states[:, 1:].double()
         total += shares[:, leaf, None] * alone.sum(dim=1)

@@ -95,7 +95,6 @@ class Trie(nn.Module):
         first_symbols: the first symbol of each node's prefix, shape (node,).
         points: the point before each position of each leaf's path, the last one after the last decision, shape (leaf,
             target).
-        below: which nodes stand on the way to each leaf, shape (leaf, node).
     """
 
     codec: Codec
@@ -108,7 +107,6 @@ class Trie(nn.Module):
     path_mask: Bool[Tensor, "leaf target"]
     first_symbols: Int[Tensor, " node"]
     points: Int[Tensor, "leaf target"]
-    below: Bool[Tensor, "leaf node"]
     _parents: Int[Tensor, " node"]
     _states: Int[Tensor, " point"]
     _leaf_points: Int[Tensor, " leaf"]
@@ -149,7 +147,6 @@ class Trie(nn.Module):
             "path_mask": torch.arange(paths.shape[1]) < lengths,
             "symbols": torch.tensor(tree.symbols, dtype=torch.long),
             "points": _points_along(on_the_way, ancestors.sum(dim=1), paths.shape[1]),
-            "below": on_the_way,
             "first_symbols": torch.tensor(tree.first_symbols, dtype=torch.long),
             "depths": ancestors.sum(dim=1),
             "ancestors": ancestors,
