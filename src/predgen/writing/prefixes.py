@@ -54,7 +54,7 @@ def read_prefixes_and_path(
         symbols.codec.symbols[nodes],
         depths.expand(len(path), -1),
         ancestors.expand(len(path), -1, -1),
-        None if symbols.full else symbols.codec.symbols,
+        symbols.vocabulary,
     )
     scores = trie.point_scores(memory.logits, written.logits[:, :num_nodes], vocabulary=memory.vocabulary)
     logits = torch.cat([memory.logits.unsqueeze(1), written.logits[:, num_nodes:]], dim=1)

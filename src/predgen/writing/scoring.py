@@ -94,7 +94,7 @@ def read_and_score_tree(
         mask: which of them are not padding.
         trie: the targets.
     """
-    vocabulary = None if symbols.full else symbols.codec.symbols
+    vocabulary = symbols.vocabulary
     size = symbols.backbone.num_target_tokens if vocabulary is None else len(vocabulary)
     cells = len(prompt) * (prompt.shape[1] + trie.num_nodes) * (prompt.shape[1] + trie.num_nodes + size)
     if trie.num_nodes == 0 or cells > TREE_CELLS:

@@ -35,13 +35,18 @@ class SymbolModel:
         return device
 
     @property
+    def vocabulary(self) -> Int[Tensor, " kept"] | None:
+        """The tokens whose logits are needed: the target's own; None for all."""
+        return None if self.full else self.codec.symbols
+
+    @property
     def fields(self) -> "tuple[SymbolModel, ...]":
         """The model of each field's own automaton; a target that is no record has one."""
         return tuple(SymbolModel(self.backbone, codec, self.full) for codec in self.codec.field_codecs)
 
     def read(self, prompt: Int[Tensor, "batch prompt"], prompt_mask: Bool[Tensor, "batch prompt"]) -> Memory:
         """Returns the memory of prompts, with the logits of the target's own symbols alone where these are enough."""
-        return self.backbone.read(prompt, prompt_mask, None if self.full else self.codec.symbols)
+        return self.backbone.read(prompt, prompt_mask, self.vocabulary)
 
     def write(
         self, memory: Memory, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
@@ -83,7 +88,7 @@ class SymbolModel:
             self.codec.symbols[symbols],
             depths,
             ancestors.expand(len(prompt), -1, -1),
-            None if self.full else self.codec.symbols,
+            self.vocabulary,
         )
         return memory, torch.cat([memory.logits.unsqueeze(1), written.logits], dim=1)
 
