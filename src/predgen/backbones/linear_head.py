@@ -59,10 +59,10 @@ def logits_of_tokens(
         has_whole: whether the same graph has a gradient of the whole embeddings, to which rows can be added.
     """
     head = model.get_output_embeddings()
-    # Of columns that lie apart torch makes a product for each row, and a copy of the weights for each of these.
-    states = states.contiguous()
     if vocabulary is None:
-        return head(states)
+        # Of columns that lie apart torch makes a product for each row, and a copy of the weights for each of these. Of
+        # a few tokens that is little, and the last bits of an artifact's answers stay what they have been.
+        return head(states.contiguous())
     bias = None if head.bias is None else head.bias[vocabulary]
     tied = head.weight is model.get_input_embeddings().weight
     rows = nn.functional.embedding(vocabulary, head.weight, sparse=tied and has_whole and adds_rows(model))

@@ -5,7 +5,9 @@ the root, where the first symbol is decided. A *leaf* is a target: a point, and 
 it; the forced rest of its path decides nothing.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -40,6 +42,14 @@ class Tree:
     leaf_paths: list[tuple[int, ...]]
     leaf_points: list[int]
     leaf_symbols: list[int]
+
+    @property
+    def level_ends(self) -> list[int]:
+        """How many nodes the first levels have: the first, the first two, and so on."""
+        depths = [0]
+        for parent in self.parents:
+            depths.append(depths[parent] + 1)
+        return list(accumulate(Counter(depths[1:]).values()))  # level after level, as nodes stand
 
     @property
     def ancestors(self) -> Bool[Tensor, "node node"]:
@@ -130,6 +140,7 @@ class Trie(nn.Module):
         tree = unroll(codec.automaton, full=full)
         values = [codec.value_of(path) for path in tree.leaf_paths]
         order = list(range(len(values)))
+        self._level_ends = tree.level_ends  # plain numbers, which a model of shapes alone has too
         alone = codec.num_fields == 1
         if alone:  # records stay in the order of the tree
             order.sort(key=lambda leaf: codec.paths.order(values[leaf]))
@@ -223,8 +234,9 @@ class Trie(nn.Module):
 
     def num_within(self, most: int) -> int:
         """Returns how many nodes the first levels have: as many levels as have `most` nodes or fewer, at least one."""
-        of_depth = torch.bincount(self.depths)[1:].cumsum(dim=0).tolist()
-        return max([number for number in of_depth if number <= most], default=of_depth[0] if of_depth else 0)
+        if not self._level_ends:
+            return 0
+        return max([end for end in self._level_ends if end <= most], default=self._level_ends[0])
 
     def leaves_of(
         self, symbols: Int[Tensor, "batch target"], mask: Bool[Tensor, "batch target"]
