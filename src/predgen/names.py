@@ -194,6 +194,21 @@ class WriterLoss:
 
 
 @dataclass(frozen=True)
+class NumberLoss:
+    """What the heads of numbers learn.
+
+    Attributes:
+        description: as in `Entry`.
+        path: of a function of outputs and standardized numbers.
+        num_outputs: how many outputs a head has; their mean is its answer.
+    """
+
+    description: str
+    path: str
+    num_outputs: int = 1
+
+
+@dataclass(frozen=True)
 class BaselineChoice:
     """What the methods of a comparison stand beside.
 
@@ -390,6 +405,18 @@ WRITER_LOSSES = Choices(
         ),
         "expected_value": WriterLoss(
             "its squared error", "predgen.methods.losses:expected_value_loss", scores_all=True
+        ),
+    },
+)
+NUMBER_LOSSES = Choices(
+    "loss of numbers",
+    {
+        "squared_error": NumberLoss("", "predgen.methods.losses:number_loss"),
+        "huber": NumberLoss(
+            "squared up to one standard deviation, straight beyond", "predgen.methods.losses:huber_loss"
+        ),
+        "quantiles": NumberLoss(
+            "ten quantiles, whose mean is the answer", "predgen.methods.losses:quantile_loss", num_outputs=10
         ),
     },
 )

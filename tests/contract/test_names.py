@@ -42,6 +42,7 @@ SETTINGS = {
     "model.quantization": names.QUANTIZATIONS,
     "train.loss": names.JOINS,
     "train.writer_loss": names.WRITER_LOSSES,
+    "train.number_loss": names.NUMBER_LOSSES,
     "train.schedule": names.SCHEDULES,
     "train.sampling": names.SAMPLINGS,
     "train.sampling_choice": names.SAMPLING_CHOICES,

@@ -206,6 +206,7 @@ class TrainSettings(Settings):
         None,
         "how L_W and L_D are joined; wdal_stable with director_form=states, else sum, if not given",
     )
+    number_loss: str = chosen(names.NUMBER_LOSSES, "squared_error", "what heads of numbers learn")
     standardize: bool = Field(True, description="heads of numbers learn standardized ones")
     loss_sharpness: float = Field(1.0, gt=0, description="of wdal_smooth: the larger, the closer to wdal")
     writer_weight: float | None = Field(

@@ -133,7 +133,7 @@ def expected_value_loss(
         deviation: of the standardization.
     """
     standardized = ((numbers - mean) / deviation).to(log_probabilities.dtype)
-    return number_loss((log_probabilities.softmax(dim=-1) * standardized).sum(dim=-1), truth)
+    return functional.mse_loss((log_probabilities.softmax(dim=-1) * standardized).sum(dim=-1), truth)
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,32 @@ def cross_entropy_of_smoothed_digits(
     return writer_loss(log_probabilities, symbols, counted, smoothed=smoothed)
 
 
-def number_loss(predicted: Float[Tensor, " batch"], truth: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+def number_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
     """Returns the mean squared error of standardized numbers."""
-    return functional.mse_loss(predicted, truth)
+    return functional.mse_loss(outputs.squeeze(-1), truth.squeeze(-1))
+
+
+def huber_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+    """Returns the mean Huber loss of standardized numbers, twice the usual one: the squared error of small errors.
+
+    e² for |e| ≤ 1, 2 |e| − 1 beyond (Huber 1964, with a bound of one standard deviation of the training numbers).
+    """
+    return 2 * functional.huber_loss(outputs.squeeze(-1), truth.squeeze(-1))
+
+
+def quantile_loss(outputs: Float[Tensor, "batch level"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+    """Returns the mean pinball loss of quantiles of standardized numbers.
+
+    Of K outputs, k = 1 … K, output k is the quantile of the level τ = (k − ½) / K, whose loss is max(τ e, (τ − 1) e)
+    with e = truth − output (Koenker and Bassett 1978). The mean over the levels is divided by that of a standard normal
+    distribution's own quantiles, so that the best constant answer has a loss of about 1, as with squared errors.
+    """
+    num_levels = outputs.shape[-1]
+    levels = (torch.arange(num_levels, dtype=outputs.dtype, device=outputs.device) + 0.5) / num_levels
+    errors = truth - outputs
+    normal = torch.distributions.Normal(torch.zeros_like(levels), torch.ones_like(levels), validate_args=False)
+    of_normal = normal.log_prob(normal.icdf(levels)).exp().mean()  # the pinball loss of z_τ is its density there
+    return torch.maximum(levels * errors, (levels - 1) * errors).mean() / of_normal
 
 
 def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"]) -> Float[Tensor, ""]:

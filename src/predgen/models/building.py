@@ -102,7 +102,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         seed=train.seed,
         layers=model.trained_layers,
     )
-    fields = field_heads(codec.target, scales)
+    fields = field_heads(codec.target, scales, train.number_loss)
     if model.method == "predictor":
         pooling = backbone.pooling if model.pooling == "auto" else model.pooling
         head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields))
@@ -112,7 +112,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     writer = writer_of(config, backbone, codec, fields)
     if model.method == "generator":
         return Generator(writer)
-    squared_error = len(fields) == 1 and fields[0].SQUARED_ERROR
+    squared_error = len(fields) == 1 and fields[0].squared_error
     assert train.loss is not None  # `with_form` said it
     assert train.writer_weight is not None
     join = join_of(
@@ -186,6 +186,13 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"Expected adalora_initial_rank above lora_rank {model.lora_rank}, the mean rank at the end, found "
             f"{initial}. Leave it out, or lower lora_rank."
         )
+    fields = target.fields
+    numeric = any(field.numeric for field in fields.values())
+    if train.number_loss != "squared_error" and not numeric:
+        raise ConfigError(
+            f"Expected a number to predict with number_loss '{train.number_loss}', found {target.nouns}. Leave "
+            "number_loss out."
+        )
     if model.method == "predictor":
         return
     if model.trie_mass < 1 and (model.writer_vocabulary == "full" or model.decoding == "free"):
@@ -193,14 +200,12 @@ def check_method(config: RunConfig, target: Target) -> None:
             "Expected trie_mass 1 with the softmax over the whole vocabulary, where forced symbols have a share too, "
             f"found {model.trie_mass:g}. Leave trie_mass or writer_vocabulary and decoding out."
         )
-    fields = target.fields
     if model.writer_prior and (len(fields) > 1 or model.writer_vocabulary == "full" or model.decoding == "free"):
         raise ConfigError(
             "Expected one field, written along its automaton with the softmax over the allowed tokens, with "
             f"writer_prior, found {target.nouns} with writer_vocabulary '{model.writer_vocabulary}' and decoding "
             f"'{model.decoding}'. Leave writer_prior out."
         )
-    numeric = any(field.numeric for field in fields.values())
     is_exact = model.method == "predgen" and model.director_form not in (None, "states")
     if is_exact and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
         raise ConfigError(

@@ -58,6 +58,16 @@ def test_other_numbers_are_learned_as_they_are() -> None:
     assert field_heads(PLAIN, [scale])[0].predictions(truth).tolist() == [1.0, 3.0]
 
 
+def test_the_mean_of_a_numbers_quantiles_is_its_answer() -> None:
+    scale = scale_of(PLAIN, [1.0, 3.0])
+    record = Record({"plain": PLAIN, "mood": Label(("a", "b"), ("bad", "good"))})
+    plain, mood = field_heads(record, [scale, Scale()], "quantiles")
+    assert (plain.outputs, mood.outputs) == (slice(0, 10), slice(10, 12))
+    assert not plain.squared_error
+    assert field_heads(PLAIN, [scale], "huber")[0].squared_error
+    assert plain.predictions(torch.arange(-4.5, 5.5).unsqueeze(0) + 1).tolist() == [3.0]
+
+
 def test_a_records_fields_are_learned_each_in_its_own_way() -> None:
     record = Record({"wide": WIDE, "mood": Label(("a", "b"), ("bad", "good")), "plain": PLAIN})
     values: list[dict[str, Any]] = [

@@ -12,11 +12,13 @@ from predgen.methods.losses import (
     TokenLoss,
     UncertaintyWeights,
     expected_value_loss,
+    huber_loss,
     join_at_means,
     join_of,
     label_loss,
     number_loss,
     number_token_loss,
+    quantile_loss,
     smoothed_digits,
     wdal_smooth,
     writer_loss,
@@ -234,8 +236,32 @@ def test_writer_loss_moves_the_counted_gold_symbols_alone(case: tuple[Tensor, Te
 
 
 def test_number_loss_is_the_mean_squared_error() -> None:
-    found = number_loss(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 1.0, 0.5]))
+    found = number_loss(torch.tensor([[1.0], [-2.0], [0.5]]), torch.tensor([[0.0], [1.0], [0.5]]))
     assert float(found) == pytest.approx((1 + 9 + 0) / 3)
+
+
+def test_huber_loss_is_squared_up_to_one_and_straight_beyond() -> None:
+    found = huber_loss(torch.tensor([[0.5], [-2.0], [1.0]]), torch.tensor([[0.0], [1.0], [1.0]]))
+    assert float(found) == pytest.approx((0.25 + (2 * 3 - 1) + 0) / 3)
+
+
+def test_the_constant_with_the_least_quantile_loss_is_the_quantiles() -> None:
+    numbers = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    levels = (torch.arange(10) + 0.5) / 10
+    best = torch.quantile(numbers[:, 0], levels)
+    loss = float(quantile_loss(best.expand(len(numbers), -1), numbers))
+    assert loss == pytest.approx(1.0, abs=0.01)  # of a normal distribution
+    for level in range(10):
+        for step in (-0.1, 0.1):
+            other = best.clone()
+            other[level] += step
+            assert float(quantile_loss(other.expand(len(numbers), -1), numbers)) > loss
+
+
+def test_one_quantile_is_the_median() -> None:
+    found = quantile_loss(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [-3.0]]))
+    # ½ |e|, divided by the density of a normal distribution at its median.
+    assert float(found) == pytest.approx((0.5 + 1.5) / 2 * math.sqrt(2 * math.pi))
 
 
 def test_label_loss_is_the_mean_cross_entropy() -> None:

@@ -34,14 +34,21 @@ def scale_of(field: Field, values: Sequence[Any], *, standardize: bool = True) -
     return HEADS[field.kind].scale_of(field, values, standardize=standardize)
 
 
-def field_heads(target: Target, scales: Sequence[Scale]) -> tuple[Head[Any], ...]:
-    """Returns the head of each field, their columns side by side."""
+def field_heads(target: Target, scales: Sequence[Scale], number_loss: str = "squared_error") -> tuple[Head[Any], ...]:
+    """Returns the head of each field, their columns side by side.
+
+    Args:
+        target: what is predicted.
+        scales: what training values say of each field.
+        number_loss: what heads of numbers learn.
+    """
     heads: list[Head[Any]] = []
     output = column = 0
     for field, scale in zip(target.fields.values(), scales, strict=True):
         kind = HEADS[field.kind]
-        last_output, last_column = output + kind.num_outputs(field), column + kind.num_columns(field)
-        heads.append(kind(field, scale, slice(output, last_output), slice(column, last_column)))
+        given = {"number_loss": number_loss} if kind is NumberHead else {}
+        last_output, last_column = output + kind.num_outputs(field, **given), column + kind.num_columns(field)
+        heads.append(kind(field, scale, slice(output, last_output), slice(column, last_column), **given))
         output, column = last_output, last_column
     return tuple(heads)
 

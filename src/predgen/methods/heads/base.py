@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -50,7 +50,6 @@ class Head(ABC, Generic[FieldKind]):
         scale: of its training values.
         outputs: its columns among the outputs.
         truth: its columns among what heads are trained on.
-        SQUARED_ERROR: whether its loss is a squared error; else it is a cross-entropy in nats.
     """
 
     field: FieldKind
@@ -58,7 +57,10 @@ class Head(ABC, Generic[FieldKind]):
     outputs: slice
     truth: slice
 
-    SQUARED_ERROR: ClassVar[bool] = False
+    @property
+    def squared_error(self) -> bool:
+        """Whether its loss is a squared error; else it is a cross-entropy in nats, or a loss of quantiles."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -1,8 +1,9 @@
-"""The head of a number: one standardized output, squared error."""
+"""The head of a number: a standardized output, or several whose mean is the answer."""
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from predgen.codec.trie import Trie
 from predgen.measures.choices import Mix
 from predgen.measures.distributions import NumberDistribution, PredictiveDistribution
 from predgen.methods.heads.base import Head, Scale
-from predgen.methods.losses import number_loss
+from predgen.names import NUMBER_LOSSES
 from predgen.targets.number import Number
 
 log = logging.getLogger("predgen")
@@ -22,10 +23,20 @@ log = logging.getLogger("predgen")
 FAR = 100.0
 
 
+@dataclass(frozen=True)
 class NumberHead(Head[Number]):
-    """A number, or its decimal logarithm, standardized by the training rows."""
+    """A number, or its decimal logarithm, standardized by the training rows.
 
-    SQUARED_ERROR: ClassVar[bool] = True
+    Attributes:
+        number_loss: what is learned, a name in `predgen.names.NUMBER_LOSSES`.
+    """
+
+    number_loss: str = "squared_error"
+
+    @property
+    def squared_error(self) -> bool:
+        """Whether its loss is a squared error, of small errors at least."""
+        return self.number_loss != "quantiles"
 
     @classmethod
     def scale_of(cls, field: Number, values: Sequence[Any], *, standardize: bool) -> Scale:
@@ -40,9 +51,9 @@ class NumberHead(Head[Number]):
         return Scale(float(column.mean()), deviation, low=low, high=high)
 
     @classmethod
-    def num_outputs(cls, field: Number) -> int:
-        """Returns 1."""
-        return 1
+    def num_outputs(cls, field: Number, number_loss: str = "squared_error") -> int:
+        """Returns 1, or the number of quantiles."""
+        return NUMBER_LOSSES[number_loss].num_outputs
 
     def truth_of(self, values: Sequence[Any]) -> Float[Tensor, "row 1"]:
         """Returns the standardized numbers."""
@@ -51,13 +62,14 @@ class NumberHead(Head[Number]):
             column = column.clamp(self.scale.low, self.scale.high)
         return ((column - self.scale.mean) / self.scale.deviation).float()
 
-    def loss(self, outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-        """Returns the mean squared error of the standardized number."""
-        return number_loss(outputs.squeeze(-1), truth.squeeze(-1))
+    def loss(self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+        """Returns the mean loss of the standardized number."""
+        loss: Tensor = NUMBER_LOSSES.load(self.number_loss)(outputs, truth)
+        return loss
 
-    def predictions(self, outputs: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+    def predictions(self, outputs: Float[Tensor, "batch output"]) -> Float[Tensor, " batch"]:
         """Returns numbers in the target's unit."""
-        numbers: Tensor = outputs.squeeze(-1).double() * self.scale.deviation + self.scale.mean
+        numbers: Tensor = outputs.double().mean(dim=-1) * self.scale.deviation + self.scale.mean
         return torch.pow(10.0, numbers) if self.field.logarithmic else numbers
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[float]:
