@@ -151,34 +151,46 @@ class PooledHead(nn.Module):
 
     Args:
         pooling: one of the above.
-        mlp: maps one state to the outputs.
+        mlp: maps one state to the outputs; two of them, joined, where it reads the start too.
+        reads_start: whether it also reads H[0], the state after the prompt.
     """
 
-    def __init__(self, pooling: nn.Module, mlp: nn.Module) -> None:
+    def __init__(self, pooling: nn.Module, mlp: nn.Module, *, reads_start: bool = False) -> None:
         super().__init__()
         self.pooling = pooling
         self.mlp = mlp
+        self.reads_start = reads_start
 
     @classmethod
-    def of(cls, pooling: str, hidden_size: int, num_outputs: int) -> "PooledHead":
+    def of(cls, pooling: str, hidden_size: int, num_outputs: int, *, reads_start: bool = False) -> "PooledHead":
         """Returns a new head.
 
         Args:
             pooling: a name in `predgen.names.POOLINGS` or `READINGS`.
             hidden_size: size of the states.
             num_outputs: of all fields together; see `predgen.methods.heads.Head`.
+            reads_start: whether it also reads H[0].
         """
         table = READINGS if pooling in READINGS else POOLINGS
-        return cls(table.load(pooling)(hidden_size), Mlp(hidden_size, num_outputs))
+        mlp = Mlp((1 + reads_start) * hidden_size, num_outputs, hidden_size)
+        return cls(table.load(pooling)(hidden_size), mlp, reads_start=reads_start)
 
     def forward(
-        self, states: Float[Tensor, "batch token hidden"], mask: Bool[Tensor, "batch token"]
+        self,
+        states: Float[Tensor, "batch token hidden"],
+        mask: Bool[Tensor, "batch token"],
+        start: Float[Tensor, "batch hidden"] | None = None,
     ) -> Float[Tensor, "batch output"]:
         """Returns the outputs.
 
         Args:
             states: of the prompt's tokens, or H[1..m] of the written ones.
             mask: which of them are no padding.
+            start: H[0], where it is read.
         """
-        outputs: Tensor = self.mlp(self.pooling(states, mask))
+        read = self.pooling(states, mask)
+        if self.reads_start:
+            assert start is not None
+            read = torch.cat([start.to(read.dtype), read], dim=-1)
+        outputs: Tensor = self.mlp(read)
         return outputs

@@ -91,7 +91,7 @@ class PredGen(Method):
             read_symbols, read_mask = self._director_reads(memory, gold, draws.director_own)
             read_states = symbols.write(memory, read_symbols, read_mask).states[:, 1:]
             fields = self.codec.fields_along(read_symbols, read_mask)
-        loss_director = self.head_loss(self.directed(read_states, read_mask, fields), batch.truth)
+        loss_director = self.head_loss(self.directed(memory.state, read_states, read_mask, fields), batch.truth)
         losses = {
             "loss": self.joined(loss_writer, loss_director, len(batch)),
             "writer_loss": loss_writer,
@@ -152,8 +152,10 @@ class PredGen(Method):
         states = symbols.write(memory, gold.symbols, gold.mask).states[:, 1:]
         written_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
         outputs = {
-            "director_loss_gold": self.directed(states, gold.mask, self.codec.field_of_state[gold.states]),
-            "director_loss_own": self.directed(decoded.states, decoded.mask, written_fields),
+            "director_loss_gold": self.directed(
+                memory.state, states, gold.mask, self.codec.field_of_state[gold.states]
+            ),
+            "director_loss_own": self.directed(memory.state, decoded.states, decoded.mask, written_fields),
         }
         metrics |= {name: self.head_loss(predicted, batch.truth) for name, predicted in outputs.items()}
         if len(self.fields) > 1:
@@ -164,6 +166,7 @@ class PredGen(Method):
 
     def directed(
         self,
+        start: Float[Tensor, "batch hidden"],
         states: Float[Tensor, "batch target hidden"],
         mask: Bool[Tensor, "batch target"],
         fields: Int[Tensor, "batch target"],
@@ -171,14 +174,15 @@ class PredGen(Method):
         """Returns the Director's outputs; those of a field are read from the states of its own tokens.
 
         Args:
+            start: H[0], which only a Director of the form `states+start` reads.
             states: H[1..m].
             mask: which positions were written.
             fields: the index of the field that each belongs to.
         """
         if len(self.fields) == 1:
-            outputs: Tensor = self.director(states, mask)
+            outputs: Tensor = self.director(states, mask, start)
             return outputs
-        by_field = [self.director(states, mask & (fields == index)) for index in range(len(self.fields))]
+        by_field = [self.director(states, mask & (fields == index), start) for index in range(len(self.fields))]
         return torch.cat([read[:, head.outputs] for read, head in zip(by_field, self.fields, strict=True)], dim=1)
 
     def joined(self, loss_writer: Float[Tensor, ""], loss_director: Float[Tensor, ""], count: int) -> Float[Tensor, ""]:
@@ -221,7 +225,7 @@ class PredGen(Method):
         decoded = written.decoded
         assert decoded.states is not None  # asked for above
         read_fields = self.codec.fields_along(decoded.symbols, decoded.mask)
-        predictions = self.head_predictions(self.directed(decoded.states, decoded.mask, read_fields))
+        predictions = self.head_predictions(self.directed(memory.state, decoded.states, decoded.mask, read_fields))
         if marginal and wanted:
             predictive = dict(enumerate(self.writer.marginals(memory, decoding.trie_mass)))
         else:

@@ -29,7 +29,7 @@ from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
 from predgen.models.forms import with_form
-from predgen.names import JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
+from predgen.names import DIRECTOR_FORMS, JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.field import ALONE
 from predgen.targets.record import Target
 from predgen.writing.symbols import SymbolModel
@@ -119,7 +119,8 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         train.loss, squared_error=squared_error, sharpness=train.loss_sharpness, writer_weight=train.writer_weight
     )
     linear = JOINS[train.loss].is_linear
-    if model.director_form != "states":
+    assert model.director_form is not None
+    if DIRECTOR_FORMS[model.director_form].scores_all:
         adds, trie = model.director_form == "correction", writer.trie_of(0)
         assert trie is not None  # `check_method` refused others
         director = PrefixDirector(
@@ -128,7 +129,12 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
         return ExactPredGen(writer, director, join, adds_writer=adds, joins_linearly=linear)
     return PredGen(
         writer,
-        PooledHead.of(model.director, backbone.hidden_size, num_outputs_of(fields)),
+        PooledHead.of(
+            model.director,
+            backbone.hidden_size,
+            num_outputs_of(fields),
+            reads_start=model.director_form == "states+start",
+        ),
         join,
         Sampling(
             passes=None if train.sampling == "sequential" else train.passes,
@@ -188,11 +194,7 @@ def check_method(config: RunConfig, target: Target) -> None:
         )
     fields = target.fields
     numeric = any(field.numeric for field in fields.values())
-    if train.number_loss != "squared_error" and not numeric:
-        raise ConfigError(
-            f"Expected a number to predict with number_loss '{train.number_loss}', found {target.nouns}. Leave "
-            "number_loss out."
-        )
+    _check_losses_of_numbers(config, target, is_number=numeric and len(fields) == 1, is_numeric=numeric)
     if model.method == "predictor":
         return
     if model.trie_mass < 1 and (model.writer_vocabulary == "full" or model.decoding == "free"):
@@ -206,16 +208,12 @@ def check_method(config: RunConfig, target: Target) -> None:
             f"writer_prior, found {target.nouns} with writer_vocabulary '{model.writer_vocabulary}' and decoding "
             f"'{model.decoding}'. Leave writer_prior out."
         )
-    is_exact = model.method == "predgen" and model.director_form not in (None, "states")
+    form = None if model.director_form is None else DIRECTOR_FORMS[model.director_form]
+    is_exact = model.method == "predgen" and form is not None and form.scores_all
     if is_exact and not (len(fields) == 1 and all(map(is_enumerable, fields.values()))):
         raise ConfigError(
             "Expected one field, few enough of whose values to score them all, with director_form "
             f"'{model.director_form}', found {target.nouns}. Leave director_form out."
-        )
-    if WRITER_LOSSES[train.writer_loss].for_numbers and not (numeric and len(fields) == 1):
-        raise ConfigError(
-            f"Expected a number to predict with writer_loss '{train.writer_loss}', found {target.nouns}. Leave "
-            "writer_loss out."
         )
     if not numeric and model.decoding != "trie":
         return
@@ -239,6 +237,20 @@ def check_method(config: RunConfig, target: Target) -> None:
             raise ConfigError(
                 f"Expected at most {most_values(field):,} {field.nouns} to predict with {setting} '{value}', found "
                 f"{num_values(field):,}{where}. {field.fewer_values}"
+            )
+
+
+def _check_losses_of_numbers(config: RunConfig, target: Target, *, is_number: bool, is_numeric: bool) -> None:
+    """Refuses losses of numbers for other targets; a head's may be that of a record's number, the Writer's not."""
+    train = config.train
+    of_writer = config.model.method != "predictor" and WRITER_LOSSES[train.writer_loss].for_numbers
+    for setting, name, is_asked, is_there in (
+        ("number_loss", train.number_loss, train.number_loss != "squared_error", is_numeric),
+        ("writer_loss", train.writer_loss, of_writer, is_number),
+    ):
+        if is_asked and not is_there:
+            raise ConfigError(
+                f"Expected a number to predict with {setting} '{name}', found {target.nouns}. Leave {setting} out."
             )
 
 

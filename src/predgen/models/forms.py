@@ -19,8 +19,13 @@ OF_STATES = (
     "train.passes",
 )
 # What a form leaves unsaid. The weight of L_W was chosen on labels and on a number (docs/developers/log.md).
-PAPER = {"model.predict_from": "director", "train.loss": "wdal_stable", "train.writer_weight": 1.0}
 EXACT = {"model.predict_from": "stack", "train.loss": "sum", "train.writer_weight": 0.1}
+UNSAID: dict[str, dict[str, object]] = {
+    "states": {"model.predict_from": "director", "train.loss": "wdal_stable", "train.writer_weight": 1.0},
+    "states+start": {**EXACT, "train.director_share": 1.0},
+    "expectation": EXACT,
+    "correction": EXACT,
+}
 
 
 def with_form(config: RunConfig, target: Target) -> RunConfig:
@@ -33,7 +38,7 @@ def with_form(config: RunConfig, target: Target) -> RunConfig:
     if config.model.method != "predgen":
         return config
     form = config.model.director_form or default_form(config, target)
-    unsaid = PAPER if form == "states" else EXACT
+    unsaid = UNSAID[form]
     missing = {name: value for name, value in unsaid.items() if _value(config, name) is None}
     return config.changed(**{"model.director_form": form}, **missing)
 

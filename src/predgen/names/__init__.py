@@ -6,237 +6,22 @@ one function and one line in `JOINS`.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from predgen.errors import unknown_name
+from predgen.names.choices import Choices, Entry, in_a_sentence, load
+from predgen.names.entries import (
+    BaselineChoice,
+    Choice,
+    DirectorForm,
+    Join,
+    MethodChoice,
+    NumberLoss,
+    PeftMethod,
+    Schedule,
+    WriterLoss,
+)
 
-
-@runtime_checkable
-class Entry(Protocol):
-    """A line of a table."""
-
-    @property
-    def description(self) -> str:
-        """What the name means, in a few words; empty where the name says it."""
-
-    @property
-    def path(self) -> str:
-        """The implementation as `module:object`; empty where there is none of its own."""
-
-
-EntryT = TypeVar("EntryT", bound=Entry)
-
-
-class Choices(Mapping[str, EntryT]):
-    """A table of names.
-
-    Args:
-        kind: what is named, for messages, such as `method`.
-        entries: what belongs to each name.
-
-    Example:
-        >>> METHODS.listed
-        'predictor, generator or predgen'
-        >>> print(METHODS.check("generator"))
-        generator
-    """
-
-    def __init__(self, kind: str, entries: Mapping[str, EntryT]) -> None:
-        self.kind = kind
-        self._entries = dict(entries)
-
-    def __getitem__(self, name: str) -> EntryT:
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def check(self, name: str) -> str:
-        """Returns a name of the table as it is.
-
-        Raises:
-            UnknownNameError: it is not in the table; the closest name is suggested.
-        """
-        if name not in self._entries:
-            raise unknown_name(self.kind, name, self._entries)
-        return name
-
-    def load(self, name: str) -> Any:
-        """Returns what implements a name.
-
-        Raises:
-            UnknownNameError: the name is not in the table.
-        """
-        return load(self[self.check(name)].path)
-
-    @property
-    def listed(self) -> str:
-        """The names in a sentence."""
-        return in_a_sentence(list(self))
-
-    @property
-    def explained(self) -> str:
-        """The names in a sentence, each with its description."""
-        return in_a_sentence(
-            [f"{name} ({entry.description})" if entry.description else name for name, entry in self.items()]
-        )
-
-
-def load(path: str) -> Any:
-    """Returns the object that a path names, such as `predgen.methods.losses:wdal`; its module is imported now."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
-
-
-def in_a_sentence(names: Sequence[str]) -> str:
-    """Returns some names with commas, and with `or` before the last one."""
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A name with nothing but its description and its implementation; the attributes are those of `Entry`."""
-
-    description: str = ""
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class MethodChoice:
-    """A method.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of its class.
-        writes: whether it writes the target.
-        has_heads: whether it has heads, with a learning rate of their own.
-    """
-
-    description: str
-    path: str
-    writes: bool = True
-    has_heads: bool = True
-
-
-@dataclass(frozen=True)
-class PeftMethod:
-    """What is trained of the backbone.
-
-    The learning rates of `none` and `lora` are tuned on builtin:nano, LoRA's on SmolLM2-135M too
-    (docs/developers/log.md). DoRA and AdaLoRA have LoRA's; RoCoFT's is of the size that its paper uses.
-
-    Attributes:
-        title: what people call it.
-        description: as in `Entry`.
-        path: of a function that marks, in place, what is trained; its arguments are a backbone and an
-            `predgen.adapters.applying.Update`.
-        learning_rate: the default for a backbone of at most the width `widest`; lower in wider ones.
-        rank_setting: the setting of `model` that says how large the update is; empty where there is no update.
-        is_tuned: whether the learning rate was tuned for it.
-        widest: the largest width that the learning rate was tuned at.
-    """
-
-    title: str
-    description: str
-    path: str
-    learning_rate: float
-    rank_setting: str = "lora_rank"
-    is_tuned: bool = False
-    widest: int = 256
-
-    @property
-    def is_low_rank(self) -> bool:
-        """Whether the update is a product of two thin matrices."""
-        return self.rank_setting == "lora_rank"
-
-
-@dataclass(frozen=True)
-class Join:
-    """How the Writer's loss L_W and the Director's loss L_D become one.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of a function of L_W and L_D, or of a module with weights of its own.
-        is_linear: whether it is a sum of the two with weights that do not depend on them: it commutes with averaging.
-        takes: which arguments of `predgen.methods.losses.join_of` it takes, by name.
-    """
-
-    description: str
-    path: str
-    is_linear: bool = False
-    takes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class WriterLoss:
-    """What the Writer's loss L_W is.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of a function with the arguments of `predgen.methods.losses.TokenLoss.__call__`.
-        takes: which attributes of a `TokenLoss` it takes, by name.
-        for_numbers: whether it knows only numbers.
-        scores_all: whether it is no loss of tokens, and reads the score of every number that can be written.
-    """
-
-    description: str
-    path: str
-    takes: tuple[str, ...] = ()
-    for_numbers: bool = True
-    scores_all: bool = False
-
-
-@dataclass(frozen=True)
-class NumberLoss:
-    """What the heads of numbers learn.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of a function of outputs and standardized numbers.
-        num_outputs: how many outputs a head has; their mean is its answer.
-    """
-
-    description: str
-    path: str
-    num_outputs: int = 1
-
-
-@dataclass(frozen=True)
-class BaselineChoice:
-    """What the methods of a comparison stand beside.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of a function of `predgen.experiments.baseline_rows.Given`.
-        is_default: whether it is in a comparison that names no baselines.
-    """
-
-    description: str
-    path: str
-    is_default: bool = True
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The probability of feeding the model its own token, over training.
-
-    Attributes:
-        description: as in `Entry`.
-        path: of a function of a `predgen.training.schedules.Moment`.
-        follows_accuracy: whether it reads the Writer's accuracy, which is measured then.
-    """
-
-    description: str
-    path: str
-    follows_accuracy: bool = False
-
+__all__ = ["Choices", "Entry", "in_a_sentence", "load"]
 
 # Each name has a line in `predgen.codec.kinds.PATHS`, `predgen.methods.heads.HEADS` and
 # `predgen.measures.kinds.MEASURES`, too.
@@ -331,12 +116,24 @@ READINGS = Choices(
 DIRECTOR_FORMS = Choices(
     "form of the Director",
     {
-        "states": Choice("a head over the states of one written target, the paper's form"),
-        "expectation": Choice(
-            "a head over H[0] and the states of all targets, weighted by the Writer; for one field, few enough of "
-            "whose values to score them all"
+        "states": DirectorForm(
+            "a head over the states of one written target, the paper's form",
+            "predgen.methods.predgen:PredGen",
+            scores_all=False,
         ),
-        "correction": Choice("the same, added to what the Writer's probabilities say"),
+        "states+start": DirectorForm(
+            "a head over H[0] and the states of one written target, in training too what the model writes by itself",
+            "predgen.methods.predgen:PredGen",
+            scores_all=False,
+        ),
+        "expectation": DirectorForm(
+            "a head over H[0] and the states of all targets, weighted by the Writer; for one field, few enough of "
+            "whose values to score them all",
+            "predgen.methods.exact:ExactPredGen",
+        ),
+        "correction": DirectorForm(
+            "the same, added to what the Writer's probabilities say", "predgen.methods.exact:ExactPredGen"
+        ),
     },
 )
 ANSWER_SOURCES = Choices(
