@@ -127,7 +127,7 @@ def fitted(parts: dict[str, pd.DataFrame], task: str, **settings: Any) -> Any:
     said = declared(task)
     target = said.pop("target")
     tables = {name: parts[name] for name in ("train", "validation")}
-    return predgen.fit(tables, target, quiet=True, metric=metric_of(task), **said, **settings)
+    return predgen.fit(tables, target, quiet=True, metric=metric_of(task), **(said | settings))
 
 
 def figures(model: Any, table: pd.DataFrame, task: str) -> dict[str, Any]:
