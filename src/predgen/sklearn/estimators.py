@@ -1,0 +1,211 @@
+"""The estimators: texts or a data frame in, answers out, a fitted model behind scikit-learn's interface."""
+
+from abc import abstractmethod
+from math import ceil, log10
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from predgen.errors import ConfigError, DataError
+from predgen.models.asked import Asked
+from predgen.models.model import Model
+from predgen.sklearn.parameters import FOR_LABELS, FOR_NUMBERS, takes_settings
+from predgen.sklearn.pickling import packed, unpacked
+from predgen.training.fitting import fit
+
+# The columns of texts that have no name, and of the answers.
+TEXT, ANSWER = "text", "answer"
+# The largest step of numbers whose decimals are not declared, in standard deviations.
+FINEST = 0.01
+
+
+class _Estimator(BaseEstimator):  # type: ignore[misc]
+    """What both have: rows as texts, a fitted model, an artifact where others pickle weights."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+    @abstractmethod
+    def _column_of(self, y: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the column of the answers, and the settings that declare what it holds."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Returns the estimator, fitted.
+
+        Args:
+            X: texts, as a list, an array or a series; or a data frame, whose columns are the inputs.
+            y: the answer of each row.
+
+        Raises:
+            PredGenError: a parameter, a text or an answer is not right. It is a ValueError too.
+        """
+        framed = _framed(X)
+        _, answers = validate_data(self, framed, y, reset=True, dtype=None)
+        table = _texts(framed)
+        column, declared = self._column_of(answers)
+        name = ANSWER
+        while name in table.columns:
+            name += "_"
+        settings = {key: value for key, value in self.get_params(deep=False).items() if value is not None}
+        quiet = not settings.pop("verbose")
+        if "template" not in settings:
+            declared["inputs"] = list(table.columns)
+        self.model_: Model = fit(table.assign(**{name: column}), [name], quiet=quiet, **declared, **settings)
+        return self
+
+    def _rows(self, X: Any) -> pd.DataFrame:
+        """Returns rows to predict as the table that the model reads."""
+        check_is_fitted(self, "model_")
+        framed = _framed(X)
+        validate_data(self, framed, reset=False, dtype=None)
+        return _texts(framed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = packed(state["model_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        artifact = state.get("model_")
+        super().__setstate__({name: value for name, value in state.items() if name != "model_"})
+        if artifact is not None:
+            self.model_ = unpacked(artifact)
+
+
+@takes_settings(*FOR_LABELS)
+class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
+    """Labels of texts. The label's own text is what the model writes; `label_text` gives other words.
+
+    Attributes:
+        classes_: the labels, sorted.
+        model_: the fitted `predgen.Model`.
+        n_features_in_: the number of input columns; 1 for texts alone.
+        feature_names_in_: the columns of a data frame.
+
+    Example:
+        >>> moods = PredGenClassifier(backbone="builtin:nano", max_steps=2)
+        >>> moods.fit(["lovely", "sad", "bright", "dull"] * 10, ["good", "bad"] * 20).classes_.tolist()
+        ['bad', 'good']
+    """
+
+    classes_: np.ndarray
+
+    def _column_of(self, y: np.ndarray) -> tuple[list[str], dict[str, Any]]:
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        texts = [str(label) for label in self.classes_]
+        if len(set(texts)) < len(texts):
+            raise DataError(f"Expected labels with different texts, found {texts}. Write them as texts.")
+        if len(texts) < 2:
+            raise DataError(f"Expected at least two classes in y, found one class, '{texts[0]}'. Add rows of another.")
+        return [str(label) for label in y], {"kind": "label", "labels": texts}
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Returns the probability of each class, shape (row, class), the classes in the order of `classes_`."""
+        rows = self._rows(X)
+        answers = self.model_.answers(self.model_.encode(rows), Asked(probabilities=True))
+        assert answers.probabilities is not None
+        (field,) = self.model_.target.fields.values()
+        order = [field.labels.index(str(label)) for label in self.classes_]
+        return np.asarray(answers.probabilities[:, order].double().numpy())
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Returns the label of each row: where probabilities come with the answer, the most probable one."""
+        rows = self._rows(X)
+        answers = self.model_.answers(self.model_.encode(rows))
+        known = {str(label): label for label in self.classes_}
+        return np.asarray([known[str(value)] for value in answers.values], dtype=self.classes_.dtype)
+
+    def predict_set(self, X: Any, alpha: float = 0.1) -> np.ndarray:
+        """Returns which classes may be right, shape (row, class): the right one is among them with 1 − alpha.
+
+        Args:
+            X: the rows.
+            alpha: the share of rows whose set may miss the right class.
+
+        Raises:
+            ConfigError: the estimator was fitted without `calibration`, or on too few rows.
+        """
+        found = self.model_.predict(self._rows(X), interval=_level(alpha))["set"]
+        return np.asarray([[str(label) in text.split("|") for label in self.classes_] for text in found])
+
+
+@takes_settings(*FOR_NUMBERS)
+class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+    """Numbers of texts.
+
+    A number is written digit by digit. Where `decimals` is not given, y is rounded to so many decimals that a step is
+    at most a hundredth of its standard deviation.
+
+    Attributes:
+        model_: the fitted `predgen.Model`.
+        n_features_in_: the number of input columns; 1 for texts alone.
+        feature_names_in_: the columns of a data frame.
+    """
+
+    def _column_of(self, y: np.ndarray) -> tuple[list[float], dict[str, Any]]:
+        numbers = np.asarray(y, dtype=np.float64)
+        declared: dict[str, Any] = {"kind": "number"}
+        spread = float(numbers.std())
+        if self.decimals is None and self.number_form is None and spread > 0:
+            decimals = max(0, ceil(-log10(FINEST * spread)))
+            numbers = np.round(numbers, decimals)
+        return [float(number) for number in numbers], declared
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Returns the number of each row."""
+        rows = self._rows(X)
+        answers = self.model_.answers(self.model_.encode(rows))
+        return np.asarray([np.nan if value is None else float(value) for value in answers.values])
+
+    def predict_interval(self, X: Any, alpha: float = 0.1) -> np.ndarray:
+        """Returns the low and the high end for each row, shape (row, 2), with the truth between them with 1 − alpha.
+
+        An open end is infinite.
+
+        Args:
+            X: the rows.
+            alpha: the share of rows whose interval may miss the truth.
+
+        Raises:
+            ConfigError: the estimator was fitted without `calibration`, or on too few rows.
+        """
+        found = self.model_.predict(self._rows(X), interval=_level(alpha))
+        low = pd.to_numeric(found["low"]).fillna(-np.inf)
+        return np.column_stack([low, pd.to_numeric(found["high"]).fillna(np.inf)]).astype(np.float64)
+
+
+def _level(alpha: float) -> float:
+    if not 0 < alpha < 1:
+        raise ConfigError(f"Expected alpha between 0 and 1, found {alpha}.")
+    return 1 - alpha
+
+
+def _framed(X: Any) -> Any:
+    """Returns texts alone as a table of one column; tables and arrays of two dimensions as they are."""
+    if isinstance(X, pd.Series):
+        return X.to_frame(TEXT).reset_index(drop=True).to_numpy(dtype=object)
+    if isinstance(X, list | tuple) and all(isinstance(text, str) for text in X):
+        return np.asarray(X, dtype=object).reshape(-1, 1)
+    if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "OUS":
+        return X.astype(object).reshape(-1, 1)
+    return X
+
+
+def _texts(framed: Any) -> pd.DataFrame:
+    """Returns the cells as texts, the columns named."""
+    if isinstance(framed, pd.DataFrame):
+        table = framed.reset_index(drop=True).astype(object)
+        table.columns = table.columns.map(str)
+    else:
+        rows = np.asarray(framed, dtype=object)
+        names = [TEXT] if rows.shape[1] == 1 else [f"x{column}" for column in range(rows.shape[1])]
+        table = pd.DataFrame(rows, columns=names)
+    return table.map(str)
