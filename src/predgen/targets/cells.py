@@ -8,6 +8,10 @@ import numpy as np
 
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
+# A large whole number that Python and pandas write as a float.
+_LARGE = re.compile(r"-?[1-9](\.\d+)?e\+\d+")
+# How Python, pandas, R and spreadsheets write booleans into text.
+_BOOLEANS = ("True", "False", "TRUE", "FALSE")
 
 
 Cell = str | int | float | bool | list[Any] | tuple[Any, ...] | None
@@ -40,27 +44,40 @@ def parse_number(cell: object) -> float | None:
 
 
 def label_key(cell: object) -> str:
-    """Returns the text under which a label is recognized, whichever file format it came from.
+    """Returns the text under which a label is recognized, whichever file format or library it came from.
 
     Example:
-        >>> label_key(1), label_key(1.0), label_key("1.0"), label_key(" yes "), label_key(True)
-        ('1', '1', '1', 'yes', 'true')
+        >>> label_key(1), label_key(1.0), label_key("1.0"), label_key(" yes "), label_key(True), label_key("True")
+        ('1', '1', '1', 'yes', 'true', 'true')
     """
-    if isinstance(cell, bool | np.bool_):
-        return str(bool(cell)).lower()
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+    cell = _python(cell)
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     text = str(cell).strip()
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+    if text in _BOOLEANS:
+        return text.lower()
+    if _LARGE.fullmatch(text):
+        number = float(text)
+        return str(int(number)) if number.is_integer() and repr(number) == text else text
+    if not _WHOLE.fullmatch(text):
+        return text
+    whole = text.partition(".")[0]
+    return "0" if whole == "-0" else whole
 
 
 def label_value(cell: object) -> LabelValue:
     """Returns a label as a plain value that JSON can hold."""
-    if isinstance(cell, bool | np.bool_):
-        return bool(cell)
-    if isinstance(cell, int | np.integer) or (isinstance(cell, float | np.floating) and float(cell).is_integer()):
-        return int(cell)
-    return str(cell).strip()
+    cell = _python(cell)
+    if isinstance(cell, bool | int):
+        return cell
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _python(cell: object) -> object:
+    """Returns a scalar of numpy, also one that pandas holds, as Python's own; other cells as they are."""
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def describe(cell: object) -> str:
