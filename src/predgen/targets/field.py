@@ -160,6 +160,10 @@ class Field(ABC):
     def describe(self) -> str:
         """Returns one line for people."""
 
+    def describe_column(self, cells: Sequence[Cell]) -> str:
+        """Returns one line for people, also of what the field does not tell of its training cells."""
+        return self.describe()
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Returns the field as plain JSON values."""

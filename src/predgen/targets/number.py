@@ -326,6 +326,13 @@ class Number(Field):
             more += f", least magnitude {self.smallest:.15g}"
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
 
+    def describe_column(self, cells: Sequence[Cell]) -> str:
+        """Returns one line for people, also how many of the column's values are written alike."""
+        values = {value for value in map(parse_number, cells) if value is not None}
+        apart = len(set(map(self.to_text, values)))
+        note = f"; {apart} of {len(values)} different values are written apart" if apart < len(values) else ""
+        return self.describe() + note
+
 
 def infer_number(
     values: Sequence[float],

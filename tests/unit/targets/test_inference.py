@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
@@ -13,6 +13,7 @@ from predgen.targets.cells import label_key
 from predgen.targets.inference import infer_kind
 from predgen.targets.label import Label, infer_label
 from predgen.targets.number import Number, infer_number, written_value
+from predgen.targets.ranges import Form
 from tests.unit.targets.test_targets import exact
 
 PROPERTY = settings(max_examples=150)
@@ -137,7 +138,9 @@ def test_a_column_over_six_orders_of_magnitude_is_logarithmic_and_scientific(val
     number = infer_number(values)
     wide = max(values) >= 1e6 * min(values)
     assert number.logarithmic == wide
-    assert number.form == ("scientific" if wide else "fixed")
+    allowed = max(0.01 * float(np.std(values)), 1e-12 * max(values))
+    fine = max(abs(round(value, 12) - value) for value in values) > allowed
+    assert number.form == ("scientific" if wide or (fine and max(values) < 1000) else "fixed")
     if wide:
         assert number == infer_number(values, form="scientific", logarithmic=True)
         assert number.decimals == 2
@@ -199,8 +202,14 @@ def test_a_scientific_range_that_is_not_logarithmic(values: list[float]) -> None
     number = infer_number(values, form="scientific")
     smallest, largest = min(values), max(values)
     margin = 0.1 * (largest - smallest)
-    assert number.decimals == 2
-    # The ends have three digits.
+    allowed = max(0.01 * float(np.std(values)), 1e-15 * max(map(abs, values)))
+
+    def cost(decimals: int) -> float:
+        return max(abs(float(f"{value:.{decimals}e}") - value) for value in values)
+
+    assert number.decimals in (2, 14) or cost(number.decimals - 1) > allowed * (1 - 1e-9)
+    assert number.decimals == 14 or cost(number.decimals) <= allowed * (1 + 1e-9)
+    # The ends have three digits or more.
     low, high = max(smallest - margin, 0) if smallest >= 0 else smallest - margin, largest + margin
     high = min(high, 0) if largest <= 0 > smallest else high
     slack = 0.0202 * max(map(abs, values)) + 1.0
@@ -214,6 +223,51 @@ def test_a_scientific_range_that_is_not_logarithmic(values: list[float]) -> None
         assert number.smallest == 0.0
     for value in values:
         assert written_value(number.to_text(value)) == pytest.approx(value, rel=0.0050001)
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-100, 1e-19, 1e-12, 1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("offset", [0.0, 8.0, -80.0])
+def test_distinct_values_stay_distinct_however_small_they_are(scale: float, offset: float) -> None:
+    values = [float(f"{offset + step / 10:.1f}e0") * scale for step in range(1, 81)]
+    number = infer_number(values)
+    texts = [number.to_text(value) for value in values]
+    assert len(set(texts)) == 80
+    for text, value in zip(texts, values, strict=True):
+        assert written_value(text) == pytest.approx(value, rel=1e-9, abs=0)
+
+
+@PROPERTY
+@given(
+    st.lists(st.integers(-999, 999), min_size=2, max_size=30, unique=True),
+    st.integers(-290, 11),
+    st.sampled_from([None, "fixed", "scientific"]),
+)
+def test_values_that_differ_by_more_than_the_stated_error_are_written_apart(
+    units: list[int], exponent: int, form: Form | None
+) -> None:
+    assume(form != "fixed" or exponent >= -9)
+    values = [float(f"{unit}e{exponent}") for unit in units]
+    number = infer_number(values, form=form)
+    texts = [number.to_text(value) for value in values]
+    order = np.argsort(values)
+    for first, second in zip(order, order[1:], strict=False):
+        if values[second] - values[first] > 0.02 * float(np.std(units)) * 10.0**exponent * (1 + 1e-9):
+            assert texts[first] != texts[second], number
+
+
+def test_values_that_no_form_tells_apart_are_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"1e-300 or more, which can be told apart, found 9\.99988867182683e-321\. Mult"
+    ):
+        infer_number([1e-320, 2e-320, 3e-310, 1e-300])
+
+
+def test_values_that_are_written_alike_are_counted() -> None:
+    values = [*np.random.default_rng(0).normal(size=200).tolist(), 400.0]
+    number = infer_number(values)
+    apart = len({number.to_text(value) for value in values})
+    assert number.describe_column(values).endswith(f"{apart} of 201 different values are written apart")
+    assert infer_number([1.0, 2.0, 2.0]).describe_column(["1", 2.0, None]) == "number 0 … 3 with 0 decimals (inferred)"
 
 
 def test_known_wide_columns() -> None:
