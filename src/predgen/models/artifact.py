@@ -167,8 +167,7 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
-        if special_tokens is not None:
-            backbone.use_special_tokens(special_tokens)
+        backbone.use_special_tokens(special_tokens or {**backbone.special_tokens, "plain": False})
     return backbone
 
 

@@ -4,8 +4,6 @@ import math
 import re
 from typing import Any
 
-import numpy as np
-
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 # A large whole number that Python and pandas write as a float.
@@ -32,7 +30,8 @@ def is_missing(cell: object) -> bool:
 
 def parse_number(cell: object) -> float | None:
     """Returns a cell's finite number, or None. Numbers in text are read as Python reads them."""
-    if is_missing(cell) or isinstance(cell, bool | np.bool_):
+    cell = _python(cell)
+    if is_missing(cell) or isinstance(cell, bool):
         return None
     if isinstance(cell, str) and "_" in cell:  # Python reads 1_000; a table does not mean it
         return None
@@ -77,7 +76,7 @@ def label_value(cell: object) -> LabelValue:
 
 def _python(cell: object) -> object:
     """Returns a scalar of numpy, also one that pandas holds, as Python's own; other cells as they are."""
-    return cell.item() if isinstance(cell, np.generic) else cell
+    return cell.item() if getattr(cell, "shape", None) == () and hasattr(cell, "item") else cell
 
 
 def describe(cell: object) -> str:

@@ -1,6 +1,7 @@
 """The stated rules by which a target is inferred from a column."""
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -250,15 +251,13 @@ def test_values_that_differ_by_more_than_the_stated_error_are_written_apart(
     number = infer_number(values, form=form)
     texts = [number.to_text(value) for value in values]
     order = np.argsort(values)
-    for first, second in zip(order, order[1:], strict=False):
+    for first, second in pairwise(order):
         if values[second] - values[first] > 0.02 * float(np.std(units)) * 10.0**exponent * (1 + 1e-9):
             assert texts[first] != texts[second], number
 
 
 def test_values_that_no_form_tells_apart_are_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"1e-300 or more, which can be told apart, found 9\.99988867182683e-321\. Mult"
-    ):
+    with pytest.raises(DataError, match=r"1e-300 or more, .* told apart, found 9\.99988867182683e-321\. Multiply"):
         infer_number([1e-320, 2e-320, 3e-310, 1e-300])
 
 
