@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from predgen.errors import ConfigError, DataError, explain
-from predgen.tables.formats import SUFFIXES
+from predgen.tables.files import SUFFIXES, table_suffix
 from predgen.tables.reading import TableLike, close_file, read_table, require_columns, stream_table
 from predgen.tables.values import columns_named
 from predgen.targets.cells import is_missing, label_key
@@ -177,7 +177,7 @@ def _parts(source: TableLike) -> dict[str, pd.DataFrame]:
         path = Path(source).expanduser()
         if path.is_dir():
             return _folder_parts(path)
-        if path.exists() or path.suffix.lower() in SUFFIXES:
+        if path.exists() or table_suffix(path) is not None:
             return {"train": read_table(path)}
         return _named(hub_dataset(str(source)), f"the dataset '{source}'")
     aliases = {alias for aliases in PARTS.values() for alias in aliases}
@@ -227,7 +227,7 @@ def files_of_parts(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for name, aliases in PARTS.items():
         candidates = [path for alias in aliases for path in sorted(folder.glob(f"{alias}.*"))]
-        candidates = [path for path in candidates if path.suffix.lower() in SUFFIXES]
+        candidates = [path for path in candidates if table_suffix(path) is not None]
         if len(candidates) > 1:
             raise DataError(
                 explain(
@@ -311,7 +311,7 @@ def held_out_rows(source: TableLike) -> pd.DataFrame:
 def stream_rows(source: str, rows_per_chunk: int) -> Iterator[pd.DataFrame]:
     """Yields a file's rows in chunks without holding them all; a source with parts gives its `held_out_rows`."""
     path = Path(source).expanduser()
-    if path.is_file() or path.suffix.lower() in SUFFIXES:
+    if path.is_file() or table_suffix(path) is not None:
         yield from stream_table(path, rows_per_chunk)
         return
     table = held_out_rows(source)

@@ -1,5 +1,6 @@
 """A table means the same in every format: labels and numbers come through files, data frames and datasets."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,10 +35,15 @@ def _file(suffix: str) -> Callable[[pd.DataFrame, Path], object]:
     return through
 
 
-def _json_lines(table: pd.DataFrame, folder: Path) -> object:
-    lines = [json.dumps(row) for row in table.to_dict("records")]
-    (folder / "rows.json").write_text("\n".join(lines), encoding="utf-8")
+def _json_array(table: pd.DataFrame, folder: Path) -> object:
+    (folder / "rows.json").write_text(json.dumps(table.to_dict("records"), indent=1), encoding="utf-8")
     return folder / "rows.json"
+
+
+def _compressed(table: pd.DataFrame, folder: Path) -> object:
+    path = Path(str(_file(".csv")(table, folder)))
+    (folder / "rows.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    return folder / "rows.csv.gz"
 
 
 FORMATS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
@@ -45,7 +51,8 @@ FORMATS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     "TSV": _file(".tsv"),
     "JSONL": _file(".jsonl"),
     "Parquet": _file(".parquet"),
-    "JSON": _json_lines,
+    "JSON": _json_array,
+    "compressed": _compressed,
     "rows": lambda table, folder: table.to_dict("records"),
     "pandas": lambda table, folder: table.convert_dtypes(),
     "numpy": lambda table, folder: {name: table[name].infer_objects().to_numpy() for name in table},
