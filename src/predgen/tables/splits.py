@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +132,40 @@ def _cut(
     if labels is not None:
         rows, strata, note = _strata(table[labels], num_cut)
     _, cut = train_test_split(rows, test_size=num_cut, random_state=seed, stratify=strata)
+    if labels is not None:
+        cut = _leaving_every_label(_label_keys(table[labels]), cut, seed)
     rest = np.setdiff1d(np.arange(len(table)), cut)
     return table.iloc[rest], table.iloc[np.sort(cut)], note
 
 
+def _label_keys(cells: pd.Series) -> pd.Series:
+    return pd.Series(["" if is_missing(cell) else label_key(cell) for cell in cells])
+
+
+def _leaving_every_label(keys: pd.Series, cut: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the rows of a part that leaves a row of every label, as far as there are others to cut in their place.
+
+    Args:
+        keys: the label of each row.
+        cut: the rows that were drawn for the part.
+        seed: of the draw of the others.
+    """
+    is_cut = np.isin(np.arange(len(keys)), cut)
+    left = Counter(keys[~is_cut])
+    lost = sorted(set(keys[is_cut]) - set(left))
+    others = iter(np.random.default_rng(seed).permutation(len(keys)).tolist() if lost else [])
+    for label in lost:
+        other = next((row for row in others if not is_cut[row] and left[keys[row]] > 1), None)
+        if other is None:  # there are more labels than rows for them
+            break
+        left[keys[other]] -= 1
+        is_cut[other], is_cut[np.flatnonzero(is_cut & (keys == label).to_numpy())[0]] = True, False
+    return np.flatnonzero(is_cut)
+
+
 def _strata(cells: pd.Series, num_cut: int) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Returns the rows to cut from, their labels if there are rows enough to stratify, and how the cut is made."""
-    keys = pd.Series(["" if is_missing(cell) else label_key(cell) for cell in cells])
+    keys = _label_keys(cells)
     repeated = keys.map(keys.value_counts()).to_numpy() >= 2
     if repeated.sum() <= num_cut:
         repeated[:] = True

@@ -102,6 +102,10 @@ class Field(ABC):
         """Returns the labels that other rows of the column have and this field does not know, in order."""
         return []
 
+    def doubts(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns sentences about training cells that may be meant otherwise than they are read."""
+        return []
+
     # ---- a value
 
     @property

@@ -55,7 +55,8 @@ def infer_range(
     logarithms, where they are learned), within 15 digits; of a mantissa 2 at least. Where nothing is declared and 12
     decimals do not hold the column so, such as one of 8.1e-19 and 8.2e-19, it is in scientific form.
 
-    The range is the column's own, widened on each side by 10 % of its span, but not past zero; of a logarithmic number
+    The range of a column of one number is that number. Else it is the column's own, widened on each side by 10 % of its
+    span, but not past zero; of a logarithmic number
     by 10 % of the logarithms' span. Where a range in scientific form reaches zero, the least magnitude but zero is the
     column's own, rounded down to a power of ten. What is declared is taken as it is.
 
@@ -75,7 +76,8 @@ def infer_range(
     smallest, largest = float(column.min()), float(column.max())
     if (low is None) != (high is None):
         raise ConfigError("Expected both ends of the declared range, found one. Declare low and high together.")
-    if all(setting is None for setting in (low, high, decimals, form, logarithmic)):
+    undeclared = all(setting is None for setting in (low, high, decimals, form, logarithmic))
+    if undeclared:
         logarithmic = _is_wide(smallest, largest)
         form = "scientific" if logarithmic or _is_too_fine(column) else "fixed"
     form, logarithmic = form or "fixed", bool(logarithmic)
@@ -92,11 +94,18 @@ def infer_range(
         fewest = _fewest_mantissa_decimals if form == "scientific" else _fewest_decimals
         decimals = fewest(column, magnitude, logarithmic=logarithmic and smallest > 0)
     declared = low is not None
+    if undeclared and smallest == largest and _is_written(smallest, decimals, form):
+        low = high = smallest
     if low is None or high is None:
         low, high = _wider_range(smallest, largest, decimals, form, logarithmic)
     reaches_zero = form == "scientific" and low <= 0 <= high
     least = _least_magnitude(column, max(-low, high)) if reaches_zero else 0.0
     return Range(low, high, decimals, declared, form, logarithmic, least)
+
+
+def _is_written(value: float, decimals: int, form: Form) -> bool:
+    """Returns whether a value is what is written of it."""
+    return float(f"{value:.{decimals}{'f' if form == 'fixed' else 'e'}}") == value
 
 
 def _is_wide(smallest: float, largest: float) -> bool:

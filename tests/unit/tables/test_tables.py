@@ -80,9 +80,7 @@ def test_tsv_is_split_at_tabs(write: Write) -> None:
 
 
 def test_quotes_in_tsv_are_letters_unless_the_file_uses_them(write: Write) -> None:
-    half_open = (
-        'text\ty\n"half open quote here\tyes\nplain words here\tno\n"another open one\tyes\nlast plain row\tno\n'
-    )
+    half_open = 'text\ty\n"half open quote here\tyes\nplain words here\tno\n"another open one\tyes\nlast row\tno\n'
     assert cells(read_table(write("a.tsv", half_open))) == {
         "text": ['"half open quote here', "plain words here", '"another open one', "last row"],
         "y": ["yes", "no", "yes", "no"],

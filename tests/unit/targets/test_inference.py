@@ -30,6 +30,17 @@ PROPERTY = settings(max_examples=150)
         (["1.0", "2", 3.0, None], "label", "it holds only 3 different whole numbers"),
         (list(range(11)), "number", "its cells are numbers"),
         ([0.5, 1.0], "number", "its cells are numbers"),
+        (
+            [f"{month:02d}" for month in range(1, 13)],
+            "label",
+            "its cells have leading zeros, as codes do: '01' (declare",
+        ),
+        ([f"{code:05d}" for code in range(12)], "label", "its cells have leading zeros, as codes do: '00000'"),
+        (["008.45", "12.5", "7"], "label", "its cells have leading zeros"),
+        (["0.5", "0", "-0.25", "0e1"], "number", "its cells are numbers"),
+        (["[removed]", "[deleted]", "kept"], "label", "its cells are not numbers"),
+        (["[removed]", "[deleted]"], "label", "its cells are not numbers"),
+        (['["a"]', "[]", '["a", "b"'], "set", "its cells are lists"),
         ([True, False] * 5, "label", "its cells are not numbers"),
         ([*map(str, range(18)), "n/a", "?"], "number", "its cells are numbers"),  # nine in ten: with mistakes
         ([*map(str, range(17)), "n/a", "?"], "label", "its cells are not numbers"),
@@ -82,8 +93,9 @@ def test_known_columns() -> None:
     assert infer_number([10.0, 20.0, 30.0]) == Number(8.0, 32.0, 0)
     assert infer_number([-3.0, -1.02, -10.0]) == Number(-11.0, 0.0, 0)
     assert infer_number([-3.0, -1.02, -10.0]).describe() == "number -11 … 0 with 0 decimals (inferred)"  # no −0
-    assert infer_number([4.0, 4.0]) == Number(3.0, 5.0, 0)
-    assert infer_number([0.0, 0.0]) == Number(0.0, 1.0, 0)
+    assert infer_number([4.0, 4.0]) == Number(4.0, 4.0, 0)
+    assert infer_number([4.0, 4.0], decimals=0) == Number(3.0, 5.0, 0)
+    assert infer_number([0.0, 0.0]) == Number(0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e3, 1e9, 1e12])
@@ -267,6 +279,55 @@ def test_values_that_are_written_alike_are_counted() -> None:
     apart = len({number.to_text(value) for value in values})
     assert number.describe_column(values).endswith(f"{apart} of 201 different values are written apart")
     assert infer_number([1.0, 2.0, 2.0]).describe_column(["1", 2.0, None]) == "number 0 … 3 with 0 decimals (inferred)"
+
+
+@pytest.mark.parametrize("value", [4.5, 0.0, -3.0, 1e14, 8e-19, 0.1])
+def test_a_column_of_one_number_has_one_value_and_is_warned_of(value: float) -> None:
+    number = infer_number([value] * 3)
+    assert (number.low, number.high, number.num_values) == (value, value, 1)
+    assert written_value(number.to_text(value + 1)) == value
+    (doubt,) = number.doubts([value, str(value)])
+    assert "there is nothing to learn" in doubt
+    assert infer_number([value, value + 100.0]).doubts([value, value + 100.0]) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubts"),
+    [
+        (["2", "2.0", "3"], ["'2' and '2.0' are one label"]),
+        (["1.0", "1.00", "7", "007"], ["'1.0' and '1.00' are one label"]),
+        (["True", True, "true", False], ["'True' and 'true' are one label"]),
+        (["caf\xe9", "cafe\u0301", "tea"], [r"'caf\xe9' and 'cafe\u0301' are different labels, but look alike"]),
+        (["yes", "ye\u200bs", "no"], [r"'yes' and 'ye\u200bs' are different labels, but look alike"]),
+        (["a\u00a0b", "a b"], [r"'a\xa0b' and 'a b' are different labels, but look alike"]),
+        (["yes", "no", " yes ", 1, 2.0], []),
+    ],
+)
+def test_labels_of_several_texts_and_labels_that_look_alike_are_told(cells: list[Any], doubts: list[str]) -> None:
+    found = infer_label(cells).doubts(cells)
+    assert len(found) == len(doubts)
+    assert all(sentence.startswith(doubt) for sentence, doubt in zip(found, doubts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "form"),
+    [
+        ("2,214.87", "commas between its thousands: write 2214.87"),
+        ("13%", "a percentage: write 13"),
+        ("6,62", "a decimal comma: write 6.62"),
+        ("1.234,5", "a decimal comma: write 1234.5"),
+        ("$0.50", "an amount of money: write 0.50"),
+        ("1,200 €", "an amount of money: write 1200"),
+    ],
+)
+def test_texts_that_people_write_for_numbers_are_named(cell: str, form: str) -> None:
+    with pytest.raises(TargetError, match=rf"found '.*', which looks like .*{form}\. Correct"):
+        Number.check_cell(cell)
+    cells = [f"{row}{cell}" if cell[0].isdigit() else f"{cell}{row}" for row in range(10, 40)]
+    kind, _ = infer_kind(cells)
+    assert kind == "label"
+    with pytest.raises(DataError, match=r"30 different values in 30 rows, such as .*, which looks like .*: write"):
+        infer_label(cells)
 
 
 def test_known_wide_columns() -> None:
