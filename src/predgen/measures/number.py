@@ -65,7 +65,7 @@ class NumberMeasure(Measure[Number]):
             written_value(self.field.to_text(answer)) if math.isfinite(answer) else math.nan
             for answer in predicted.tolist()
         ]
-        return np.isclose(written, truth, rtol=FLOAT_ERROR, atol=0.0)
+        return np.asarray(np.isclose(written, truth, rtol=FLOAT_ERROR, atol=0.0))
 
     def to_json(self, predicted: np.ndarray) -> list[Any]:
         """Returns the numbers, null for an invalid one."""

@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 
 from predgen.errors import DataError, explain, unknown_name
+from predgen.tables.delimited import ROWS_PER_CHUNK
 from predgen.tables.files import SUFFIXES, table_suffix
-from predgen.tables.formats import ROWS_PER_CHUNK, frames_of, from_columns, from_rows, plain_frame
+from predgen.tables.formats import frames_of, from_columns, from_rows, plain_frame
 
 TableLike = Any  # a path, a data frame, rows as mappings, columns as a mapping, or a datasets.Dataset
 

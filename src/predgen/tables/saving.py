@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, explain
-from predgen.tables.formats import ROWS_PER_CHUNK, is_nan, plain_frame
+from predgen.tables.delimited import ROWS_PER_CHUNK
+from predgen.tables.formats import is_nan, plain_frame
 
 # What a cell of a TSV file cannot hold without quotes.
 _TSV_SIGNS = frozenset('\t\n\r"')
