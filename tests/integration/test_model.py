@@ -422,3 +422,13 @@ def test_long_inputs_are_cut_and_counted(caplog: pytest.LogCaptureFixture) -> No
         predgen.fit(
             table, "mood", **{**SMALL, "inputs": None, "template": "word " * 100 + "{review}", "max_prompt_tokens": 64}
         )
+
+
+@pytest.mark.slow
+def test_no_rows_have_no_answers() -> None:
+    model = predgen.fit(reviews(40), "mood", **SMALL)
+    rows = reviews(3)
+    columns = list(model.predict(rows, probabilities=True).columns)
+    empty = model.predict(rows[:0], probabilities=True)
+    assert (list(empty.columns), len(empty)) == (columns, 0)
+    assert list(model.predict([]).columns) == ["prediction", "written", "invalid"]

@@ -341,6 +341,7 @@ class Backbone(nn.Module, ABC):
     def use_special_tokens(self, values: dict[str, Any]) -> None:
         """Puts the special tokens around prompts and before targets that `special_tokens` gave."""
         self.prompts.special_tokens = SpecialTokens.from_json(values)
+        self.target_tokens.plain = self.prompts.special_tokens.plain
 
     def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""

@@ -77,7 +77,7 @@ class DecoderOnlyBackbone(FrozenReading):
         # Padding is masked everywhere, so any token may stand for it; it is never read as the end token.
         choices = (special_id(model, tokenizer, "pad_token_id"), 0, 1)
         pad_id = next(token for token in choices if token is not None and token != self.end_id)
-        special_tokens = SpecialTokens(prefix=begin_tokens(tokenizer))
+        special_tokens = SpecialTokens(prefix=begin_tokens(tokenizer), plain=True)
         self.prompts = PromptTokens(tokenizer, special_tokens, pad_id=pad_id, pads_left=True)
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ LINE_BREAK = "\n"
 LEAST_SHARED = 16
 LEAST_SHARED_FRACTION = 0.125
 
+# The tokens of a text, and the characters that each of them is read from.
+Tokens = tuple[list[int], list[tuple[int, int]]]
+
 
 @dataclass(frozen=True)
 class SpecialTokens:
@@ -29,13 +34,17 @@ class SpecialTokens:
         prefix: before a prompt.
         joint: in place of a template's separator; None for a line break.
         suffix: after a prompt.
-        splits_specials: whether the name of a special token inside a text, such as "[SEP]", is read as plain text.
+        splits_specials: whether the name of a special token inside a text, such as "[SEP]", is read as plain text, as
+            encoders and chat templates had it in 0.6.0.
+        plain: whether no text gives a control token, whichever way the tokenizer would find its name in it; not of
+            artifacts of 0.6.0.
     """
 
     prefix: list[int] = field(default_factory=list)
     joint: list[int] | None = None
     suffix: list[int] = field(default_factory=list)
     splits_specials: bool = False
+    plain: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values: an artifact keeps them, whatever becomes of the base model's files."""
@@ -44,11 +53,15 @@ class SpecialTokens:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "SpecialTokens":
         """Returns what `to_json` returned the values of."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        old = {"plain": False}  # what 0.6.0 did not write
+        return cls(**{name: {**old, **values}[name] for name in cls.__dataclass_fields__})
 
     @classmethod
     def around_texts(cls, tokenizer: Any) -> "SpecialTokens":
-        """Returns the special tokens that a tokenizer puts before a text, between two texts, and after them."""
+        """Returns the special tokens that a tokenizer puts before a text, between two texts, and after them.
+
+        Texts themselves are plain.
+        """
 
         def encoded(*texts: str) -> tuple[list[int], list[bool]]:
             encoding = tokenizer(*texts, return_special_tokens_mask=True)
@@ -60,7 +73,7 @@ class SpecialTokens:
         ids, special = encoded("a", "a")
         between = slice(len(prefix), len(ids) - len(suffix))
         joint = [token for token, is_special in zip(ids[between], special[between], strict=True) if is_special]
-        return cls(prefix, joint, suffix)
+        return cls(prefix, joint, suffix, plain=True)
 
 
 class PromptTokens:
@@ -79,7 +92,7 @@ class PromptTokens:
         self.pad_id = pad_id
         self.pads_left = pads_left
 
-    def tokenize(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""
         if not texts:
             return []
@@ -87,16 +100,9 @@ class PromptTokens:
         if joint is None:
             texts, joint = [text.replace(SEPARATOR, LINE_BREAK) for text in texts], []
         rows = [text.split(SEPARATOR) for text in texts]
-        # Nothing is cut here: the template cuts a prompt's fields, a tokenizer would cut the template itself.
-        encoded = self.tokenizer(
-            [piece for pieces in rows for piece in pieces],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            truncation=False,
-            verbose=False,
-            split_special_tokens=special.splits_specials,
-        )
-        encoded_pieces = iter(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+        all_pieces = [piece for pieces in rows for piece in pieces]
+        encode = plain_tokens if special.plain else partial(_tokens, splits_specials=special.splits_specials)
+        encoded_pieces = iter(encode(self.tokenizer, all_pieces))
         prompts = []
         for pieces in rows:
             ids, spans, start = list(special.prefix), [], 0
@@ -151,6 +157,70 @@ class PromptTokens:
             suffix=[*after, *self.special_tokens.suffix],
             splits_specials=True,  # no text may close the user's turn
         )
+
+
+def _tokens(tokenizer: Any, texts: Sequence[str], *, splits_specials: bool) -> list[Tokens]:
+    """Returns the tokens of texts and their spans, without any around them."""
+    # Nothing is cut here: the template cuts a prompt's fields, a tokenizer would cut the template itself.
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        truncation=False,
+        verbose=False,
+        split_special_tokens=splits_specials,
+    )
+    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+
+
+def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
+    """Returns the tokens of texts as plain text, with their spans: no name in a text gives a control token.
+
+    A tokenizer still finds names that were added to it as plain ones ("<think>"), and those that its own vocabulary
+    holds ("</s>" of a unigram model). Such a text is cut behind the name's first character, and its parts are read.
+
+    Args:
+        tokenizer: a fast one.
+        texts: the texts.
+    """
+    rows = _tokens(tokenizer, texts, splits_specials=True)
+    controls = control_ids(tokenizer)
+    return [
+        _without_controls(tokenizer, text, controls) if controls.intersection(row[0]) else row
+        for text, row in zip(texts, rows, strict=True)
+    ]
+
+
+def control_ids(tokenizer: Any) -> set[int]:
+    """Returns the tokens that no text may give: the special ones, and those that were added, but for blanks.
+
+    The token of unknown text, and tokens of a single character, which are symbols that a target is written with, are
+    none of them.
+    """
+    added = {index: str(token.content) for index, token in tokenizer.added_tokens_decoder.items()}
+    special = set(tokenizer.all_special_ids)
+    controls = {index for index, name in added.items() if len(name.strip()) > 1} | special
+    return controls - {tokenizer.unk_token_id}
+
+
+def _without_controls(tokenizer: Any, text: str, controls: set[int]) -> Tokens:
+    """Returns the tokens of a text, cut inside the names of control tokens until none of them is found."""
+    edges = [0, len(text)]
+    while True:
+        rows = _tokens(tokenizer, [text[first:last] for first, last in pairwise(edges)], splits_specials=True)
+        ids = [token for row_ids, _ in rows for token in row_ids]
+        spans = [
+            (edge + first, edge + last)
+            for edge, (_, row_spans) in zip(edges, rows, strict=False)  # the last edge begins no piece
+            for first, last in row_spans
+        ]
+        names = [span for token, span in zip(ids, spans, strict=True) if token in controls and span[1] - span[0] > 1]
+        if not names:
+            return ids, spans
+        # Blanks before a name may be a part of its token.
+        cuts = [first + len(text[first:last]) - len(text[first:last].lstrip()) + 1 for first, last in names]
+        inside = [min(cut, last - 1) for cut, (_, last) in zip(cuts, names, strict=True)]
+        edges = sorted({*edges, *inside})
 
 
 def begin_tokens(tokenizer: Any) -> list[int]:

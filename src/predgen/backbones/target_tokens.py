@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from predgen.backbones.prompts import plain_tokens
+
 # The first two tokens of a Writer.
 START, END = 0, 1
 
@@ -20,9 +22,11 @@ class TargetTokens(ABC):
     Attributes:
         end_id: the token that ends a target.
         added_token_ids: tokens that were added to the tokenizer and to the model's embeddings.
+        plain: whether no word gives a control token, as in `predgen.backbones.prompts.SpecialTokens`.
     """
 
     end_id: int
+    plain: bool = True
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
@@ -60,11 +64,13 @@ class TargetTokens(ABC):
 
     def pieces_of_words(self, words: Sequence[str]) -> list[list[int]]:
         """Returns the tokenizer's tokens of each word, with a leading space if that takes no more tokens."""
-        spaced, bare = (
-            [self.tokenizer(space + word.strip(), add_special_tokens=False)["input_ids"] for word in words]
-            for space in (" ", "")
-        )
+        spaced, bare = ([self._ids_of(space + word.strip()) for word in words] for space in (" ", ""))
         return spaced if sum(map(len, spaced)) <= sum(map(len, bare)) else bare
+
+    def _ids_of(self, text: str) -> list[int]:
+        if self.plain:
+            return plain_tokens(self.tokenizer, [text])[0][0]
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def add_token(self, piece: str) -> int:
         """Returns the id of a token that the vocabulary lacked, with a row of its own in the embeddings."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from predgen import names
+from predgen.targets.cells import label_key
 
 
 def split_names(value: Any) -> Any:
@@ -34,10 +35,8 @@ def target_in_file(columns: tuple[str, ...]) -> str | list[str]:
 
 
 def text_keys(value: Any) -> Any:
-    """Returns a mapping with the texts of labels as keys, where YAML reads 0 or true; anything else as it is."""
-    if not isinstance(value, Mapping):
-        return value
-    return {str(key).lower() if isinstance(key, bool) else str(key): text for key, text in value.items()}
+    """Returns a mapping with the keys of labels, where YAML reads 0 or true; anything else as it is."""
+    return {label_key(key): text for key, text in value.items()} if isinstance(value, Mapping) else value
 
 
 def table_or_share(value: Any) -> Any:

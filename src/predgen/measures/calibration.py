@@ -14,8 +14,13 @@ from scipy.optimize import minimize_scalar
 
 from predgen.errors import ConfigError, DataError, explain, require
 
-# Temperatures are sought between 1 / this and this.
+# Temperatures are sought between 1 / this and this; what comes this near to an end, as a factor, was not found inside.
 HOTTEST = 100.0
+AT_END = 1.01
+# Of fewer rows that chose a temperature, a warning says that its probabilities are mostly the prior's.
+FEW_ROWS = 10
+# What draws the rows that choose the temperature; the order of the rows in their table plays no part.
+SPLIT_SEED = 0
 # Below this a probability counts as this, so that its logarithm is finite.
 SMALLEST = 1e-12
 MIN_ROWS = 2
@@ -30,18 +35,27 @@ class Calibration:
     Attributes:
         temperature: what the logarithms of label probabilities are divided by; 1 for numbers.
         scores: how far off the answers were, ascending: |error| in the target's unit, or 1 − P(true label).
+        uniform_fraction: how much of the tempered probabilities is the same for every label; 0 for numbers, and in
+            artifacts of 0.6.0.
     """
 
     temperature: float
     scores: tuple[float, ...]
+    uniform_fraction: float = 0.0
 
     def tempered(self, probabilities: Float[np.ndarray, "row label"]) -> Float[np.ndarray, "row label"]:
-        """Returns the probabilities at the temperature; their order stays."""
-        if self.temperature == 1.0:
-            return probabilities
-        logs = np.log(np.maximum(probabilities, SMALLEST)) / self.temperature
-        powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        """Returns the calibrated probabilities; their order stays.
+
+        That is (1 − u) · softmax(log p / T) + u / K, with the temperature T, the uniform fraction u and K labels.
+        """
+        tempered = probabilities
+        if self.temperature != 1.0:
+            logs = np.log(np.maximum(probabilities, SMALLEST)) / self.temperature
+            powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+            tempered = np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        if self.uniform_fraction == 0.0:
+            return tempered
+        return (1 - self.uniform_fraction) * tempered + self.uniform_fraction / probabilities.shape[1]
 
     def check(self, level: float) -> None:
         """Refuses a level that so few rows cannot promise, and any where crepes is missing.
@@ -113,7 +127,11 @@ def calibrate_numbers(predicted: Float[np.ndarray, " row"], truth: Float[np.ndar
 
 
 def calibrate_labels(probabilities: Float[np.ndarray, "row label"], truth: Int[np.ndarray, " row"]) -> Calibration:
-    """Returns the calibration of a label: every other row fits the temperature, the remaining rows give the scores.
+    """Returns the calibration of a label: one half of the rows fits the temperature, the other half gives the scores.
+
+    The halves are drawn label by label, whatever the rows' order. n rows of known labels that fit the temperature
+    promise no probability above 1 − 1/(n + 2), the rule of succession for n rows that were all right: the uniform
+    fraction of K labels is u = K / ((K − 1)(n + 2)), which for two labels makes (n · p + 1) / (n + 2) of p.
 
     Args:
         probabilities: of each label.
@@ -123,26 +141,65 @@ def calibrate_labels(probabilities: Float[np.ndarray, "row label"], truth: Int[n
         DataError: there are too few rows.
     """
     _check_rows(len(truth))
-    first, second = slice(0, None, 2), slice(1, None, 2)  # or the scores would be of rows that chose the temperature
+    first, second = _halves(probabilities, truth)  # or the scores would be of rows that chose the temperature
     temperature = fitted_temperature(probabilities[first], truth[first])
-    tempered = Calibration(temperature, ()).tempered(probabilities[second])
+    num_labels, num_known = probabilities.shape[1], int((truth[first] >= 0).sum())
+    uniform = num_labels / ((num_labels - 1) * (num_known + 2)) if num_known else 0.0  # nothing is learned of none
+    tempered = Calibration(temperature, (), uniform).tempered(probabilities[second])
     known = truth[second] >= 0
     of_truth = tempered[np.arange(len(tempered)), np.where(known, truth[second], 0)]
-    return Calibration(temperature, tuple(np.sort(np.where(known, 1 - of_truth, 1.0)).tolist()))
+    return Calibration(temperature, tuple(np.sort(np.where(known, 1 - of_truth, 1.0)).tolist()), uniform)
+
+
+def _halves(
+    probabilities: Float[np.ndarray, "row label"], truth: Int[np.ndarray, " row"]
+) -> tuple[Int[np.ndarray, " first"], Int[np.ndarray, " second"]]:
+    """Returns the rows of two halves, drawn label by label; the same rows in another order give the same halves.
+
+    Every other row of one list, in which the rows of a label stand together, in an order drawn from them as sorted by
+    their probabilities.
+    """
+    ranked = np.lexsort((*probabilities.T, truth))
+    drawn = np.random.default_rng(SPLIT_SEED).permutation(len(truth))
+    order = ranked[drawn][np.argsort(truth[ranked[drawn]], kind="stable")]
+    return order[0::2], order[1::2]
 
 
 def fitted_temperature(probabilities: Float[np.ndarray, "row label"], truth: Int[np.ndarray, " row"]) -> float:
-    """Returns the temperature with the least log loss; 1 where no label is known."""
+    """Returns the most probable temperature; 1 where no label is known.
+
+    It minimizes Σ −log p_T(y) + ½ (log T)², the log loss in nats of all rows with a known label y, and a normal prior
+    of the logarithm: mean 0, deviation 1. A factor of e weighs half a nat, so that few rows cannot move it far.
+    """
     known = truth >= 0
     if not known.any():
         return 1.0
 
-    def log_loss(log_temperature: float) -> float:
+    def loss(log_temperature: float) -> float:
         tempered = Calibration(float(np.exp(log_temperature)), ()).tempered(probabilities[known])
-        return float(-np.log(np.maximum(tempered[np.arange(len(tempered)), truth[known]], SMALLEST)).mean())
+        losses = -np.log(np.maximum(tempered[np.arange(len(tempered)), truth[known]], SMALLEST))
+        return float(losses.sum() + log_temperature**2 / 2)
 
     ends = (-np.log(HOTTEST), np.log(HOTTEST))
-    return float(np.exp(minimize_scalar(log_loss, bounds=ends, method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=ends, method="bounded").x))
+
+
+def doubt_about(calibration: Calibration) -> str | None:
+    """Returns a sentence about probabilities that the calibration rows say little of; None where they say enough."""
+    if calibration.uniform_fraction == 0.0:
+        return None
+    temperature, num_rows = calibration.temperature, len(calibration.scores)
+    if not AT_END / HOTTEST < temperature < HOTTEST / AT_END:
+        return (
+            f"The temperature is {temperature:.3g}, an end of what was searched ({1 / HOTTEST:g} … {HOTTEST:g}): the "
+            "probabilities are not to be trusted. Check that the calibration rows are rows of this model's target."
+        )
+    if num_rows < FEW_ROWS:
+        return (
+            f"Only {num_rows} rows measure the calibrated probabilities, and about as many chose the temperature "
+            f"({temperature:.3g}): they are mostly a guess. Calibrate on {2 * FEW_ROWS} rows or more."
+        )
+    return None
 
 
 def set_texts(values: Sequence[Any], chosen: Bool[np.ndarray, "row label"]) -> list[str]:

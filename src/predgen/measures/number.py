@@ -17,12 +17,14 @@ from predgen.measures.base import EXACT_MATCH, Baseline, Measure, json_number
 from predgen.measures.calibration import Calibration, calibrate_numbers
 from predgen.measures.choices import Mix, stack_numbers
 from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, PredictiveDistribution, indicators
-from predgen.targets.number import Number, learned, unlearned
+from predgen.targets.number import Number, learned, unlearned, written_value
 
 NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman", EXACT_MATCH)
 LOG_METRICS = ("mse_log10", *NUMBER_METRICS)
 # The loss of `exact_match`: 1 where an answer is not the truth.
 INEXACT = "inexact"
+# What a computed number such as 0.1 + 0.2 may be off by, as a share of it.
+FLOAT_ERROR = 4e-16
 
 
 class NumberMeasure(Measure[Number]):
@@ -58,12 +60,12 @@ class NumberMeasure(Measure[Number]):
         return np.asarray(np.isnan(predicted))
 
     def exact(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Returns for which rows both numbers are written with the same digits."""
-        pairs = zip(truth.tolist(), predicted.tolist(), strict=True)
-        to_text = self.field.to_text
-        return np.array(
-            [np.isfinite(answer) and to_text(true) == to_text(answer) for true, answer in pairs], dtype=bool
-        )
+        """Returns for which rows the answer, as it is written, is the truth as it stands in the table."""
+        written = [
+            written_value(self.field.to_text(answer)) if math.isfinite(answer) else math.nan
+            for answer in predicted.tolist()
+        ]
+        return np.asarray(np.isclose(written, truth, rtol=FLOAT_ERROR, atol=0.0))
 
     def to_json(self, predicted: np.ndarray) -> list[Any]:
         """Returns the numbers, null for an invalid one."""
@@ -214,7 +216,7 @@ def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray |
     Args:
         truth: true numbers, shape (row,).
         predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
-        right: whether an answer equals the truth at the target's decimals, shape (row,), or None.
+        right: whether an answer as it is written equals the truth, shape (row,), or None.
     """
     exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
     valid = np.isfinite(predicted)

@@ -167,8 +167,7 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
-        if special_tokens is not None:
-            backbone.use_special_tokens(special_tokens)
+        backbone.use_special_tokens(special_tokens or {**backbone.special_tokens, "plain": False})
     return backbone
 
 
@@ -184,13 +183,15 @@ def _answering_of(description: dict[str, Any], answering: Answering) -> Answerin
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:
     """Returns a calibration as JSON holds it; null is infinitely far off."""
     scores = [score if math.isfinite(score) else None for score in calibration.scores]
-    return {"temperature": calibration.temperature, "scores": scores}
+    learned = {"temperature": calibration.temperature, "uniform_fraction": calibration.uniform_fraction}
+    return {**learned, "scores": scores}
 
 
 def _calibration_of(saved: dict[str, Any]) -> Calibration:
     """Returns the calibration that `_calibration_json` described."""
     scores = tuple(math.inf if score is None else float(score) for score in saved["scores"])
-    return Calibration(float(saved["temperature"]), scores)
+    # Those of 0.6.0 do not name a uniform fraction.
+    return Calibration(float(saved["temperature"]), scores, float(saved.get("uniform_fraction", 0.0)))
 
 
 def _find_base(path: Path, base: dict[str, Any], config: RunConfig, trust_remote_code: bool) -> Source:

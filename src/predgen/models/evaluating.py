@@ -10,7 +10,7 @@ import pandas as pd
 from predgen.codec.kinds import is_enumerable
 from predgen.errors import ConfigError
 from predgen.measures.base import metric_of
-from predgen.measures.calibration import Calibration
+from predgen.measures.calibration import Calibration, doubt_about
 from predgen.measures.number import crps
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
@@ -123,6 +123,10 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
             "Expected a number or a label to calibrate, found sets of labels alone, whose thresholds are tuned on "
             "the validation part. Leave the calibration out."
         )
+    for name, calibration in calibrations.items():
+        doubt = doubt_about(calibration)
+        if doubt is not None:
+            log.warning("%s%s", f"'{name}': " if name else "", doubt)
     return calibrations
 
 

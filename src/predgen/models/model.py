@@ -82,7 +82,7 @@ class Model:
         as `std_<field>` or `probability_<field>_<label>`. A set is text, with its delimiter between the labels.
 
         Args:
-            rows: a table, a path, or a list of rows, with the input columns.
+            rows: a table, a path, or a list of rows, with the input columns; of no rows the answer has none, either.
             invalid: what to do where the written text is no value of the target (free decoding only): leave the
                 prediction empty (`nan`), also warn of it (`warn`), or raise.
             probabilities: also a column `probability_<label>` for each label; of a set, that it is in it.
@@ -101,6 +101,9 @@ class Model:
         """
         asked = Asked(invalid, probabilities, std, interval, marginal)
         asked.check(self)
+        if isinstance(rows, pd.DataFrame | list | tuple) and not len(rows):
+            columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
+            return pd.DataFrame(columns=[*map(str, columns), *asked.columns(self)], dtype=object)
         return self.predict_encoded(self.encode(rows, asked), asked)
 
     def encode(self, rows: TableLike, asked: Asked | None = None) -> Encoded:

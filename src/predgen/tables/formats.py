@@ -3,10 +3,9 @@
 Every reader yields data frames of object columns; `tables.py` puts them together.
 """
 
-import csv
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import DataError, explain
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-ROWS_PER_CHUNK = 2048
-# A quote that is left open is found here at the latest, not at the end of a large file.
-CSV_FIELD_LETTERS = 1 << 22
+from predgen.tables.delimited import ROWS_PER_CHUNK, delimited_frames
+from predgen.tables.files import first_double, open_bytes, refuse_double_columns, table_suffix
 
 
 def frames_of(path: Path) -> Iterator[pd.DataFrame]:
@@ -29,104 +25,10 @@ def frames_of(path: Path) -> Iterator[pd.DataFrame]:
     Raises:
         DataError: while reading, at the first fault.
     """
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _csv_frames(path, "\t" if path.suffix.lower() == ".tsv" else ",")
-    return _parquet_frames(path) if path.suffix.lower() == ".parquet" else _jsonl_frames(path)
-
-
-def _csv_frames(path: Path, delimiter: str) -> Iterator[pd.DataFrame]:
-    # The limit is the process's; it is only ever raised, as other threads may be reading too.
-    csv.field_size_limit(max(csv.field_size_limit(), CSV_FIELD_LETTERS))
-    # Bytes that are not UTF-8 become half surrogates, so that their row and column can be told.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        header = _csv_header(reader, path)
-        rows = _csv_rows(reader, header, path, delimiter)
-        while chunk := list(islice(rows, ROWS_PER_CHUNK)):
-            yield pd.DataFrame(dict(zip(header, zip(*chunk, strict=True), strict=True)), dtype=object)
-
-
-def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str]:
-    """Returns the names of the columns, from the first line that is not empty."""
-    try:
-        header = next(filter(None, reader), [])
-    except csv.Error as error:
-        raise DataError(
-            f"Expected a header of column names in '{path}', found a mistake: {error}. Perhaps a quote is not closed."
-        ) from error
-    if not _is_utf8(header) or any("\0" in name for name in header):  # every other byte of UTF-16 is NUL
-        raise DataError(
-            explain(expected=f"text in UTF-8 in '{path}'", found="other bytes in its header", fix="Convert the file.")
-        )
-    if not any(header):
-        raise DataError(explain(expected="a header and rows", found=f"an empty file '{path}'", fix="Check the file."))
-    refuse_double_columns(header)
-    return header
-
-
-def _csv_rows(reader: Iterator[list[str]], header: list[str], path: Path, delimiter: str) -> Iterator[list[str]]:
-    """Yields the rows after the header, without empty lines; errors count them from 1."""
-    number = 0
-    try:
-        for row in reader:
-            if not row:
-                continue
-            number += 1
-            if len(row) != len(header) or not _is_utf8(row):
-                raise _broken_row(row, number, header, path, delimiter)
-            yield row
-    except csv.Error as error:
-        raise _csv_error(error, number + 1, path, delimiter) from error
-    if not number:
-        raise DataError(explain(expected="at least one row", found=f"a header only in '{path}'", fix="Check the file."))
-
-
-def _is_utf8(row: list[str]) -> bool:
-    try:
-        "".join(row).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _broken_row(row: list[str], number: int, header: list[str], path: Path, delimiter: str) -> DataError:
-    if len(row) != len(header):
-        quote = " Perhaps a quote in it is not closed." if any("\n" in cell or "\r" in cell for cell in row) else ""
-        return DataError(
-            f"Expected {len(header)} fields in row {number} of '{path}', found {len(row)}: "
-            f"{delimiter.join(row)[:80]!r}.{quote} Correct the row; a field that holds the delimiter or a line break "
-            "needs quotes."
-        )
-    column = next(name for name, cell in zip(header, row, strict=True) if not _is_utf8([cell]))
-    return DataError(
-        explain(
-            expected=f"text in UTF-8 in '{path}'",
-            found="other bytes",
-            fix="Convert the file to UTF-8.",
-            row=number,
-            column=column,
-        )
-    )
-
-
-def _csv_error(error: csv.Error, number: int, path: Path, delimiter: str) -> DataError:
-    """Returns an error message for a row that the reader refused."""
-    if "end of data" in str(error):
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            *_, row = csv.reader(file, delimiter=delimiter)  # not strict, it gives the field as far as it goes
-        return DataError(
-            f"Expected the quote in row {number} of '{path}' to be closed, found the end of the file in a field that "
-            f"begins with {row[-1][:60]!r}. Close the quote, or double a quote that belongs to the text."
-        )
-    if "field limit" in str(error):
-        return DataError(
-            f"Expected fields of at most {csv.field_size_limit()} letters in '{path}', found a longer one after row "
-            f"{number - 1}. Perhaps a quote is not closed there; otherwise shorten the field, or use JSONL."
-        )
-    return DataError(
-        f"Expected a quote in row {number} of '{path}' to enclose a whole field, found text after it ({error}). Close "
-        "the field with its quote, and double a quote that belongs to the text."
-    )
+    suffix = table_suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return delimited_frames(path, suffix)
+    return _parquet_frames(path) if suffix == ".parquet" else _jsonl_frames(path)
 
 
 def _jsonl_frames(path: Path) -> Iterator[pd.DataFrame]:
@@ -140,7 +42,10 @@ def _jsonl_frames(path: Path) -> Iterator[pd.DataFrame]:
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
+        if _begins_array(file):
+            yield from _array_rows(file.read(), path)
+            return
         for number, line in enumerate(file, start=1):
             text = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
             if not text:
@@ -156,18 +61,55 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _json_row(text: bytes) -> dict[str, Any]:
+def _begins_array(file: BufferedIOBase) -> bool:
+    """Returns whether a file holds one JSON array; the file stands at its beginning again."""
+    begin = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
+    file.seek(0)
+    return begin.startswith(b"[")
+
+
+def _array_rows(text: bytes, path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of one JSON array."""
+    expected = f"Expected one JSON array of objects in '{path}'"
+    try:
+        rows = _parsed(text.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{expected}, for it begins with [, found {_json_fault(error)}. Correct it, or write one object in each "
+            "line."
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{expected}, found a {type(row).__name__} as its item {number}. Give each row as an object of its "
+                "columns."
+            )
+        yield row
+
+
+def _parsed(text: bytes) -> Any:
+    """Returns what a JSON text holds.
+
+    Raises:
+        ValueError: it is none, a key stands in an object twice, or half of a surrogate pair is in it.
+    """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = _first_double([name for name, _ in pairs])
+        twice = first_double([name for name, _ in pairs])
         if twice is not None:
             raise ValueError(f"the key '{twice}' twice")
         return dict(pairs)
 
-    row = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+    parsed = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+    if rb"\ud" in text.lower():  # half of a surrogate pair is no text that could be written again
+        json.dumps(parsed, ensure_ascii=False).encode()
+    return parsed
+
+
+def _json_row(text: bytes) -> dict[str, Any]:
+    row = _parsed(text)
     if not isinstance(row, dict):
         raise ValueError(f"a {type(row).__name__}")
-    if rb"\ud" in text.lower():  # half of a surrogate pair is no text that could be written again
-        json.dumps(row, ensure_ascii=False).encode()
     return row
 
 
@@ -250,21 +192,6 @@ def _nested(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _nested(value.tolist())
     return [_nested(item) for item in value] if isinstance(value, list | tuple | set) else _cell(value)
-
-
-def refuse_double_columns(names: Sequence[str]) -> None:
-    """Refuses two columns of one name.
-
-    Raises:
-        DataError: with the name.
-    """
-    twice = _first_double(names)
-    if twice is not None:
-        raise DataError(explain(expected="every column name once", found=f"'{twice}' twice", fix="Rename one of them."))
-
-
-def _first_double(names: Sequence[str]) -> str | None:
-    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def is_nan(cell: object) -> bool:

@@ -6,6 +6,8 @@ file; JSONL and Parquet cells keep their types; nested values become JSON text, 
 """
 
 import difflib
+import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 import pandas as pd
 
 from predgen.errors import DataError, explain, unknown_name
-from predgen.tables.formats import ROWS_PER_CHUNK, SUFFIXES, frames_of, from_columns, from_rows, plain_frame
+from predgen.tables.delimited import ROWS_PER_CHUNK
+from predgen.tables.files import SUFFIXES, table_suffix
+from predgen.tables.formats import frames_of, from_columns, from_rows, plain_frame
 
 TableLike = Any  # a path, a data frame, rows as mappings, columns as a mapping, or a datasets.Dataset
 
@@ -48,8 +52,8 @@ def read_table(source: TableLike) -> pd.DataFrame:
     """Returns a table from a path or from rows in memory.
 
     Args:
-        source: a CSV, TSV, JSONL or Parquet file; a data frame; a list of rows; a mapping of columns; a
-            `datasets.Dataset`.
+        source: a CSV, TSV, JSONL, JSON or Parquet file, texts also compressed (.gz); a data frame; a list of rows; a
+            mapping of columns; a `datasets.Dataset`.
 
     Raises:
         DataError: the source is missing, empty or broken; the message names the row.
@@ -77,10 +81,10 @@ def stream_table(path: str | Path, rows_per_chunk: int = ROWS_PER_CHUNK) -> Iter
         raise DataError(
             explain(expected="a table file", found=f"the folder '{path}'", fix="Name one of the files in it.")
         )
-    if path.suffix.lower() not in SUFFIXES:
+    if table_suffix(path) is None:
         raise DataError(
             explain(
-                expected=f"a file of {', '.join(SUFFIXES)}",
+                expected=f"a file of {', '.join(SUFFIXES)}, or such a text with .gz behind",
                 found=f"'{path.name}'",
                 fix=f"Convert or rename it.{close_file(path)}",
             )
@@ -93,6 +97,10 @@ def stream_table(path: str | Path, rows_per_chunk: int = ROWS_PER_CHUNK) -> Iter
             frame.index = pd.RangeIndex(first, first + len(frame))
             first += len(frame)
             yield frame
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"Expected a whole compressed file at '{path}', found damage ({str(error).rstrip('.')}). Copy it again."
+        ) from error
     except OSError as error:
         raise DataError(
             explain(expected=f"a file that can be read at '{path}'", found=str(error.strerror), fix="Check its rights.")
@@ -110,7 +118,7 @@ def close_file(path: Path) -> str:
     close = difflib.get_close_matches(path.name, there, n=1, cutoff=0.7)
     if close and close[0] != path.name:
         return f" Did you mean '{path.parent / close[0]}'?"
-    tables = [name for name in there if Path(name).suffix.lower() in SUFFIXES]
+    tables = [name for name in there if table_suffix(name) is not None]
     return f" Tables there: {', '.join(tables[:5])}." if tables else ""
 
 

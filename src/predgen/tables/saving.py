@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, explain
-from predgen.tables.formats import ROWS_PER_CHUNK, is_nan, plain_frame
+from predgen.tables.delimited import ROWS_PER_CHUNK
+from predgen.tables.formats import is_nan, plain_frame
 
+# What a cell of a TSV file cannot hold without quotes.
+_TSV_SIGNS = frozenset('\t\n\r"')
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -48,6 +51,7 @@ class TableWriter:
         self._file: IO[str] | None = None
         self._parquet: pa_parquet.ParquetWriter | None = None
         self._columns: list[str] | None = None
+        self._quoted = False
 
     def __enter__(self) -> "TableWriter":
         try:
@@ -82,17 +86,41 @@ class TableWriter:
                 plain = {name: None if is_nan(cell) else cell for name, cell in row.items()}
                 self._file.write(json.dumps(plain, ensure_ascii=False) + "\n")
         else:
-            # Python below 3.13 leaves a lone carriage return unquoted, and readers take it as the row's end.
-            returns = any(isinstance(cell, str) and "\r" in cell for cell in [*names, *frame.to_numpy().ravel()])
-            frame.to_csv(
-                self._file,
-                sep="\t" if self.suffix == ".tsv" else ",",
-                index=False,
-                header=self._columns is None,
-                lineterminator="\n",
-                quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
-            )
+            self._write_delimited(frame)
         self._columns = names
+
+    def _write_delimited(self, frame: pd.DataFrame) -> None:
+        """Writes CSV with quotes where they are needed, and TSV with quotes around all cells or around none."""
+        texts = [cell for cell in [*frame.columns, *frame.to_numpy().ravel()] if isinstance(cell, str)]
+        # Python below 3.13 leaves a lone carriage return unquoted, and readers take it as the row's end.
+        quotes_all = any("\r" in text for text in texts)
+        if self.suffix == ".tsv":
+            quotes_all = len(frame.columns) == 1 or any(not _TSV_SIGNS.isdisjoint(text) for text in texts)
+            if quotes_all and not self._quoted and self._columns is not None:
+                self._quote_rows()
+            self._quoted = quotes_all = quotes_all or self._quoted
+        frame.to_csv(
+            self._file,
+            sep="\t" if self.suffix == ".tsv" else ",",
+            index=False,
+            header=self._columns is None,
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if quotes_all else csv.QUOTE_MINIMAL,
+        )
+
+    def _quote_rows(self) -> None:
+        """Writes the rows of a TSV file so far once more, with quotes around all cells."""
+        assert self._file is not None
+        assert self._temporary is not None
+        self._file.close()
+        before, self._temporary = self._temporary, self._new_temporary()
+        try:
+            self._file = self._temporary.open("w", encoding="utf-8", newline="")
+            writer = csv.writer(self._file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+            with before.open(encoding="utf-8", newline="") as file:
+                writer.writerows(line.removesuffix("\n").split("\t") for line in file)
+        finally:
+            before.unlink(missing_ok=True)
 
     def _new_temporary(self) -> Path:
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)

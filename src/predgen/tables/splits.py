@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from predgen.errors import ConfigError, DataError, explain
-from predgen.tables.formats import SUFFIXES
+from predgen.tables.files import SUFFIXES, table_suffix
 from predgen.tables.reading import TableLike, close_file, read_table, require_columns, stream_table
 from predgen.tables.values import columns_named
 from predgen.targets.cells import is_missing, label_key
@@ -131,13 +132,40 @@ def _cut(
     if labels is not None:
         rows, strata, note = _strata(table[labels], num_cut)
     _, cut = train_test_split(rows, test_size=num_cut, random_state=seed, stratify=strata)
+    if labels is not None:
+        cut = _leaving_every_label(_label_keys(table[labels]), cut, seed)
     rest = np.setdiff1d(np.arange(len(table)), cut)
     return table.iloc[rest], table.iloc[np.sort(cut)], note
 
 
+def _label_keys(cells: pd.Series) -> pd.Series:
+    return pd.Series(["" if is_missing(cell) else label_key(cell) for cell in cells])
+
+
+def _leaving_every_label(keys: pd.Series, cut: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the rows of a part that leaves a row of every label, as far as there are others to cut in their place.
+
+    Args:
+        keys: the label of each row.
+        cut: the rows that were drawn for the part.
+        seed: of the draw of the others.
+    """
+    is_cut = np.isin(np.arange(len(keys)), cut)
+    left = Counter(keys[~is_cut])
+    lost = sorted(set(keys[is_cut]) - set(left))
+    others = iter(np.random.default_rng(seed).permutation(len(keys)).tolist() if lost else [])
+    for label in lost:
+        other = next((row for row in others if not is_cut[row] and left[keys[row]] > 1), None)
+        if other is None:  # there are more labels than rows for them
+            break
+        left[keys[other]] -= 1
+        is_cut[other], is_cut[np.flatnonzero(is_cut & (keys == label).to_numpy())[0]] = True, False
+    return np.flatnonzero(is_cut)
+
+
 def _strata(cells: pd.Series, num_cut: int) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Returns the rows to cut from, their labels if there are rows enough to stratify, and how the cut is made."""
-    keys = pd.Series(["" if is_missing(cell) else label_key(cell) for cell in cells])
+    keys = _label_keys(cells)
     repeated = keys.map(keys.value_counts()).to_numpy() >= 2
     if repeated.sum() <= num_cut:
         repeated[:] = True
@@ -177,7 +205,7 @@ def _parts(source: TableLike) -> dict[str, pd.DataFrame]:
         path = Path(source).expanduser()
         if path.is_dir():
             return _folder_parts(path)
-        if path.exists() or path.suffix.lower() in SUFFIXES:
+        if path.exists() or table_suffix(path) is not None:
             return {"train": read_table(path)}
         return _named(hub_dataset(str(source)), f"the dataset '{source}'")
     aliases = {alias for aliases in PARTS.values() for alias in aliases}
@@ -227,7 +255,7 @@ def files_of_parts(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for name, aliases in PARTS.items():
         candidates = [path for alias in aliases for path in sorted(folder.glob(f"{alias}.*"))]
-        candidates = [path for path in candidates if path.suffix.lower() in SUFFIXES]
+        candidates = [path for path in candidates if table_suffix(path) is not None]
         if len(candidates) > 1:
             raise DataError(
                 explain(
@@ -311,7 +339,7 @@ def held_out_rows(source: TableLike) -> pd.DataFrame:
 def stream_rows(source: str, rows_per_chunk: int) -> Iterator[pd.DataFrame]:
     """Yields a file's rows in chunks without holding them all; a source with parts gives its `held_out_rows`."""
     path = Path(source).expanduser()
-    if path.is_file() or path.suffix.lower() in SUFFIXES:
+    if path.is_file() or table_suffix(path) is not None:
         yield from stream_table(path, rows_per_chunk)
         return
     table = held_out_rows(source)

@@ -2,12 +2,31 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
+# A large whole number that Python and pandas write as a float.
+_LARGE = re.compile(r"-?[1-9](\.\d+)?e\+\d+")
+# Texts that people write for numbers and that are none here, each with what to write instead.
+_NUMBER_FORMS: dict[str, tuple[re.Pattern[str], Callable[[str], str]]] = {
+    "a number with commas between its thousands": (
+        re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?"),
+        lambda text: text.replace(",", ""),
+    ),
+    "a number with a decimal comma": (
+        re.compile(r"[-+]?\d{1,3}(\.\d{3})*,\d+|[-+]?\d+,\d+"),
+        lambda text: text.replace(".", "").replace(",", "."),
+    ),
+    "a percentage": (re.compile(r"[-+]?\d+([.,]\d+)?\s*%"), lambda text: text.rstrip("% \t").replace(",", ".")),
+    "an amount of money": (
+        re.compile(r"[-+]?[$€£¥]\s*[-+]?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*(\.\d+)?\s*[$€£¥]"),
+        lambda text: re.sub(r"[$€£¥,\s]", "", text),
+    ),
+}
+# How Python, pandas, R and spreadsheets write booleans into text.
+_BOOLEANS = ("True", "False", "TRUE", "FALSE")
 
 
 Cell = str | int | float | bool | list[Any] | tuple[Any, ...] | None
@@ -28,7 +47,8 @@ def is_missing(cell: object) -> bool:
 
 def parse_number(cell: object) -> float | None:
     """Returns a cell's finite number, or None. Numbers in text are read as Python reads them."""
-    if is_missing(cell) or isinstance(cell, bool | np.bool_):
+    cell = _python(cell)
+    if is_missing(cell) or isinstance(cell, bool):
         return None
     if isinstance(cell, str) and "_" in cell:  # Python reads 1_000; a table does not mean it
         return None
@@ -40,27 +60,54 @@ def parse_number(cell: object) -> float | None:
 
 
 def label_key(cell: object) -> str:
-    """Returns the text under which a label is recognized, whichever file format it came from.
+    """Returns the text under which a label is recognized, whichever file format or library it came from.
 
     Example:
-        >>> label_key(1), label_key(1.0), label_key("1.0"), label_key(" yes "), label_key(True)
-        ('1', '1', '1', 'yes', 'true')
+        >>> label_key(1), label_key(1.0), label_key("1.0"), label_key(" yes "), label_key(True), label_key("True")
+        ('1', '1', '1', 'yes', 'true', 'true')
     """
-    if isinstance(cell, bool | np.bool_):
-        return str(bool(cell)).lower()
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+    cell = _python(cell)
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     text = str(cell).strip()
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+    if text in _BOOLEANS:
+        return text.lower()
+    if _LARGE.fullmatch(text):
+        number = float(text)
+        return str(int(number)) if number.is_integer() and repr(number) == text else text
+    if not _WHOLE.fullmatch(text):
+        return text
+    whole = text.partition(".")[0]
+    return "0" if whole == "-0" else whole
 
 
 def label_value(cell: object) -> LabelValue:
     """Returns a label as a plain value that JSON can hold."""
-    if isinstance(cell, bool | np.bool_):
-        return bool(cell)
-    if isinstance(cell, int | np.integer) or (isinstance(cell, float | np.floating) and float(cell).is_integer()):
-        return int(cell)
-    return str(cell).strip()
+    cell = _python(cell)
+    if isinstance(cell, bool | int):
+        return cell
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _python(cell: object) -> object:
+    """Returns a scalar of numpy, also one that pandas holds, as Python's own; other cells as they are."""
+    return cell.item() if getattr(cell, "shape", None) == () and hasattr(cell, "item") else cell
+
+
+def number_form(cell: object) -> str:
+    """Returns how a text that is no number here looks like one, and what to write instead; nothing of other cells.
+
+    Example:
+        >>> print(number_form("2,214.87"))
+        , which looks like a number with commas between its thousands: write 2214.87
+    """
+    text = str(cell).strip() if isinstance(cell, str) else ""
+    for form, (pattern, written) in _NUMBER_FORMS.items():
+        if pattern.fullmatch(text):
+            return f", which looks like {form}: write {written(text)}"
+    return ""
 
 
 def describe(cell: object) -> str:

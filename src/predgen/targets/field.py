@@ -102,6 +102,10 @@ class Field(ABC):
         """Returns the labels that other rows of the column have and this field does not know, in order."""
         return []
 
+    def doubts(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns sentences about training cells that may be meant otherwise than they are read."""
+        return []
+
     # ---- a value
 
     @property
@@ -159,6 +163,10 @@ class Field(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Returns one line for people."""
+
+    def describe_column(self, cells: Sequence[Cell]) -> str:
+        """Returns one line for people, also of what the field does not tell of its training cells."""
+        return self.describe()
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """The stated rule by which the kind of a column is inferred."""
 
+import re
 from collections.abc import Sequence
 
-from predgen.targets.cells import Cell, parse_number
-from predgen.targets.label_set import delimiter_of, is_empty, items_of
+from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.label_set import delimiter_of, is_broken_list, is_empty, items_of
 
 # Whole numbers with at most this many different values are taken as labels unless a kind is declared.
 MAX_INTEGER_LABELS = 10
 # A column is called a number column if at least this share of its cells are numbers.
 NUMBER_SHARE = 0.9
+# Codes such as 00501, 07 or 008.45, whose zeros a number would lose.
+_PADDED = re.compile(r"0\d+(\.\d+)?")
+# A word in brackets, such as [deleted], which is a label of its own.
+_BRACKETED_WORD = re.compile(r"\[[^\[\]\"',]*\]")
 
 
 def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
@@ -16,10 +21,11 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
 
     Whole numbers with at most 10 different values are labels; other columns of numbers are numbers; a column
     where at least nine cells in ten are numbers is a number column with mistakes in it. Cells that are all lists, or
-    lists in JSON, are sets of labels; so is text with a | or ; between pieces that recur. The rest are labels.
+    lists in JSON, are sets of labels; so is text with a | or ; between pieces that recur. The rest are labels. Numbers
+    with leading zeros, such as postal codes, are labels.
     """
     present = [cell for cell in cells if not is_empty(cell)]
-    if present and all(isinstance(cell, list | tuple) or str(cell).strip().startswith("[") for cell in present):
+    if present and all(isinstance(cell, list | tuple) or _begins_list(cell) for cell in present):
         return "set", "its cells are lists"
     if _are_sets(present):
         return "set", f"its cells are labels with {delimiter_of(present)} between them"
@@ -27,12 +33,21 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
     distinct = len(set(numbers))
     if not present or len(numbers) < NUMBER_SHARE * len(present):
         return "label", "its cells are not numbers"
+    padded = next((cell for cell in present if isinstance(cell, str) and _PADDED.fullmatch(cell.strip())), None)
+    if padded is not None:
+        return "label", f"its cells have leading zeros, as codes do: {describe(padded)} (declare 'number' otherwise)"
     if distinct <= MAX_INTEGER_LABELS and all(value.is_integer() for value in numbers):
         return (
             "label",
             f"it holds only {distinct} different whole numbers (declare the kind 'number' otherwise)",
         )
     return "number", "its cells are numbers"
+
+
+def _begins_list(cell: Cell) -> bool:
+    """Returns whether a cell is text that is a list, or is meant as one; `[removed]` is neither."""
+    text = str(cell).strip()
+    return text.startswith("[") and (not is_broken_list(text) or not _BRACKETED_WORD.fullmatch(text))
 
 
 def _are_sets(cells: Sequence[Cell]) -> bool:

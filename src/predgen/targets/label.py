@@ -1,12 +1,22 @@
 """A label, and the word that a model writes for it."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from predgen.errors import ConfigError, DataError, TargetError, explain
-from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key, label_value, parse_number
+from predgen.targets.cells import (
+    Cell,
+    LabelValue,
+    describe,
+    is_missing,
+    label_key,
+    label_value,
+    number_form,
+    parse_number,
+)
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
 
@@ -53,6 +63,10 @@ class Label(Field):
     def lost_labels(self, cells: Sequence[Cell]) -> list[str]:
         """Returns the labels that other rows of the column have and this field does not know, in order."""
         return sorted({label_key(cell) for cell in cells if not is_missing(cell)} - set(map(label_key, self.values)))
+
+    def doubts(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns sentences about labels that are written in several ways, or look like others."""
+        return label_doubts(cells)
 
     @property
     def default_metric(self) -> str:
@@ -163,6 +177,29 @@ def check_words(values: Sequence[LabelValue], words: Sequence[str]) -> None:
         )
 
 
+def label_doubts(cells: Sequence[Any]) -> list[str]:
+    """Returns sentences about labels that are read as one though their texts differ, or as two though they look alike.
+
+    Texts look alike that are one in Unicode's form NFKC, signs without width left out.
+
+    Args:
+        cells: the cells, none missing, or the items of sets.
+    """
+    texts: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        texts.setdefault(label_key(cell), {})[str(cell).strip()] = None
+    looks: dict[str, dict[str, None]] = {}
+    for key in texts:
+        shown = "".join(sign for sign in unicodedata.normalize("NFKC", key) if unicodedata.category(sign) != "Cf")
+        looks.setdefault(" ".join(shown.split()), {})[key] = None
+    merged = [f"{' and '.join(map(repr, found))} are one label" for found in texts.values() if len(found) > 1]
+    alike = [f"{' and '.join(map(ascii, keys))} are different labels" for keys in looks.values() if len(keys) > 1]
+    return [
+        *(f"{sentence}. If they are not, change their texts, as with a letter in front." for sentence in merged[:3]),
+        *(f"{sentence}, but look alike. If they are one, give them one text." for sentence in alike[:3]),
+    ]
+
+
 def infer_label(
     cells: Sequence[Cell],
     words: Mapping[str, str] | None = None,
@@ -193,11 +230,15 @@ def labels_of(
     for cell in cells:
         labels.setdefault(label_key(cell), label_value(cell))
     if len(labels) > max(20, num_rows // 2):
+        example = next(iter(labels.values()))
+        form = number_form(example)
         raise DataError(
             explain(
                 expected="a column of labels",
-                found=f"{len(labels)} different values in {num_rows} rows, such as {describe(next(iter(labels)))}",
-                fix="Name another target column, or declare the kind 'number'.",
+                found=f"{len(labels)} different values in {num_rows} rows, such as {describe(example)}{form}",
+                fix="Then it is one of numbers."
+                if form
+                else "Name another target column, or declare the kind 'number'.",
             )
         )
     numbers = {key: parse_number(key) for key in labels}

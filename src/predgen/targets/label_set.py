@@ -12,7 +12,7 @@ from predgen.errors import ConfigError, DataError, TargetError, explain
 from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
-from predgen.targets.label import check_words, labels_of
+from predgen.targets.label import check_words, label_doubts, labels_of
 
 # What may stand between the labels of a cell; a column's own is the first of them that it holds.
 DELIMITERS = ("|", ";", ",")
@@ -92,6 +92,10 @@ class LabelSet(Field):
         delimiter = delimiter_of(cells)
         items = [item for cell in cells if not is_empty(cell) for item in items_of(cell, delimiter, self.empty)]
         return sorted({label_key(item) for item in items if not is_missing(item)} - set(map(label_key, self.values)))
+
+    def doubts(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns sentences about labels that are written in several ways, or look like others."""
+        return label_doubts([item for cell in cells for item in items_of(cell, self.delimiter, self.empty)])
 
     @property
     def default_metric(self) -> str:
@@ -272,7 +276,7 @@ def infer_set(cells: Sequence[Cell], words: Mapping[str, str] | None = None, *, 
             explain(
                 expected='lists of labels such as ["a", "b"]',
                 found=f"{broken!r}",
-                fix="Correct that cell.",
+                fix="Correct that cell, or declare --kind label if the whole text is a label.",
             )
         )
     values, texts = labels_of(items, len(cells), words, codes=codes)

@@ -11,7 +11,7 @@ import numpy as np
 
 from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets import scientific
-from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.cells import Cell, describe, number_form, parse_number
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
 from predgen.targets.ranges import MAX_DECIMALS, MAX_UNITS, Form, infer_range
@@ -77,7 +77,7 @@ class Number(Field):
             raise TargetError(
                 explain(
                     expected="a finite number",
-                    found=describe(cell),
+                    found=describe(cell) + number_form(cell),
                     fix="Correct or remove the row, or declare the kind 'label'.",
                 )
             )
@@ -122,7 +122,8 @@ class Number(Field):
                     fix="Give another number of decimals.",
                 )
             )
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        is_constant = self.low == self.high and not self.declared
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and (self.low < self.high or is_constant)):
             raise ConfigError(
                 explain(
                     expected="a finite range whose low end is below its high end",
@@ -325,6 +326,22 @@ class Number(Field):
         if self.form == "scientific" and self._scientific.has_zero:
             more += f", least magnitude {self.smallest:.15g}"
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
+
+    def doubts(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns a sentence about a column of one number."""
+        values = {parse_number(cell) for cell in cells}
+        if len(values) > 1:
+            return []
+        return [
+            f"all {len(cells)} training rows hold {values.pop():.15g}: there is nothing to learn. Check the column."
+        ]
+
+    def describe_column(self, cells: Sequence[Cell]) -> str:
+        """Returns one line for people, also how many of the column's values are written alike."""
+        values = {value for value in map(parse_number, cells) if value is not None}
+        apart = len(set(map(self.to_text, values)))
+        note = f"; {apart} of {len(values)} different values are written apart" if apart < len(values) else ""
+        return self.describe() + note
 
 
 def infer_number(

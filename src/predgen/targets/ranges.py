@@ -21,7 +21,7 @@ RANGE_MARGIN_FRACTION = 0.1
 ROUNDING_FRACTION = 0.01
 # Positive numbers whose largest is at least this many times their smallest are learned as logarithms.
 WIDE_RATIO = 1e6
-# Decimals of a mantissa that are not declared: a rounding error of at most half a percent.
+# The fewest decimals of a mantissa that are not declared: a rounding error of at most half a percent.
 MANTISSA_DECIMALS = 2
 
 
@@ -51,10 +51,12 @@ def infer_range(
     If nothing is declared, all values are above 0, and the largest is at least a million times the smallest, the number
     is logarithmic and in scientific form; else it is neither, unless so declared.
 
-    Decimals of a mantissa are 2. Decimals of the fixed form are the fewest whose largest rounding error is at most 1 %
-    of the column's standard deviation (of the logarithms, where they are learned), within 15 digits.
+    Decimals are the fewest whose largest rounding error is at most 1 % of the column's standard deviation (of the
+    logarithms, where they are learned), within 15 digits; of a mantissa 2 at least. Where nothing is declared and 12
+    decimals do not hold the column so, such as one of 8.1e-19 and 8.2e-19, it is in scientific form.
 
-    The range is the column's own, widened on each side by 10 % of its span, but not past zero; of a logarithmic number
+    The range of a column of one number is that number. Else it is the column's own, widened on each side by 10 % of its
+    span, but not past zero; of a logarithmic number
     by 10 % of the logarithms' span. Where a range in scientific form reaches zero, the least magnitude but zero is the
     column's own, rounded down to a power of ten. What is declared is taken as it is.
 
@@ -74,9 +76,10 @@ def infer_range(
     smallest, largest = float(column.min()), float(column.max())
     if (low is None) != (high is None):
         raise ConfigError("Expected both ends of the declared range, found one. Declare low and high together.")
-    if all(setting is None for setting in (low, high, decimals, form, logarithmic)):
-        wide = _is_wide(smallest, largest)
-        form, logarithmic = ("scientific" if wide else "fixed"), wide
+    undeclared = all(setting is None for setting in (low, high, decimals, form, logarithmic))
+    if undeclared:
+        logarithmic = _is_wide(smallest, largest)
+        form = "scientific" if logarithmic or _is_too_fine(column) else "fixed"
     form, logarithmic = form or "fixed", bool(logarithmic)
     if logarithmic and low is None and smallest <= 0:
         raise ConfigError(
@@ -86,12 +89,13 @@ def infer_range(
                 fix="Leave logarithmic out, or correct the row.",
             )
         )
-    if decimals is None and form == "scientific":
-        decimals = MANTISSA_DECIMALS
-    elif decimals is None:
+    if decimals is None:
         magnitude = max(abs(end) for end in (smallest, largest, low or 0.0, high or 0.0))
-        decimals = _fewest_decimals(column, magnitude, logarithmic=logarithmic and smallest > 0)
+        fewest = _fewest_mantissa_decimals if form == "scientific" else _fewest_decimals
+        decimals = fewest(column, magnitude, logarithmic=logarithmic and smallest > 0)
     declared = low is not None
+    if undeclared and smallest == largest and _is_written(smallest, decimals, form):
+        low = high = smallest
     if low is None or high is None:
         low, high = _wider_range(smallest, largest, decimals, form, logarithmic)
     reaches_zero = form == "scientific" and low <= 0 <= high
@@ -99,10 +103,41 @@ def infer_range(
     return Range(low, high, decimals, declared, form, logarithmic, least)
 
 
+def _is_written(value: float, decimals: int, form: Form) -> bool:
+    """Returns whether a value is what is written of it."""
+    return float(f"{value:.{decimals}{'f' if form == 'fixed' else 'e'}}") == value
+
+
 def _is_wide(smallest: float, largest: float) -> bool:
     """Returns whether a column's logarithms are to be learned, within the exponents of the scientific form."""
     limit = 10.0**scientific.MAX_EXPONENT
     return 1 / limit <= smallest and largest <= limit and smallest * WIDE_RATIO <= largest
+
+
+def _is_too_fine(column: np.ndarray) -> bool:
+    """Returns whether the fixed form cannot hold a column's values, for they need decimals that it does not have.
+
+    Raises:
+        DataError: the exponents of the scientific form cannot, either.
+    """
+    magnitude = float(np.abs(column).max())
+    if magnitude > MAX_UNITS or magnitude == 0:
+        return False
+    decimals = _fewest_decimals(column, magnitude, logarithmic=False)
+    errors = np.abs(column - np.round(column, decimals))
+    # A float that no decimals end, such as a third, is held all the same.
+    if errors.max() <= max(ROUNDING_FRACTION * _deviation(column), magnitude * 10.0**-MAX_DECIMALS):
+        return False
+    least = float(np.abs(column[column != 0]).min())
+    if least < _power(-scientific.MAX_EXPONENT):
+        raise DataError(
+            explain(
+                expected=f"magnitudes of {_power(-scientific.MAX_EXPONENT):g} or more, which can be told apart",
+                found=f"{least:.15g}",
+                fix="Multiply the column by a power of ten, or correct the row.",
+            )
+        )
+    return True
 
 
 def _wider_range(smallest: float, largest: float, decimals: int, form: Form, logarithmic: bool) -> tuple[float, float]:
@@ -158,20 +193,50 @@ def _wider_range(smallest: float, largest: float, decimals: int, form: Form, log
 
 def _fewest_decimals(column: np.ndarray, magnitude: float, *, logarithmic: bool) -> int:
     """Returns the fewest decimals that cost little, within the digits that a float of this magnitude holds."""
+    decimals = 0
+    while decimals < MAX_DECIMALS and magnitude * 10.0 ** (decimals + 1) <= MAX_UNITS:
+        if _costs_little(column, np.round(column, decimals), magnitude, logarithmic=logarithmic):
+            break
+        decimals += 1
+    return decimals
 
-    def learned(values: np.ndarray) -> np.ndarray:
-        return np.log10(values) if logarithmic else values
+
+def _fewest_mantissa_decimals(column: np.ndarray, magnitude: float, *, logarithmic: bool) -> int:
+    """Returns the fewest decimals of a mantissa that cost little."""
+    values = np.unique(column)
+    for decimals in range(MANTISSA_DECIMALS, scientific.MAX_DIGITS - 1):
+        rounded = np.array([float(f"{value:.{decimals}e}") for value in values.tolist()])
+        if _costs_little(values, rounded, magnitude, logarithmic=logarithmic, spread=column):
+            return decimals
+    return scientific.MAX_DIGITS - 1
+
+
+def _costs_little(
+    values: np.ndarray, rounded: np.ndarray, magnitude: float, *, logarithmic: bool, spread: np.ndarray | None = None
+) -> bool:
+    """Returns whether rounding errors are small beside the standard deviation of what is learned.
+
+    Args:
+        values: the values.
+        rounded: what is written of them.
+        magnitude: the largest that is written, whose own error as a float is no decimal of the column.
+        logarithmic: whether logarithms are learned.
+        spread: the column with the deviation; None for the values.
+    """
+
+    def learned(numbers: np.ndarray) -> np.ndarray:
+        return np.log10(numbers) if logarithmic else numbers
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        allowed = ROUNDING_FRACTION * float(learned(column).std())
-        # What is left of a float's own error at this magnitude is no decimal of the column.
+        allowed = ROUNDING_FRACTION * _deviation(learned(values if spread is None else spread))
         allowed = max(allowed, 1e-15 * (1.0 if logarithmic else magnitude))
-        decimals = 0
-        while decimals < MAX_DECIMALS and magnitude * 10.0 ** (decimals + 1) <= MAX_UNITS:
-            if np.abs(learned(column) - learned(np.round(column, decimals))).max() <= allowed:
-                break
-            decimals += 1
-    return decimals
+        return bool(np.abs(learned(values) - learned(rounded)).max() <= allowed)
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Returns the standard deviation, also of values whose squares no float holds."""
+    largest = float(np.abs(values).max())
+    return largest * float((values / largest).std()) if 0 < largest < math.inf else 0.0
 
 
 def _least_magnitude(column: np.ndarray, largest: float) -> float:

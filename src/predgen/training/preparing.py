@@ -111,7 +111,8 @@ def prepare(
     log_unseen(target, validation_values, splits.validation, columns)
     for part in (splits.test, splits.calibration):
         if part is not None:
-            values_of(target, part, columns)  # a bad cell is better found now than after training
+            # A bad cell is better found now than after training.
+            log_unseen(target, values_of(target, part, columns), part, columns)
     return Prepared(splits, columns, target, template, train_values, validation_values, seed)
 
 

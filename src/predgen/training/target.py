@@ -64,7 +64,9 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
     check_cells(kind, cells, column, rows)
     field = kind.infer(cells, declared)
     values = parse_cells(field, cells, column, rows)
-    log.info("Target: '%s', %s — %s", column, field.describe(), reason)
+    log.info("Target: '%s', %s — %s", column, field.describe_column(cells), reason)
+    for doubt in field.doubts(cells):
+        log.warning("Target '%s': %s", column, doubt)
     return field, values
 
 

@@ -1,6 +1,7 @@
 """Calibration: coverage is what was promised, temperatures make probabilities right, few rows promise nothing."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from predgen.measures.calibration import (
     Calibration,
     calibrate_labels,
     calibrate_numbers,
+    doubt_about,
     fitted_temperature,
     set_texts,
 )
@@ -73,6 +75,71 @@ def test_the_temperature_makes_probabilities_right_again(wrong_by: float) -> Non
     tempered = Calibration(found, ()).tempered(wrong)
     assert np.abs(tempered - right).max() < 0.05
     assert np.array_equal(tempered.argmax(axis=1), wrong.argmax(axis=1))
+
+
+def _says_nothing(num_rows: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns probabilities that go up and down by themselves, and labels that alternate from row to row."""
+    waves = 2 * np.sin(np.arange(num_rows) * 1.7)
+    return np.stack([1 / (1 + np.exp(waves)), 1 / (1 + np.exp(-waves))], axis=1), (np.arange(num_rows) + first) % 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_labels_that_alternate_are_calibrated_as_any_others(first: int) -> None:
+    probabilities, truth = _says_nothing(200, first)
+    found = calibrate_labels(probabilities[:100], truth[:100])
+    tempered = found.tempered(probabilities[100:])
+    losses = -np.log(tempered[np.arange(100), truth[100:]])
+    assert losses.mean() == pytest.approx(np.log(2), abs=0.05)
+    covered = found.sets(tempered, 0.9)[np.arange(100), truth[100:]]
+    assert covered.mean() > 0.8
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.integers(-1, 1)), min_size=2, max_size=40), st.randoms())
+def test_rows_in_another_order_give_the_same_calibration(rows: list[tuple[float, int]], chance: random.Random) -> None:
+    def calibrated(pairs: list[tuple[float, int]]) -> Calibration:
+        return calibrate_labels(np.array([(1 - p, p) for p, _ in pairs]), np.array([label for _, label in pairs]))
+
+    other = list(rows)
+    chance.shuffle(other)
+    assert calibrated(other) == calibrated(rows)
+    assert calibrated(sorted(rows)) == calibrated(rows)
+
+
+@pytest.mark.parametrize("num_rows", [2, 4, 10, 20, 60, 600])
+@pytest.mark.parametrize("num_labels", [2, 5])
+def test_rows_that_are_all_right_promise_no_more_than_as_many_rows_can(num_rows: int, num_labels: int) -> None:
+    truth = np.arange(num_rows) % num_labels
+    for sureness in (0.3, 3.0, 30.0):
+        logits = sureness * np.eye(num_labels)[truth]
+        found = calibrate_labels(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), truth)
+        sure = np.eye(num_labels)[:1]  # a text that holds no answer may be answered with any probability
+        assert found.tempered(sure).max() <= 1 - 1 / (num_rows + 2)
+        assert found.tempered(sure).argmax() == 0
+        assert found.tempered(sure).sum() == pytest.approx(1)
+
+
+def test_a_probability_of_two_labels_follows_the_rule_of_succession() -> None:
+    found = calibrate_labels(np.array([[0.5, 0.5]] * 8), np.array([0, 1] * 4))
+    assert found.temperature == pytest.approx(1, abs=1e-3)
+    of_four = found.tempered(np.array([[0.2, 0.8]]))
+    assert of_four == pytest.approx(np.array([[(4 * 0.2 + 1) / 6, (4 * 0.8 + 1) / 6]]), abs=1e-3)
+
+
+def test_few_rows_move_the_temperature_little_and_many_rows_far() -> None:
+    right = np.array([[0.9, 0.1]])
+    of_two, of_many = (fitted_temperature(np.repeat(right, count, axis=0), np.zeros(count, int)) for count in (2, 900))
+    assert 0.6 < of_two < 1 < 1 / of_many
+    assert of_many < 0.3
+
+
+def test_a_temperature_at_an_end_and_one_of_few_rows_are_told() -> None:
+    wrong = np.array([[1 - 1e-9, 1e-9]] * 400)
+    assert "an end of what was searched (0.01 … 100)" in str(doubt_about(calibrate_labels(wrong, np.ones(400, int))))
+    few = calibrate_labels(np.array([[0.7, 0.3]] * 6), np.array([0, 1, 0, 0, 1, 0]))
+    assert "Only 3 rows" in str(doubt_about(few))
+    enough = calibrate_labels(np.array([[0.7, 0.3]] * 20), np.array([0, 0, 1, 0] * 5))
+    assert doubt_about(enough) is None
+    assert doubt_about(calibrate_numbers(np.zeros(3), np.zeros(3))) is None
 
 
 def test_labels_never_seen_are_never_covered_and_choose_no_temperature() -> None:

@@ -114,6 +114,16 @@ def test_exact_answers_are_counted_over_all_rows() -> None:
     check_metric(FIELDS["logarithmic"], "exact_match")
 
 
+def test_an_exact_answer_is_the_cell_not_what_the_target_makes_of_it() -> None:
+    measure = measure_of(Number(0.0, 5.0, 1))
+    truth = np.array([2.0, 2.04, 0.1 + 0.2, 7.0, 3.0, 3.0])
+    predicted = np.array([2.04, 2.04, 0.31, 7.0, nan, 2.94])
+    assert measure.exact(truth, predicted).tolist() == [True, False, True, False, False, False]
+    tiny = measure_of(Number(0.0, 1e-12, 12))
+    assert not tiny.exact(np.array([8e-19]), np.array([8e-19])).any()
+    assert tiny.exact(np.array([0.0]), np.array([8e-19])).all()
+
+
 # ── Labels ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -280,3 +280,25 @@ def test_stream_rows_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
     assert [len(chunk) for chunk in stream_rows(str(tmp_path / "train.csv"), 20)] == [20, 20, 10]
     chunks = list(stream_rows(str(tmp_path), 20))
     assert [chunk.index[0] for chunk in chunks] == [0, 20]
+
+
+@pytest.mark.parametrize(("num_labels", "per_label"), [(150, 2), (500, 3), (40, 1), (3, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_label_keeps_a_training_row(num_labels: int, per_label: int, seed: int) -> None:
+    table = pd.DataFrame({"y": [f"label {row % num_labels}" for row in range(num_labels * per_label)]}, dtype=object)
+    splits = load_splits(
+        table,
+        target=["y"],
+        stratify=lambda _: "y",
+        validation=None,
+        test=None,
+        split=(0.8, 0.1, 0.1),
+        group=None,
+        seed=seed,
+        calibration=0.1,
+    )
+    parts = [part for part in (splits.train, splits.validation, splits.test, splits.calibration) if part is not None]
+    assert sorted(row for part in parts for row in part.index) == list(range(len(table)))
+    if per_label > 1:
+        assert set(splits.train["y"]) == set(table["y"])
+        assert all(abs(len(part) - 0.1 * len(table)) <= 2 for part in parts[1:3])

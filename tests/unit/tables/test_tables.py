@@ -1,6 +1,7 @@
 """Files read whole and in chunks, one clear error for each broken one, and files written whole or not at all."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, UnknownNameError
@@ -76,6 +77,75 @@ def test_csv_cells_may_be_long_hold_nul_and_end_in_line_breaks(write: Write) -> 
 
 def test_tsv_is_split_at_tabs(write: Write) -> None:
     assert cells(read_table(write("a.tsv", 'a\tb\n1,5\t"x\ty"\n'))) == {"a": ["1,5"], "b": ["x\ty"]}
+
+
+def test_quotes_in_tsv_are_letters_unless_the_file_uses_them(write: Write) -> None:
+    half_open = 'text\ty\n"half open quote here\tyes\nplain words here\tno\n"another open one\tyes\nlast row\tno\n'
+    assert cells(read_table(write("a.tsv", half_open))) == {
+        "text": ['"half open quote here', "plain words here", '"another open one', "last row"],
+        "y": ["yes", "no", "yes", "no"],
+    }
+    closed = 'text\ty\n"half open quote here\tyes\nplain words here\tno\nanother open one"\tyes\n'
+    assert len(read_table(write("a.tsv", closed))) == 3
+    assert cells(read_table(write("a.tsv", 'a\tb\n"it is" what\tx\n"all of it"\t5" nail\n'))) == {
+        "a": ['"it is" what', '"all of it"'],
+        "b": ["x", '5" nail'],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('"a"\t"b"\n"x"\t"y"\n', {"a": ["x"], "b": ["y"]}),
+        ('a\tb\n"say ""hi"""\ty\n', {"a": ['say "hi"'], "b": ["y"]}),
+        ('a\tb\n"x\nz"\ty\n', {"a": ["x\nz"], "b": ["y"]}),
+        ('a\tb\n"x\tz"\ty\n', {"a": ["x\tz"], "b": ["y"]}),
+    ],
+)
+def test_a_tsv_file_that_uses_quotes(write: Write, content: str, expected: dict[str, list[str]]) -> None:
+    assert cells(read_table(write("a.tsv", content))) == expected
+
+
+@PROPERTY
+@given(rows=st.lists(st.tuples(*[st.text("ab\" '", max_size=6)] * 2), min_size=1, max_size=6))
+def test_a_tsv_file_without_quotes_has_a_row_for_each_line(write: Write, rows: list[tuple[str, str]]) -> None:
+    assume(not any(cell[:1] == cell[-1:] == '"' and '""' in cell[1:-1] for row in rows for cell in row))
+    text = "text\ty\n" + "".join(f"{first}\t{second}\n" for first, second in rows)
+    assert cells(read_table(write("a.tsv", text))) == {
+        "text": [first for first, _ in rows],
+        "y": [second for _, second in rows],
+    }
+
+
+def test_a_csv_cell_that_looks_like_rows_is_warned_of(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="predgen"):
+        assert len(read_table(write("a.csv", 'text,y\n"half open,yes\nplain,no\nclosed",yes\n'))) == 1
+        assert "Row 1" in caplog.text
+        assert "each of its lines looks like a row" in caplog.text
+        caplog.clear()
+        assert len(read_table(write("a.csv", 'text,y\n"two\nlines",yes\n'))) == 1
+        assert not caplog.text
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_csv_with_other_signs_between_its_cells(write: Write, delimiter: str) -> None:
+    content = f'text{delimiter}y\n"a, b{delimiter}c"{delimiter}6,62\n'
+    assert cells(read_table(write("a.csv", content))) == {"text": [f"a, b{delimiter}c"], "y": ["6,62"]}
+    assert cells(read_table(write("a.csv", f"a{delimiter}b,c\nx,1\n"))) == {f"a{delimiter}b": ["x"], "c": ["1"]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
+def test_compressed_texts(tmp_path: Path, suffix: str) -> None:
+    text = {".csv": "a,b\né,1\n", ".tsv": "a\tb\né\t1\n"}.get(suffix, '{"a": "é", "b": "1"}\n')
+    path = tmp_path / f"rows{suffix}.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    assert cells(read_table(path)) == {"a": ["é"], "b": ["1"]}
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(DataError, match=r"Expected a whole compressed file at .*rows.* found damage"):
+        read_table(path)
+    path.write_bytes(text.encode())
+    with pytest.raises(DataError, match=r"Expected a whole compressed file at"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +261,31 @@ def test_broken_json_line(write: Write, line: str | bytes, message: str) -> None
         read_table(write("a.jsonl", content))
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "{}\n{}\n"])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_json_arrays(write: Write, name: str, indent: int | None) -> None:
+    rows = [{"a": "x", "b": True}, {"a": "y", "c": [1, 2]}]
+    table = read_table(write(name, "\ufeff \n" + json.dumps(rows, indent=indent)))
+    assert cells(table) == {"a": ["x", "y"], "b": [True, None], "c": [None, "[1, 2]"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"a": 1}, 2]', r"found a int as its item 2\. Give each row as an object"),
+        ('[{"a": 1}', r"begins with \[, found a mistake at character 10"),
+        ('[{"a": 1}]\n[{"a": 2}]', r"found a mistake at character 12 \(Extra data\)\. .*one object in each line"),
+        ('[{"a": 1, "a": 2}]', r"found the key 'a' twice"),
+        ("[" * 100_000, r"found too deep a nesting"),
+        (r'[{"a": "\ud83d"}]', r"found half of a surrogate pair"),
+    ],
+)
+def test_broken_json_arrays(write: Write, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"Expected one JSON array of objects in .*{message}"):
+        read_table(write("a.json", content))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "{}\n{}\n", "[]"])
 def test_jsonl_without_rows(write: Write, content: str) -> None:
     with pytest.raises(DataError, match="Expected at least one row"):
         read_table(write("a.jsonl", content))

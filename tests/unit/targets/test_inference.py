@@ -1,11 +1,12 @@
 """The stated rules by which a target is inferred from a column."""
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predgen.errors import ConfigError, DataError, TargetError
@@ -13,6 +14,7 @@ from predgen.targets.cells import label_key
 from predgen.targets.inference import infer_kind
 from predgen.targets.label import Label, infer_label
 from predgen.targets.number import Number, infer_number, written_value
+from predgen.targets.ranges import Form
 from tests.unit.targets.test_targets import exact
 
 PROPERTY = settings(max_examples=150)
@@ -28,6 +30,17 @@ PROPERTY = settings(max_examples=150)
         (["1.0", "2", 3.0, None], "label", "it holds only 3 different whole numbers"),
         (list(range(11)), "number", "its cells are numbers"),
         ([0.5, 1.0], "number", "its cells are numbers"),
+        (
+            [f"{month:02d}" for month in range(1, 13)],
+            "label",
+            "its cells have leading zeros, as codes do: '01' (declare",
+        ),
+        ([f"{code:05d}" for code in range(12)], "label", "its cells have leading zeros, as codes do: '00000'"),
+        (["008.45", "12.5", "7"], "label", "its cells have leading zeros"),
+        (["0.5", "0", "-0.25", "0e1"], "number", "its cells are numbers"),
+        (["[removed]", "[deleted]", "kept"], "label", "its cells are not numbers"),
+        (["[removed]", "[deleted]"], "label", "its cells are not numbers"),
+        (['["a"]', "[]", '["a", "b"'], "set", "its cells are lists"),
         ([True, False] * 5, "label", "its cells are not numbers"),
         ([*map(str, range(18)), "n/a", "?"], "number", "its cells are numbers"),  # nine in ten: with mistakes
         ([*map(str, range(17)), "n/a", "?"], "label", "its cells are not numbers"),
@@ -80,8 +93,9 @@ def test_known_columns() -> None:
     assert infer_number([10.0, 20.0, 30.0]) == Number(8.0, 32.0, 0)
     assert infer_number([-3.0, -1.02, -10.0]) == Number(-11.0, 0.0, 0)
     assert infer_number([-3.0, -1.02, -10.0]).describe() == "number -11 … 0 with 0 decimals (inferred)"  # no −0
-    assert infer_number([4.0, 4.0]) == Number(3.0, 5.0, 0)
-    assert infer_number([0.0, 0.0]) == Number(0.0, 1.0, 0)
+    assert infer_number([4.0, 4.0]) == Number(4.0, 4.0, 0)
+    assert infer_number([4.0, 4.0], decimals=0) == Number(3.0, 5.0, 0)
+    assert infer_number([0.0, 0.0]) == Number(0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e3, 1e9, 1e12])
@@ -137,7 +151,9 @@ def test_a_column_over_six_orders_of_magnitude_is_logarithmic_and_scientific(val
     number = infer_number(values)
     wide = max(values) >= 1e6 * min(values)
     assert number.logarithmic == wide
-    assert number.form == ("scientific" if wide else "fixed")
+    allowed = max(0.01 * float(np.std(values)), 1e-12 * max(values))
+    fine = max(abs(round(value, 12) - value) for value in values) > allowed
+    assert number.form == ("scientific" if wide or (fine and max(values) < 1000) else "fixed")
     if wide:
         assert number == infer_number(values, form="scientific", logarithmic=True)
         assert number.decimals == 2
@@ -199,8 +215,14 @@ def test_a_scientific_range_that_is_not_logarithmic(values: list[float]) -> None
     number = infer_number(values, form="scientific")
     smallest, largest = min(values), max(values)
     margin = 0.1 * (largest - smallest)
-    assert number.decimals == 2
-    # The ends have three digits.
+    allowed = max(0.01 * float(np.std(values)), 1e-15 * max(map(abs, values)))
+
+    def cost(decimals: int) -> float:
+        return max(abs(float(f"{value:.{decimals}e}") - value) for value in values)
+
+    assert number.decimals in (2, 14) or cost(number.decimals - 1) > allowed * (1 - 1e-9)
+    assert number.decimals == 14 or cost(number.decimals) <= allowed * (1 + 1e-9)
+    # The ends have three digits or more.
     low, high = max(smallest - margin, 0) if smallest >= 0 else smallest - margin, largest + margin
     high = min(high, 0) if largest <= 0 > smallest else high
     slack = 0.0202 * max(map(abs, values)) + 1.0
@@ -214,6 +236,98 @@ def test_a_scientific_range_that_is_not_logarithmic(values: list[float]) -> None
         assert number.smallest == 0.0
     for value in values:
         assert written_value(number.to_text(value)) == pytest.approx(value, rel=0.0050001)
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-100, 1e-19, 1e-12, 1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("offset", [0.0, 8.0, -80.0])
+def test_distinct_values_stay_distinct_however_small_they_are(scale: float, offset: float) -> None:
+    values = [float(f"{offset + step / 10:.1f}e0") * scale for step in range(1, 81)]
+    number = infer_number(values)
+    texts = [number.to_text(value) for value in values]
+    assert len(set(texts)) == 80
+    for text, value in zip(texts, values, strict=True):
+        assert written_value(text) == pytest.approx(value, rel=1e-9, abs=0)
+
+
+@PROPERTY
+@given(
+    st.lists(st.integers(-999, 999), min_size=2, max_size=30, unique=True),
+    st.integers(-290, 11),
+    st.sampled_from([None, "fixed", "scientific"]),
+)
+def test_values_that_differ_by_more_than_the_stated_error_are_written_apart(
+    units: list[int], exponent: int, form: Form | None
+) -> None:
+    assume(form != "fixed" or exponent >= -9)
+    values = [float(f"{unit}e{exponent}") for unit in units]
+    number = infer_number(values, form=form)
+    texts = [number.to_text(value) for value in values]
+    order = np.argsort(values)
+    for first, second in pairwise(order):
+        if values[second] - values[first] > 0.02 * float(np.std(units)) * 10.0**exponent * (1 + 1e-9):
+            assert texts[first] != texts[second], number
+
+
+def test_values_that_no_form_tells_apart_are_refused() -> None:
+    with pytest.raises(DataError, match=r"1e-300 or more, .* told apart, found 9\.99988867182683e-321\. Multiply"):
+        infer_number([1e-320, 2e-320, 3e-310, 1e-300])
+
+
+def test_values_that_are_written_alike_are_counted() -> None:
+    values = [*np.random.default_rng(0).normal(size=200).tolist(), 400.0]
+    number = infer_number(values)
+    apart = len({number.to_text(value) for value in values})
+    assert number.describe_column(values).endswith(f"{apart} of 201 different values are written apart")
+    assert infer_number([1.0, 2.0, 2.0]).describe_column(["1", 2.0, None]) == "number 0 … 3 with 0 decimals (inferred)"
+
+
+@pytest.mark.parametrize("value", [4.5, 0.0, -3.0, 1e14, 8e-19, 0.1])
+def test_a_column_of_one_number_has_one_value_and_is_warned_of(value: float) -> None:
+    number = infer_number([value] * 3)
+    assert (number.low, number.high, number.num_values) == (value, value, 1)
+    assert written_value(number.to_text(value + 1)) == value
+    (doubt,) = number.doubts([value, str(value)])
+    assert "there is nothing to learn" in doubt
+    assert infer_number([value, value + 100.0]).doubts([value, value + 100.0]) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubts"),
+    [
+        (["2", "2.0", "3"], ["'2' and '2.0' are one label"]),
+        (["1.0", "1.00", "7", "007"], ["'1.0' and '1.00' are one label"]),
+        (["True", True, "true", False], ["'True' and 'true' are one label"]),
+        (["caf\xe9", "cafe\u0301", "tea"], [r"'caf\xe9' and 'cafe\u0301' are different labels, but look alike"]),
+        (["yes", "ye\u200bs", "no"], [r"'yes' and 'ye\u200bs' are different labels, but look alike"]),
+        (["a\u00a0b", "a b"], [r"'a\xa0b' and 'a b' are different labels, but look alike"]),
+        (["yes", "no", " yes ", 1, 2.0], []),
+    ],
+)
+def test_labels_of_several_texts_and_labels_that_look_alike_are_told(cells: list[Any], doubts: list[str]) -> None:
+    found = infer_label(cells).doubts(cells)
+    assert len(found) == len(doubts)
+    assert all(sentence.startswith(doubt) for sentence, doubt in zip(found, doubts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "form"),
+    [
+        ("2,214.87", "commas between its thousands: write 2214.87"),
+        ("13%", "a percentage: write 13"),
+        ("6,62", "a decimal comma: write 6.62"),
+        ("1.234,5", "a decimal comma: write 1234.5"),
+        ("$0.50", "an amount of money: write 0.50"),
+        ("1,200 €", "an amount of money: write 1200"),
+    ],
+)
+def test_texts_that_people_write_for_numbers_are_named(cell: str, form: str) -> None:
+    with pytest.raises(TargetError, match=rf"found '.*', which looks like .*{form}\. Correct"):
+        Number.check_cell(cell)
+    cells = [f"{row}{cell}" if cell[0].isdigit() else f"{cell}{row}" for row in range(10, 40)]
+    kind, _ = infer_kind(cells)
+    assert kind == "label"
+    with pytest.raises(DataError, match=r"30 different values in 30 rows, such as .*, which looks like .*: write"):
+        infer_label(cells)
 
 
 def test_known_wide_columns() -> None:

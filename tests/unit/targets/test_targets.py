@@ -445,6 +445,29 @@ def test_a_label_is_known_in_every_format(cell: Any) -> None:
     assert MOODS.to_text(MOODS.parse(cell)) == "fair"
 
 
+@pytest.mark.parametrize(
+    "same",
+    [
+        [True, "true", "True", "TRUE", " True ", np.True_, np.array([True])[0], np.str_("True")],
+        [False, "false", "False", "FALSE", np.False_],
+        [1, 1.0, "1", "1.0", "1.00", np.int8(1), np.uint64(1), np.float32(1), np.str_("1"), Decimal("1.0")],
+        [0, -0.0, "0", "-0.0", "0.0", np.float64(-0.0)],
+        [0.5, "0.5", np.float64(0.5), np.float32(0.5), np.str_("0.5"), Decimal("0.5")],
+        [10**22, 1e22, "1e+22", "10000000000000000000000", "10000000000000000000000.0"],
+        [float(np.float32(0.1)), np.float32(0.1), str(float(np.float32(0.1)))],
+    ],
+    ids=lambda same: label_key(same[0]),
+)
+def test_a_label_has_one_key_whatever_holds_it(same: list[Any]) -> None:
+    assert {label_key(cell) for cell in same} == {label_key(same[0])}
+    assert {label_key(label_value(cell)) for cell in same} == {label_key(same[0])}
+
+
+def test_labels_that_only_look_like_numbers_keep_their_texts() -> None:
+    texts = ["007", "7", "1e5", "1.10", "1.1", "tRue", "yes", "+1", "1_0", "-0", "1e+400", "1.0.0"]
+    assert [label_key(text) for text in texts] == texts
+
+
 def test_words_are_read_back() -> None:
     for value in MOODS.values:
         assert MOODS.from_text(f" {MOODS.to_text(value)} ") == value

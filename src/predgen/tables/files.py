@@ -1,0 +1,56 @@
+"""Table files by their names: which form they have, whether they are compressed, and how they are opened."""
+
+import gzip
+from collections import Counter
+from collections.abc import Sequence
+from io import BufferedIOBase, TextIOWrapper
+from pathlib import Path
+
+from predgen.errors import DataError, explain
+
+COMPRESSED = ".gz"
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
+
+
+def table_suffix(path: Path | str) -> str | None:
+    """Returns the suffix that says a table's form, that before `.gz` of a compressed one; None of other files.
+
+    Example:
+        >>> table_suffix("rows.csv"), table_suffix("rows.JSON.gz"), table_suffix("rows.txt"), table_suffix("rows.gz")
+        ('.csv', '.json', None, None)
+    """
+    name = Path(path)
+    suffix = name.suffix.lower()
+    if suffix == COMPRESSED:
+        suffix = Path(name.stem).suffix.lower()
+        return suffix if suffix in TEXT_SUFFIXES else None
+    return suffix if suffix in SUFFIXES else None
+
+
+def open_bytes(path: Path) -> BufferedIOBase:
+    """Returns a file's bytes, those inside a compressed one."""
+    return gzip.open(path, "rb") if path.suffix.lower() == COMPRESSED else path.open("rb")
+
+
+def open_text(path: Path, errors: str = "surrogateescape") -> TextIOWrapper:
+    """Returns a file's text, line ends as they are; bytes that are not UTF-8 become half surrogates."""
+    if path.suffix.lower() == COMPRESSED:
+        return TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", errors=errors, newline="")
+    return path.open(encoding="utf-8-sig", errors=errors, newline="")
+
+
+def refuse_double_columns(names: Sequence[str]) -> None:
+    """Refuses two columns of one name.
+
+    Raises:
+        DataError: with the name.
+    """
+    twice = first_double(names)
+    if twice is not None:
+        raise DataError(explain(expected="every column name once", found=f"'{twice}' twice", fix="Rename one of them."))
+
+
+def first_double(names: Sequence[str]) -> str | None:
+    """Returns the first name that stands there twice; None if there is none."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
