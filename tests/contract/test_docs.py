@@ -18,7 +18,7 @@ import typer
 import yaml
 
 import predgen
-from predgen.backbones.model_cache import FOLDER_VARIABLE
+from predgen.backbones.remembered import FOLDER_VARIABLE
 from predgen.cli.app import app
 from predgen.config import section_of
 from tests.helpers.commands import run

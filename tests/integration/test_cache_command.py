@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from predgen.backbones import find_source, load_backbone
-from predgen.backbones.model_cache import FOLDER_VARIABLE, MODELS, cache_folder, entries, kept
+from predgen.backbones.model_cache import MODELS, entries, kept
+from predgen.backbones.remembered import FOLDER_VARIABLE, cache_folder
 from predgen.errors import BackboneError
 from tests.helpers.commands import refused, run
 from tests.helpers.gguf_files import write_gguf

@@ -17,7 +17,8 @@ from predgen.backbones import Backbone, find_source, load_backbone
 from predgen.backbones.gguf.header import GgufFile
 from predgen.backbones.gguf.pre_tokenizers import PRE_TOKENIZERS
 from predgen.backbones.gguf.tokenizer import tokenizer_of
-from predgen.backbones.model_cache import FOLDER_VARIABLE, MODELS, cache_folder, entries
+from predgen.backbones.model_cache import MODELS, entries
+from predgen.backbones.remembered import FOLDER_VARIABLE, cache_folder
 from predgen.errors import ArtifactError, BackboneError
 from tests.helpers.gguf_files import CONTROL, FAMILIES, HEAD, TOKENS, TYPES, llama3_factors, save_folder, write_gguf
 
@@ -93,7 +94,7 @@ def test_an_artifact_names_its_file_by_its_hash_and_refuses_another(tmp_path: Pa
     write_gguf(file, "qwen2", "Q8_0")
     predgen.fit(ROWS, "label", inputs="text", backbone=str(file), out=tmp_path / "model", **FIT)
     base = json.loads((tmp_path / "model" / "predgen.json").read_text())["base"]
-    assert GgufFile.read(file).content_hash in base.values()
+    assert GgufFile.at(file).content_hash in base.values()
     write_gguf(file, "qwen2", "Q8_0", seed=1)
     with pytest.raises(ArtifactError, match="Expected"):
         predgen.load(tmp_path / "model")
@@ -171,7 +172,7 @@ def test_the_window_of_layers_does_not_stretch_with_the_others(tmp_path: Path) -
 
 
 def tokens_of(file: Path, text: str) -> list[str]:
-    tokenizer = tokenizer_of(GgufFile.read(file))
+    tokenizer = tokenizer_of(GgufFile.at(file))
     return tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
 
 
@@ -207,7 +208,7 @@ def test_the_first_token_is_put_before_a_text_if_the_file_says_so(
     said: bool | None, first: list[int], tmp_path: Path
 ) -> None:
     write_gguf(tmp_path / "model.gguf", "qwen2", **{"tokenizer.ggml.add_bos_token": said})
-    tokenizer = tokenizer_of(GgufFile.read(tmp_path / "model.gguf"))
+    tokenizer = tokenizer_of(GgufFile.at(tmp_path / "model.gguf"))
     assert tokenizer("ab")["input_ids"] == [*first, TOKENS.index("ab")]
     assert tokenizer.eos_token == CONTROL[2]
     assert tokenizer.pad_token == CONTROL[0]

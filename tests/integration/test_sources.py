@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from predgen.backbones import find_source, load_backbone
-from predgen.backbones.model_cache import FOLDER_VARIABLE
 from predgen.backbones.packaged import PACKAGED_MODELS, PackagedModel
+from predgen.backbones.remembered import FOLDER_VARIABLE
 from predgen.backbones.sources import BUILTIN_MODELS, INSIDE
 from predgen.errors import BackboneError, MissingPackageError, UnknownNameError
 from tests.helpers.gguf_files import write_gguf

@@ -13,7 +13,7 @@ import torch
 
 import predgen
 from predgen.backbones import weight_types
-from predgen.backbones.model_cache import FOLDER_VARIABLE
+from predgen.backbones.remembered import FOLDER_VARIABLE
 from predgen.config import build_config
 from predgen.training import training_run
 from predgen.training.training_run import settled

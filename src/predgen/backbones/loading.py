@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from predgen.backbones import half_attention
-from predgen.backbones.backbone import Backbone, Capabilities
+from predgen.backbones.backbone import Backbone
+from predgen.backbones.checked import choose_path_once
 from predgen.backbones.configs import config_of
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.backbones.devices import check_device_map
@@ -23,7 +24,7 @@ from predgen.backbones.encoder_only import EncoderOnlyBackbone
 from predgen.backbones.gguf.unpacking import VERSION, write_weights
 from predgen.backbones.half_norms import use_half_norms
 from predgen.backbones.model_cache import kept
-from predgen.backbones.sources import Source, weight_files
+from predgen.backbones.sources import Source
 from predgen.backbones.template import Template
 from predgen.errors import BackboneError, ConfigError
 
@@ -79,6 +80,7 @@ def load_backbone(
     device_map: str | None = None,
     quantization: str | None = None,
     chat_template: bool = False,
+    tokenizer: Any | None = None,
 ) -> Backbone:
     """Returns the backbone in evaluation mode, its path chosen and checked.
 
@@ -91,6 +93,7 @@ def load_backbone(
             the CPU if not given, to be moved later.
         quantization: load the weights with 8 or 4 bits, by bitsandbytes; they stay where they are loaded.
         chat_template: wrap each prompt as a user's message of an instruct model.
+        tokenizer: its tokenizer; that among its files if not given.
 
     Raises:
         BackboneError: its files are damaged, or it is no language model.
@@ -107,13 +110,16 @@ def load_backbone(
         placed["quantization_config"] = _quantization(quantization, dtype)
     if device_map is not None or quantization is not None:
         placed["device_map"] = device_map or "auto"
-    model, tokenizer = _load_files(source, config, kind, dtype, placed)
+    model, tokenizer = _load_files(source, config, kind, dtype, placed, tokenizer)
     try:
         backbone = kind(model, tokenizer).eval()
         if kind is DecoderOnlyBackbone and not placed:
             use_half_norms(model)
         backbone.is_placed = bool(placed)
-        _choose_path(backbone, None if placed or source.trusted else _state_of(source, dtype))
+        if placed or source.trusted:
+            backbone.choose_path()
+        else:
+            choose_path_once(backbone, source, dtype)
     except BackboneError:
         raise
     except Exception as error:  # a few models want more than tokens, or have no such config
@@ -126,33 +132,9 @@ def load_backbone(
     return backbone
 
 
-# What was found of models that this process has checked: a comparison loads the same files for each of its fits.
-_checked: dict[tuple[Any, ...], tuple[Capabilities, int, int]] = {}
-
-
-def _choose_path(backbone: Backbone, state: tuple[Any, ...] | None) -> None:
-    """Tries what a model does exactly, unless this process tried it with the same files.
-
-    Args:
-        backbone: the model.
-        state: of its files; None where it must be tried each time.
-    """
-    if state is None or state not in _checked:
-        backbone.choose_path()
-        if state is not None:
-            _checked[state] = backbone.capabilities, backbone.hidden_size, backbone.prompt_size
-        return
-    backbone.capabilities, backbone.hidden_size, backbone.prompt_size = _checked[state]
-
-
-def _state_of(source: Source, dtype: str) -> tuple[Any, ...]:
-    """Returns what changes with a model's files, and the type of its weights."""
-    files = [source.gguf.path] if source.gguf is not None else weight_files(source.folder)
-    stats = [(path, path.stat()) for path in sorted([*files, *source.folder.glob("config.json")])]
-    return source.name, dtype, *((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in stats)
-
-
-def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dict[str, Any]) -> tuple[Any, Any]:
+def _load_files(
+    source: Source, config: Any, kind: Kind, dtype: str, placed: dict[str, Any], tokenizer: Any | None
+) -> tuple[Any, Any]:
     """Returns a model and its tokenizer, both whole.
 
     Args:
@@ -161,6 +143,7 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
         kind: of the model.
         dtype: as in `load_backbone`.
         placed: the loader's arguments of quantization and devices.
+        tokenizer: the tokenizer, if it is known.
 
     Raises:
         BackboneError: files are damaged or missing.
@@ -168,7 +151,8 @@ def _load_files(source: Source, config: Any, kind: Kind, dtype: str, placed: dic
     """
     folder, dtype = _weights_of(source, config, kind, dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=source.trusted)
         with quiet_loader():
             model, report = kind.loader.from_pretrained(
                 folder,

@@ -5,7 +5,6 @@ one process at a time, with the hash of each of its files.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
+from predgen.backbones.remembered import FOLDER_VARIABLE, cache_folder, hash_of
 from predgen.errors import BackboneError
 from predgen.files import folder_appears_whole, sha256_of, write_text
 
-FOLDER_VARIABLE = "PREDGEN_CACHE"
 ENTRY_FILE = "entry.json"
 MODELS, LOCKS = "models", "locks"
 
@@ -36,12 +34,6 @@ class Entry:
     folder: Path
     facts: dict[str, Any]
     num_bytes: int
-
-
-def cache_folder() -> Path:
-    """Returns the folder of the cache, which need not be there yet."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).expanduser() if named else user_cache_path("predgen", appauthor=False)
 
 
 def kept(name: str, facts: dict[str, Any], make: Callable[[Path], None]) -> Path:
@@ -101,7 +93,7 @@ def _is_whole(folder: Path) -> bool:
     """Returns whether an entry is there with the files that it was made with."""
     try:
         hashes = json.loads((folder / ENTRY_FILE).read_text(encoding="utf-8"))["files"]
-        return all(sha256_of(folder / name) == value for name, value in hashes.items())
+        return all(hash_of(folder / name) == value for name, value in hashes.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
 

@@ -10,8 +10,8 @@ from predgen.backbones.gguf.header import GgufFile, is_gguf
 from predgen.backbones.gguf.unpacking import VERSION, write_shape
 from predgen.backbones.model_cache import kept
 from predgen.backbones.packaged import PACKAGED_MODELS
+from predgen.backbones.remembered import hash_of
 from predgen.errors import BackboneError, unknown_name
-from predgen.files import sha256_of
 
 BUILTIN = "builtin:"
 # Each model that needs no download and its version here; a name without a version is the newest.
@@ -54,7 +54,7 @@ class Source:
         digest = hashlib.sha256()
         for path in sorted(weights) + [path for path in others if path.exists()] + code:
             digest.update(path.name.encode())
-            digest.update(bytes.fromhex(sha256_of(path)))
+            digest.update(bytes.fromhex(hash_of(path)))
         return digest.hexdigest()
 
     @property
@@ -84,7 +84,7 @@ def find_source(name: str, revision: str | None = None, *, trust_remote_code: bo
     if name.startswith(BUILTIN):
         return _builtin(name)
     if is_gguf(name):
-        file = GgufFile.read(Path(name).expanduser().resolve())
+        file = GgufFile.at(Path(name).expanduser().resolve())
         return _from_gguf(file, str(file.path))
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -146,7 +146,7 @@ def _builtin(name: str) -> Source:
         )
     packaged = PACKAGED_MODELS.get(model)
     if packaged is not None:
-        file = GgufFile.read(packaged.file(model))
+        file = GgufFile.at(packaged.file(model))
         if file.content_hash != packaged.sha256:
             raise BackboneError(
                 f"Expected the file of {model} with the SHA-256 {packaged.sha256}, found {file.content_hash}. "

@@ -1,14 +1,12 @@
 """The type of weights that suits a machine: bfloat16 where its processor multiplies it faster than float32."""
 
-import json
 import platform
 import statistics
 import time
 
 import torch
 
-from predgen.backbones.model_cache import cache_folder
-from predgen.files import write_text
+from predgen.backbones.remembered import recall, remember
 
 # A backbone of at least this width: of smaller ones products are a small part of the time.
 WIDE = 512
@@ -25,19 +23,12 @@ def speed_of_bfloat16() -> float:
 
     It is measured once, in about a second, and kept in the cache for this processor, this torch and these threads.
     """
-    file = cache_folder() / MEASURED_FILE
     key = f"{processor_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    try:
-        measured = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        measured = {}
-    if not isinstance(measured.get(key), float):
-        measured[key] = _measured()
-        try:
-            write_text(file, json.dumps(measured, indent=1) + "\n")
-        except OSError:  # a cache that cannot be written costs a second each time
-            return float(measured[key])
-    return float(measured[key])
+    known = recall(MEASURED_FILE, key)
+    if not isinstance(known, float):
+        known = _measured()
+        remember(MEASURED_FILE, key, known)
+    return known
 
 
 def _measured() -> float:

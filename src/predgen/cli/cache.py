@@ -32,7 +32,8 @@ def cache(
     """
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
-    from predgen.backbones.model_cache import cache_folder, clear, entries
+    from predgen.backbones.model_cache import clear, entries
+    from predgen.backbones.remembered import cache_folder
     from predgen.report.cache import cache_table
     from predgen.report.inspection import format_bytes
 

@@ -20,6 +20,7 @@ from predgen.cli.output import (
     working,
     write_json,
 )
+from predgen.cli.starting import without_collection
 from predgen.errors import ConfigError
 
 
@@ -98,12 +99,13 @@ def _predict_texts(
     model_of: dict[str, Any], texts: list[str], out: str | None, asked: dict[str, Any], overwrite: bool
 ) -> list[dict[Any, Any]]:
     """Prints the answers for texts, writes them if a file is named, and returns them."""
-    import predgen
-    from predgen.models.answer_columns import PREDICTION, column_of
-    from predgen.tables.saving import TableWriter
+    with without_collection():
+        import predgen
+        from predgen.models.answer_columns import PREDICTION, column_of
+        from predgen.tables.saving import TableWriter
 
-    writer = None if out is None else TableWriter(out, overwrite=overwrite)
-    model = predgen.load(**model_of)
+        writer = None if out is None else TableWriter(out, overwrite=overwrite)
+        model = predgen.load(**model_of)
     answers = model.predict(rows_of_texts(texts, model.inputs), **asked)
     if writer is not None:
         with writer:
@@ -128,13 +130,14 @@ def _predict_table(
     model_of: dict[str, Any], data: str, task: str | None, out: str, asked: dict[str, Any], overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
-    import predgen
-    from predgen.models.asked import Asked
-    from predgen.models.streaming import Streamed, predict_file
-    from predgen.tables.saving import TableWriter
+    with without_collection():
+        import predgen
+        from predgen.models.asked import Asked
+        from predgen.models.streaming import Streamed, predict_file
+        from predgen.tables.saving import TableWriter
 
-    writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
-    model = predgen.load(**model_of)
+        writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
+        model = predgen.load(**model_of)
     Asked(**asked).check(model)
     with working(quiet) as say:
         say("predicting")

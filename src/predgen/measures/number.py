@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
-from sklearn import metrics as sk
 from torch import Tensor
 
 from predgen.errors import ConfigError
@@ -218,6 +216,9 @@ def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray |
         predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
         right: whether an answer as it is written equals the truth, shape (row,), or None.
     """
+    from scipy import stats  # here, as a prediction needs neither; both take long to import
+    from sklearn import metrics as sk
+
     exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
     valid = np.isfinite(predicted)
     truth, predicted = truth[valid], predicted[valid]

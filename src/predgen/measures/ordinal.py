@@ -5,7 +5,6 @@ import warnings
 from typing import ClassVar
 
 import numpy as np
-from sklearn import metrics as sk
 
 from predgen.measures.label import ExclusiveLabels, label_metrics
 from predgen.targets.ordinal import Ordinal
@@ -63,6 +62,8 @@ class OrdinalMeasure(ExclusiveLabels[Ordinal]):
         return np.where(valid, np.abs(truth - predicted), len(self.field.values) - 1).astype(np.float64)
 
     def _quadratic_kappa(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        from sklearn import metrics as sk  # here, as a prediction does not need it
+
         valid = (truth >= 0) & (predicted >= 0)
         if not valid.any():
             return math.nan

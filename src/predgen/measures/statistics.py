@@ -7,8 +7,6 @@ would otherwise be counted as if they were more data.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import sklearn
-from scipy.stats import monte_carlo_test, permutation_test
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -28,6 +26,8 @@ def bootstrap(
         seed: of the draws.
         resamples: how many draws, with replacement.
     """
+    import sklearn  # here, as a prediction does not need it
+
     generator = np.random.default_rng(seed)
     # The same values come again and again, so that scikit-learn need not check them each time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
@@ -132,6 +132,8 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, *, seed: int, permutations:
         seed: of the signs.
         permutations: how many sign patterns are drawn.
     """
+    from scipy.stats import monte_carlo_test, permutation_test  # here, as a prediction needs neither
+
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     differences = differences[differences != 0]  # their signs change nothing
     if len(differences) < 2:  # SciPy wants two observations; a single one is as far off with either sign

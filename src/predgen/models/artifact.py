@@ -160,11 +160,12 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
     if device != "auto" and config.model.device_map is not None:
         changes["device_map"] = device if config.model.quantization is not None else None
     model = config.model.model_copy(update=changes)
-    backbone = load_base(config.model_copy(update={"model": model}), source)
     with _damage_in(path / TOKENIZER_FOLDER):
         if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
             raise FileNotFoundError("no such folder")
-        backbone.tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
+    backbone = load_base(config.model_copy(update={"model": model}), source, tokenizer)
+    with _damage_in(path / TOKENIZER_FOLDER):
         for piece in base["added_tokens"]:
             backbone.add_token(piece)
         backbone.use_special_tokens(special_tokens or {**backbone.special_tokens, "plain": False})

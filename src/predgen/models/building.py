@@ -36,8 +36,13 @@ from predgen.writing.symbols import SymbolModel
 from predgen.writing.targets import Decoding
 
 
-def load_base(config: RunConfig, source: Source) -> Backbone:
+def load_base(config: RunConfig, source: Source, tokenizer: Any | None = None) -> Backbone:
     """Returns the language model that the settings name, loaded as they say.
+
+    Args:
+        config: the settings.
+        source: where its files are.
+        tokenizer: its tokenizer; that among its files if not given.
 
     Raises:
         BackboneError: it cannot be loaded.
@@ -50,11 +55,16 @@ def load_base(config: RunConfig, source: Source) -> Backbone:
             f"Expected --peft {in_a_sentence(updates)} with quantization '{model.quantization}', whose weights "
             f"cannot be trained, found '{model.peft}'. Leave quantization or peft out."
         )
-    return load_as_it_is(config, source)
+    return load_as_it_is(config, source, tokenizer)
 
 
-def load_as_it_is(config: RunConfig, source: Source) -> Backbone:
+def load_as_it_is(config: RunConfig, source: Source, tokenizer: Any | None = None) -> Backbone:
     """Returns the language model that the settings name, of which nothing need be trained.
+
+    Args:
+        config: the settings.
+        source: where its files are.
+        tokenizer: its tokenizer; that among its files if not given.
 
     Raises:
         BackboneError: it cannot be loaded.
@@ -67,6 +77,7 @@ def load_as_it_is(config: RunConfig, source: Source) -> Backbone:
         device_map=model.device_map,
         quantization=model.quantization,
         chat_template=model.chat_template,
+        tokenizer=tokenizer,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from predgen.errors import ConfigError, DataError, explain
 from predgen.tables.files import SUFFIXES, table_suffix
@@ -117,6 +116,8 @@ def _cut(
     table: pd.DataFrame, name: str, share: float, labels: str | None, group: str | None, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Returns the remaining rows, the part that was cut from them, and a note on how it was cut."""
+    from sklearn.model_selection import train_test_split  # here, as a prediction does not need it
+
     num_cut = max(1, round(share * len(table)))
     if share <= 0 or len(table) - num_cut < 1:
         raise DataError(
@@ -183,6 +184,8 @@ def _cut_groups(
     table: pd.DataFrame, name: str, share: float, group: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Returns the remaining rows and a part of whole groups; the share counts groups, not rows."""
+    from sklearn.model_selection import GroupShuffleSplit  # here, as a prediction does not need it
+
     groups = [label_key(cell) for cell in table[group]]
     num_groups = len(set(groups))
     if num_groups < 2:

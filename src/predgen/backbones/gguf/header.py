@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from predgen.backbones.remembered import hash_of
 from predgen.errors import BackboneError, require
-from predgen.files import sha256_of
 
 MAGIC = b"GGUF"
 SUFFIX = ".gguf"
@@ -22,31 +22,25 @@ def is_gguf(name: str) -> bool:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """A GGUF file.
+    """A GGUF file, which is read when something of it is asked for.
 
     Attributes:
         path: where it is.
-        metadata: its keys and values; the texts of `TOKENS` and `MERGES` whole.
-        tensors: its tensors' names, as llama.cpp calls them.
     """
 
     path: Path
-    metadata: Mapping[str, Any]
-    tensors: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path) -> "GgufFile":
-        """Returns what a file says about itself.
+    def at(cls, path: Path) -> "GgufFile":
+        """Returns the file at a path, of which no more than its first bytes were looked at.
 
         Raises:
-            BackboneError: it is not there, it is no GGUF file, it is damaged, or it holds no language model.
+            BackboneError: it is not there, or it is no GGUF file.
             MissingPackageError: gguf is not installed.
         """
         if not path.is_file():
             raise BackboneError(f"Expected a GGUF file at '{path}', found none. Check the path.")
         require("gguf", extra="gguf", what="a GGUF file as a backbone")
-        from transformers.integrations.gguf import read_gguf_metadata
-
         with path.open("rb") as file:
             start = file.read(len(MAGIC))
         if start != MAGIC:
@@ -54,21 +48,42 @@ class GgufFile:
                 f"Expected a GGUF file in '{path}', found {len(start)} first bytes that are not '{MAGIC.decode()}'. "
                 "Download or copy it again."
             )
+        return cls(path)
+
+    @cached_property
+    def _said(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """What the file says about itself: its metadata and its tensors.
+
+        Raises:
+            BackboneError: it is damaged, or it holds no language model.
+        """
+        from transformers.integrations.gguf import read_gguf_metadata
+
         try:
-            metadata, tensors = read_gguf_metadata(str(path), (TOKENS, MERGES))
+            metadata, tensors = read_gguf_metadata(str(self.path), (TOKENS, MERGES))
         except Exception as error:  # nearly anything, where bytes are not what they must be
             raise BackboneError(
-                f"Expected a whole GGUF file in '{path}', found damage ({type(error).__name__}: {error}). Download or "
-                "copy it again."
+                f"Expected a whole GGUF file in '{self.path}', found damage ({type(error).__name__}: {error}). "
+                "Download or copy it again."
             ) from error
-        file_ = cls(path, metadata, tensors)
         if TOKENS not in metadata or not tensors:
             what = "no tokenizer" if tensors else "no tensors"
             raise BackboneError(
-                f"Expected a language model in '{path}', found the architecture '{file_.architecture}' and {what}. A "
-                "vision projector, a vocabulary alone or an adapter cannot be a backbone: name the model's own file."
+                f"Expected a language model in '{self.path}', found the architecture '{metadata[ARCHITECTURE]}' and "
+                f"{what}. A vision projector, a vocabulary alone or an adapter cannot be a backbone: name the model's "
+                "own file."
             )
-        return file_
+        return metadata, tensors
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Its keys and values; the texts of `TOKENS` and `MERGES` whole."""
+        return self._said[0]
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Its tensors' names, as llama.cpp calls them."""
+        return self._said[1]
 
     @property
     def architecture(self) -> str:
@@ -109,4 +124,4 @@ class GgufFile:
     @cached_property
     def content_hash(self) -> str:
         """The SHA-256 of the file."""
-        return sha256_of(self.path)
+        return hash_of(self.path)
