@@ -50,11 +50,17 @@ def ratio(over: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     return {"ratio": middle, "lower_quartile": float(low), "upper_quartile": float(high)}
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Returns the floating-point operations per second of large matrix products, the median of some."""
-    left, right = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype) for _ in range(2))
+def matrix_rate(dtype: torch.dtype, device: torch.device, side: int = MATRIX_SIDE) -> float:
+    """Returns the floating-point operations per second of large matrix products, the median of some.
+
+    Args:
+        dtype: of the matrices.
+        device: where they are multiplied.
+        side: of the square matrices.
+    """
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = time_cases({"product": lambda: left @ right}, MATRIX_RUNS, device)["product"]
-    return 2 * MATRIX_SIDE**3 / statistics.median(seconds)
+    return 2 * side**3 / statistics.median(seconds)
 
 
 def count_flops(run: Callable[[], object]) -> int:
