@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def without_collection() -> Iterator[None]:
     """Lets Python collect no garbage while libraries are imported and a model is loaded.
 
-    They make half a million objects, nearly all of which stay, and Python would look at them again and again: a quarter
+    They make half a million objects, nearly all of which stay, and Python would look at them again and again: a fifth
     of the time of the imports, and once more when it exits. What was made so far is not looked at afterwards either.
     """
     was_enabled = gc.isenabled()
