@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from predgen.experiments.ablating import ablate
+    from predgen.experiments.choosing import fit
     from predgen.experiments.comparing import compare
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from predgen.targets.number import Number
     from predgen.targets.ordinal import Ordinal
     from predgen.targets.record import Record
-    from predgen.training.fitting import fit
 
 __all__ = [
     "ArtifactError",
@@ -88,7 +88,7 @@ _HOMES = {
     "ablate": "experiments.ablating",
     "compare": "experiments.comparing",
     "Comparison": "experiments.results",
-    "fit": "training.fitting",
+    "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",
     "Inspection": "inspecting.inspection",
     "load": "models.loading",

@@ -153,7 +153,7 @@ def test_every_option_is_a_setting_with_its_own_words() -> None:
         field = SECTIONS[section].model_fields[name]
         assert option.help.startswith(str(field.description))
         assert f"--{name.replace('_', '-')}" in fit
-    assert fit - compare == {"--out", "--method"}
+    assert fit - compare == {"--out", "--method", "--budget"}
 
 
 def test_options_set_and_files_make_the_same_settings(settings_of: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ TABLES: dict[str, Choices[Any]] = {name: table for name, table in vars(names).it
 IMPLEMENTED = [(table, name) for table, choices in TABLES.items() for name, entry in choices.items() if entry.path]
 # The settings that choose a name, and their tables.
 SETTINGS = {
-    "model.method": names.METHODS,
+    "model.method": names.FIT_METHODS,
     "model.peft": names.PEFT_METHODS,
     "model.rocoft_axis": names.ROCOFT_AXES,
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
@@ -51,7 +51,7 @@ SETTINGS = {
     "train.device": names.DEVICES,
 }
 # The options that choose names without a setting, by command, and their tables.
-OPTIONS = {("compare", "--baselines"): names.BASELINES}
+OPTIONS = {("compare", "--baselines"): names.BASELINES, ("compare", "--methods"): names.METHODS}
 
 
 def config(**settings: Any) -> RunConfig:

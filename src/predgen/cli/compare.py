@@ -20,7 +20,7 @@ from predgen.cli.output import (
     show_comparison,
     show_notes,
 )
-from predgen.names import BASELINES, DEFAULT_BASELINES
+from predgen.names import BASELINES, DEFAULT_BASELINES, METHODS
 
 
 @fails_clearly
@@ -28,7 +28,7 @@ from predgen.names import BASELINES, DEFAULT_BASELINES
 def compare(
     context: typer.Context,
     data: Data = None,
-    methods: Annotated[str, typer.Option("--methods", help="Which methods.")] = "predictor,generator,predgen",
+    methods: Annotated[str, typer.Option("--methods", help=f"Which of {METHODS.explained}.")] = ",".join(METHODS),
     baselines: Annotated[str, typer.Option("--baselines", help=f"Which of {BASELINES.explained}.")] = ",".join(
         DEFAULT_BASELINES
     ),

@@ -12,6 +12,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    print_table,
     show_notes,
     write_json,
 )
@@ -23,6 +24,18 @@ def fit(
     context: typer.Context,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the fitted model goes.")],
     data: Data = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="SECONDS",
+            help="With --method auto: time for all fits; one that would end later is not begun, but for the first.",
+        ),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", metavar="DIR", help="With --method auto: keep the model of every method there."),
+    ] = None,
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
@@ -47,6 +60,8 @@ def fit(
 
       predgen fit --task boolq --backbone Qwen/Qwen3-0.6B --out model
 
+      predgen fit reviews.csv --target stars --method auto --out best
+
       predgen fit --config run.yaml --set seed=1 --out model-1
     """
     config = run_config(context, data)
@@ -56,7 +71,15 @@ def fit(
     check_results(json, plot)
     check_pictures(plot)
     try:
-        model = predgen.fit(config=config, out=out, overwrite=overwrite, resume=resume, quiet=quiet)
+        model = predgen.fit(
+            config=config,
+            out=out,
+            budget=budget,
+            models=models,
+            overwrite=overwrite,
+            resume=resume,
+            quiet=quiet,
+        )
     except KeyboardInterrupt:
         from predgen.training.runs import unfinished_folder
 
@@ -68,6 +91,11 @@ def fit(
         from predgen.report.plots import save_training
 
         save_training(record, plot)
+    if "auto" in record:
+        from predgen.report.choice import choice_table, choice_text
+
+        print_table(choice_table(record["auto"]))
+        typer.echo(choice_text(record["auto"]))
     best = "not defined" if record["best_metric"] is None else f"{record['best_metric']:.4f}"
     step = record["best_step"] or record["steps"]
     typer.echo(

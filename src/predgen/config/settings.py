@@ -105,7 +105,7 @@ class ModelSettings(Settings):
         "PREDGEN_BACKBONE if not given, else builtin:smollm2 where it is installed, else builtin:nano",
     )
     revision: str | None = Field(None, description="hub revision of the backbone")
-    method: str = chosen(names.METHODS, "predgen", "the method")
+    method: str = chosen(names.FIT_METHODS, "predgen", "the method")
     peft: str = chosen(names.PEFT_METHODS, "lora", "what is trained of the backbone")
     lora_rank: int = Field(
         16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"

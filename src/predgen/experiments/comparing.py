@@ -1,6 +1,7 @@
 """Several methods on the same rows, seeds, budget and backbone, with the baselines in the same table."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def compare(
     if models is not None:
         every = [run_name(name, config.train.seed + number) for name in names.values() for number in range(seeds)]
         finished = Finished(Path(runs) if resume and runs is not None else None)
-        _check_models(Path(models), every, finished, replaces=overwrite or resume)
+        check_models(Path(models), every, finished, replaces=overwrite or resume)
     bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
     for name in methods:  # before anything is trained
         check_method(config.changed(**{"model.method": name}), bench.prepared.target)
@@ -135,8 +136,11 @@ class Bench:
         overwrite: bool,
         quiet: bool,
         models: str | Path | None = None,
+        chooses: bool = False,
     ) -> "Bench":
         """Returns the bench for a table, new or gone on with.
+
+        With `chooses` figures are of the validation part, whatever else there is.
 
         Raises:
             PredGenError: the table or the settings are not right, or `runs` holds something else.
@@ -150,7 +154,7 @@ class Bench:
             say_backbone(config.model.backbone)
         prepared = prepared_for(config, data)
         check_metric(prepared.target, config.train.metric or prepared.target.default_metric)
-        bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet)
+        bench = cls.of(prepared, seed=config.train.seed, finished=Finished(folder), quiet=quiet, chooses=chooses)
         if models is not None:
             bench = replace(bench, models=Path(models))
             Path(models).mkdir(parents=True, exist_ok=True)
@@ -164,7 +168,7 @@ class Bench:
         return bench
 
     @classmethod
-    def of(cls, prepared: Prepared, *, seed: int, finished: Finished, quiet: bool) -> "Bench":
+    def of(cls, prepared: Prepared, *, seed: int, finished: Finished, quiet: bool, chooses: bool = False) -> "Bench":
         """Returns the bench for a prepared table.
 
         Args:
@@ -172,13 +176,15 @@ class Bench:
             seed: the first training seed.
             finished: the figures that are finished.
             quiet: show no progress.
+            chooses: figures are of the validation part, to choose on.
 
         Raises:
             DataError: a test row's answer is missing, or is no value of the target.
         """
-        table, part = prepared.splits.test, "test"
+        table, part = None if chooses else prepared.splits.test, "test"
         if table is None:
             table, part = prepared.splits.validation, "validation"
+        if part == "validation" and not chooses:
             log.warning(
                 "There is no test part: the figures are of the validation part, which also chose the checkpoints."
             )
@@ -198,12 +204,21 @@ class Bench:
         seed_figures = []
         for seed in range(self.seed, self.seed + seeds):
             seeded = config.changed(**{"train.seed": seed})
-            seed_figures.append(self.finished.figures(run_name(name, seed), self.fit(name, seeded)))
+            seed_figures.append(self.figures(name, seeded))
         return MethodResult(
             [scored_from_json(self.prepared.target, self.truth, of_seed) for of_seed in seed_figures],
             float(np.mean([of_seed["train_seconds"] for of_seed in seed_figures])),
             float(np.median([of_seed["rows_per_second"] for of_seed in seed_figures])),
         )
+
+    def figures(self, name: str, config: RunConfig) -> dict[str, Any]:
+        """Returns the figures of one run, which is fitted unless it is finished.
+
+        Args:
+            name: what the settings are called.
+            config: the settings.
+        """
+        return self.finished.figures(run_name(name, config.train.seed), self.fit(name, config))
 
     def fit(self, name: str, config: RunConfig) -> Callable[[Path | None], dict[str, Any]]:
         """Returns what fits some settings and tells their figures, as `Finished` calls it.
@@ -215,6 +230,7 @@ class Bench:
 
         def figures(folder: Path | None) -> dict[str, Any]:
             log.info("Fitting %s, seed %d", name, config.train.seed)
+            begun = time.perf_counter()
             model: Model = fit_prepared(config, self.prepared, folder, resume=folder is not None, quiet=self.quiet)
             if self.models is not None:  # before the figures are saved, which mark the run as finished
                 model.save(self.models / run_name(name, config.train.seed), overwrite=True)
@@ -224,6 +240,7 @@ class Bench:
                 **scored.to_json(),
                 "train_seconds": model.record["train_seconds"],
                 "rows_per_second": len(self.table) / seconds,
+                "seconds": time.perf_counter() - begun,
                 "validation": model.record["best_metric"],
                 "settings": config.model_dump(mode="json"),
                 "history": [_short(entry) for entry in model.record["history"]],
@@ -246,7 +263,7 @@ def run_name(name: str, seed: int) -> str:
     return f"{name}-seed{seed}"
 
 
-def _check_models(folder: Path, names: Sequence[str], finished: Finished, *, replaces: bool) -> None:
+def check_models(folder: Path, names: Sequence[str], finished: Finished, *, replaces: bool) -> None:
     """Refuses a folder of models where one is there already, or where one that is finished is missing.
 
     Args:
@@ -281,6 +298,11 @@ def _short(logged: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(methods: Sequence[str], baselines: Sequence[str], seeds: int, trials: int) -> None:
     """Refuses unknown methods and baselines, those that are named twice, and no method at all."""
+    if "auto" in methods:
+        raise ConfigError(
+            "Expected methods to compare, found 'auto', which fits each of them and keeps the best. Leave it out: "
+            "compare fits each of them as well. Or use fit."
+        )
     for name in methods:
         METHODS.check(name)
     for name in baselines:

@@ -42,6 +42,10 @@ METHODS = Choices(
         "predgen": MethodChoice("writes the answer, and a head reads its states", "predgen.methods.predgen:PredGen"),
     },
 )
+# The setting has one name more, by which `fit` chooses among them.
+FIT_METHODS: Choices[Entry] = Choices(
+    "method", {**METHODS, "auto": Choice("fits all three, and keeps the best on the validation rows")}
+)
 # No setting chooses among them: they are an option of `compare`.
 BASELINES = Choices(
     "baseline",
@@ -240,11 +244,7 @@ SAMPLINGS = Choices(
 SAMPLING_CHOICES = Choices("choice", {"argmax": Choice("the likeliest"), "softmax": Choice("drawn from the softmax")})
 SAMPLING_UNITS = Choices(
     "unit",
-    {
-        "token": Choice(),
-        "row": Choice("all tokens of a row"),
-        "batch": Choice("all of a batch, as in the paper"),
-    },
+    {"token": Choice(), "row": Choice("all tokens of a row"), "batch": Choice("all of a batch, as in the paper")},
 )
 DTYPES = Choices(
     "type",

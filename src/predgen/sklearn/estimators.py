@@ -11,11 +11,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from predgen.errors import ConfigError, DataError
+from predgen.experiments.choosing import fit
 from predgen.models.asked import Asked
 from predgen.models.model import Model
 from predgen.sklearn.parameters import FOR_LABELS, FOR_NUMBERS, takes_settings
 from predgen.sklearn.pickling import packed, unpacked
-from predgen.training.fitting import fit
 
 # The columns of texts that have no name, and of the answers.
 TEXT, ANSWER = "text", "answer"

@@ -37,9 +37,9 @@ def delimited_frames(path: Path, suffix: str) -> Iterator[pd.DataFrame]:
     # The limit is the process's; it is only ever raised, as other threads may be reading too.
     csv.field_size_limit(max(csv.field_size_limit(), CSV_FIELD_LETTERS))
     delimiter = "\t" if suffix == ".tsv" else _delimiter_of(path)
-    form = csv.QUOTE_MINIMAL if suffix == ".csv" or _uses_quotes(path, delimiter) else csv.QUOTE_NONE
+    has_quotes = suffix == ".csv" or _uses_quotes(path, delimiter)
     with open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=form, strict=True)
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
         header = _csv_header(reader, path)
         rows = _csv_rows(reader, header, path, delimiter)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from predgen.backbones import default_template, is_for_trying
 from predgen.backbones.packaged import PACKAGED_MODELS
@@ -19,7 +18,7 @@ from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.training.arguments import runs_on_cpu
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole
-from predgen.training.preparing import Prepared, prepare, run_of
+from predgen.training.preparing import Prepared, prepare
 from predgen.training.runs import begin, check_rows, check_settings, unfinished_folder
 from predgen.training.training_run import Run, settled, source_of
 
@@ -28,37 +27,28 @@ log = logging.getLogger("predgen")
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 
-def fit(
-    data: TableLike | None = None,
-    target: str | Sequence[str] | None = None,
+def fit_method(
+    config: RunConfig,
+    data: TableLike | None,
     *,
-    config: RunConfig | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     quiet: bool = False,
-    **settings: Any,
 ) -> Model:
-    """Returns a model fitted to a table's column.
-
-    While it runs, checkpoints stand in `<out>.unfinished`; `out` appears when all is done.
+    """Returns a model of the method that the settings name; the other arguments are those of `predgen.fit`.
 
     Args:
-        data: a table, a path, a folder of splits, or a hub id. With the setting `task`: the folder of the task's rows,
-            or such rows; None to look below PREDGEN_DATA_DIR, then on the hub.
-        target: the column to predict, or several as one record; the task's if None.
-        config: all settings, instead of `target` and `settings`; its table is read if `data` is None.
+        config: the run's settings.
+        data: its table, as `run_of` returns it.
         out: the artifact's directory; None keeps the model in memory.
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
         quiet: show no progress.
-        settings: any setting of `predgen.config`.
 
     Raises:
-        PredGenError: the table, the settings, the backbone or the output is not right.
-        TrainingError: the loss is not finite; the last checkpoint is kept.
+        PredGenError: as `predgen.fit`.
     """
-    config, data = run_of(data, target, settings, config)
     config = settled(config)
     if not quiet:
         say_backbone(config.model.backbone)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from predgen.report.choice import choice_table, choice_text
 from predgen.report.plots import save_comparison, save_training
 from predgen.report.tables import (
     comparison_markdown,
@@ -278,3 +279,57 @@ def test_exact_numbers_are_shown_where_they_are_asked_for(comparison: dict[str, 
     for metric, shown in ((None, False), ("mse", False), ("exact_match", True)):
         comparison["config"] = {"train": {"metric": metric}}
         assert ("exact_match" in printed(*comparison_tables(comparison, 200))) == shown
+
+
+def choice(ci95: list[float | None], **more: Any) -> dict[str, Any]:
+    """Returns the record's `auto`, with the interval of the difference."""
+    figures = {"predictor": 0.8, "generator": None, "predgen": 0.85}
+    candidates = {
+        name: {"value": value, "ci95": [None, None] if value is None else [value - 0.125, 1.0], "seconds": 12.34}
+        for name, value in figures.items()
+    }
+    second = {"second": "predictor", "difference": 0.05, "ci95": ci95, "note": "Optimistic."}
+    return {
+        "metric": "accuracy",
+        "rows": 40,
+        "candidates": candidates,
+        "left_out": {},
+        "best": "predgen",
+        **second,
+        **more,
+    }
+
+
+def test_the_methods_that_were_fitted_stand_side_by_side() -> None:
+    text = printed(choice_table(choice([-0.0125, 0.125])))
+    assert "40 validation rows; [95 % intervals] over the rows" in text
+    assert cells_of(text) == [
+        ["method", "accuracy", "95 % interval", "seconds"],
+        ["predictor", "0.800", "[0.675, 1.000]", "12"],
+        ["generator", "–", "", "12"],
+        ["predgen", "0.850", "[0.725, 1.000]", "12"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ci95", "figures", "tells"),
+    [
+        ([-0.0125, 0.125], "0.050 [-0.013, 0.125]", False),
+        ([0.0, 0.125], "0.050 [0.000, 0.125]", False),
+        ([0.0125, 0.125], "0.050 [0.013, 0.125]", True),
+        ([None, None], "0.050", True),  # nothing is known of it
+    ],
+)
+def test_the_choice_says_by_how_much_and_whether_the_rows_tell(
+    ci95: list[float | None], figures: str, tells: bool
+) -> None:
+    doubt = "" if tells else " The interval holds 0: these rows do not tell the two apart."
+    expected = (
+        f"Kept: predgen. Its accuracy minus that of predictor, the second: {figures}, paired over the rows.{doubt}"
+    )
+    assert choice_text(choice(ci95)) == f"{expected}\nOptimistic."
+
+
+def test_a_lone_method_is_compared_with_nothing() -> None:
+    alone = {name: value for name, value in choice([0.0, 0.0]).items() if name != "second"}
+    assert choice_text(alone) == "Kept: predgen. It is the only one that was fitted."
