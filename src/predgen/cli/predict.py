@@ -113,7 +113,9 @@ def _predict_texts(
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:
         named = [f"{name}={record[column]}" if name else str(record[column]) for name, column in predictions.items()]
-        answer = f"invalid: {record['written']}" if record["invalid"] else "  ".join(named)
+        answer = "  ".join(named)
+        if record["invalid"]:
+            answer = "invalid" if record["written"] is None else f"invalid: {record['written']}"
         spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:]]
         typer.echo("  ".join([answer, *spread]))
     return records

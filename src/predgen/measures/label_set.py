@@ -140,7 +140,9 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
         "hamming_loss": float(losses["hamming"].mean()),
     }
     if probabilities is not None:
-        metrics["label_log_loss"] = float(label_log_losses(truth, probabilities).mean())
+        losses = label_log_losses(truth, probabilities)
+        known = losses[np.isfinite(losses)]
+        metrics["label_log_loss"] = float(known.mean()) if len(known) else math.nan
     return metrics
 
 
