@@ -15,6 +15,7 @@ from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.models.artifact import check_output
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.training.arguments import runs_on_cpu
@@ -124,7 +125,8 @@ def fit_prepared(
         resume: go on from the last whole checkpoint there.
         quiet: show no progress.
     """
-    with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
+    folder = nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-")
+    with folder as name, random_states_kept():
         run = Run(config, prepared, from_first(Path(name)), resume=resume, quiet=quiet)
         model, validation = run.trained()
         wait_for_all()  # the folder goes when the first process leaves it

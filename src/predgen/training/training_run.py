@@ -35,6 +35,7 @@ from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.forms import with_form
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.processes import from_first, is_first
 from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
@@ -298,7 +299,8 @@ def untrained_model(config: RunConfig, prepared: Prepared) -> Model:
         ConfigError: it cannot be loaded so on this machine.
     """
     source = source_of(config)
-    backbone = load_as_it_is(config, source)
+    with random_states_kept():
+        backbone = load_as_it_is(config, source)
     codec = Codec(prepared.target, backbone)
     fields = field_heads(prepared.target, [Scale()] * len(prepared.target.fields))
     method = Generator(writer_of(config, backbone, codec, fields))
