@@ -43,6 +43,13 @@ class ExclusiveLabels(Measure[FieldKind]):
         """Returns the positions that `to_json` described."""
         return np.array(predicted, dtype=np.int64)
 
+    def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
+        """Returns the rows of a label that was seen for `log_loss`, and those with probabilities for it and `ece`."""
+        if probabilities is None:
+            return {}
+        finite = has_numbers(probabilities)
+        return {"log_loss": int((finite & (truth >= 0)).sum()), "ece": int(finite.sum())}
+
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
     ) -> dict[str, np.ndarray]:
