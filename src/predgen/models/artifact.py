@@ -44,7 +44,6 @@ from predgen.models.description import (
     meaning_hash,
     read_description,
 )
-from predgen.models.random_states import random_states_kept
 from predgen.names import PEFT_METHODS
 from predgen.targets.kinds import target_to_json
 from predgen.version import __version__
@@ -142,13 +141,6 @@ def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool =
     _check_files(path, description.files)
     base, config = description.base, description.settings
     source = _find_base(path, base, config, trust_remote_code)
-    with random_states_kept():
-        return _loaded(path, description, source, device)
-
-
-def _loaded(path: Path, description: Description, source: Source, device: str) -> tuple[Method, Contents]:
-    """Returns the method and what else the artifact holds; the arguments are those of `load_artifact`."""
-    base, config = description.base, description.settings
     backbone = _load_backbone(path, base, config, source, device)
     with damage_in(path / WEIGHTS_FILE):
         weights = load_file(path / WEIGHTS_FILE)

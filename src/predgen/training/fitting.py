@@ -29,6 +29,7 @@ log = logging.getLogger("predgen")
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 
+@random_states_kept()
 def fit(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,
@@ -113,6 +114,7 @@ def say_backbone(backbone: str) -> None:
         log.info("Backbone: %s", backbone)
 
 
+@random_states_kept()
 def fit_prepared(
     config: RunConfig, prepared: Prepared, run_folder: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> Model:
@@ -125,8 +127,7 @@ def fit_prepared(
         resume: go on from the last whole checkpoint there.
         quiet: show no progress.
     """
-    folder = nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-")
-    with folder as name, random_states_kept():
+    with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
         run = Run(config, prepared, from_first(Path(name)), resume=resume, quiet=quiet)
         model, validation = run.trained()
         wait_for_all()  # the folder goes when the first process leaves it

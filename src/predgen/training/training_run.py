@@ -287,6 +287,7 @@ def untrained_config(config: RunConfig, target: Target) -> RunConfig:
     return config.changed(**settings, **{"train.writer_loss": None})
 
 
+@random_states_kept()
 def untrained_model(config: RunConfig, prepared: Prepared) -> Model:
     """Returns the generator over the language model as it is, on its device: nothing is added, drawn or trained.
 
@@ -299,8 +300,7 @@ def untrained_model(config: RunConfig, prepared: Prepared) -> Model:
         ConfigError: it cannot be loaded so on this machine.
     """
     source = source_of(config)
-    with random_states_kept():
-        backbone = load_as_it_is(config, source)
+    backbone = load_as_it_is(config, source)
     codec = Codec(prepared.target, backbone)
     fields = field_heads(prepared.target, [Scale()] * len(prepared.target.fields))
     method = Generator(writer_of(config, backbone, codec, fields))
