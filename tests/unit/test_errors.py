@@ -6,7 +6,7 @@ import re
 import pytest
 
 from predgen import errors
-from predgen.errors import PredGenError, UnknownNameError, explain, unknown_name
+from predgen.errors import PredGenError, UnknownNameError, explain, printable, unknown_name
 
 OWN = {
     name: value
