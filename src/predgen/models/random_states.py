@@ -16,7 +16,8 @@ def random_states_kept() -> Iterator[None]:
     fit or a load would be the same each time.
     """
     plain, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    of_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    has_devices = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    of_devices = torch.cuda.get_rng_state_all() if has_devices else None
     try:
         yield
     finally:
