@@ -18,10 +18,13 @@ without a traceback and exits with code 2.
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from importlib.util import find_spec
 
 EXIT_CODE = 2
+# Signs that turn the direction of writing: what follows them is shown elsewhere than it stands.
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class PredGenError(Exception):
@@ -85,6 +88,28 @@ def explain(*, expected: str, found: str, fix: str, row: int | None = None, colu
     locations = ([f"row {row}"] if row is not None else []) + ([f"column '{column}'"] if column is not None else [])
     where = f" in {', '.join(locations)}" if locations else ""
     return f"Expected {expected}{where}, found {found}. {fix}"
+
+
+def printable(text: str) -> str:
+    r"""Returns a text whose control characters are written out, as people are to see it.
+
+    Line breaks and tabs stay. A label or a file's name could otherwise rewrite a terminal's lines, or its title; signs
+    that turn the direction of writing, and halves of surrogate pairs, are written out too.
+
+    Example:
+        >>> printable("good\x1b[2Jbad")
+        'good\\x1b[2Jbad'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        _written_out(letter) if unicodedata.category(letter) in ("Cc", "Cs") or letter in TURNING else letter
+        for letter in text
+    )
+
+
+def _written_out(letter: str) -> str:
+    return letter if letter in "\n\t" else letter.encode("unicode_escape").decode()
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

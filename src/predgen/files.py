@@ -2,25 +2,75 @@
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from predgen.errors import OutputExistsError
+
+
+def new_beside(path: Path) -> Path:
+    """Returns a new empty file beside a file, hidden, that only those can read who can read that file.
+
+    Its mode is the file's own where that is there; else the umask decides.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _unused_beside(path)
+    mode = path.stat().st_mode & 0o777 if path.is_file() else None
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode))
+    if mode is not None:
+        temporary.chmod(mode)  # whatever the umask says
+    return temporary
+
+
+def put(temporary: Path, path: Path, *, replace: bool = True) -> None:
+    """Gives a finished file its name.
+
+    Args:
+        temporary: the file.
+        path: its name.
+        replace: whether what has that name now is replaced.
+
+    Raises:
+        OutputExistsError: it is not to be replaced, and something has come there meanwhile.
+    """
+    if replace:
+        os.replace(temporary, path)
+        return
+    try:
+        _link(temporary, path)
+    except FileExistsError as error:
+        raise came_meanwhile(path) from error
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name is taken first, then what it names
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, path)
+
+
+def came_meanwhile(path: Path) -> OutputExistsError:
+    """Returns the error for an output that was not there when the work began."""
+    return OutputExistsError(
+        f"Expected '{path}' to be still free at the end, found that something came there meanwhile, which is kept. "
+        "Name another, or use --overwrite."
+    )
 
 
 @contextmanager
 def appears_whole(path: str | Path) -> Iterator[Path]:
     """Gives a temporary name in the file's folder, and renames it to the file's when all is written."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = new_beside(path)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        put(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,22 +82,47 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def folder_appears_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary directory that becomes `path` when all went well, and vanishes otherwise."""
+def folder_appears_whole(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Gives a temporary directory that becomes `path` when all went well, and vanishes otherwise.
+
+    Args:
+        path: the directory.
+        replace: whether one that is there is replaced; files and folders keep their modes then.
+
+    Raises:
+        OutputExistsError: it is not to be replaced, and something has come there meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    folder = _unused_beside(path)
+    folder.mkdir()
     try:
         yield folder
-        os.chmod(folder, 0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.rename(path, old / "old")
+        if replace and path.exists():
+            _replace_folder(folder, path)
+            return
+        try:
             os.rename(folder, path)
-            shutil.rmtree(old)
-        else:
-            os.rename(folder, path)
+        except OSError as error:
+            if path.exists():
+                raise came_meanwhile(path) from error
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace_folder(folder: Path, path: Path) -> None:
+    for new in [folder, *folder.rglob("*")]:
+        before = path / new.relative_to(folder)
+        if before.exists():
+            new.chmod(before.stat().st_mode & 0o777)
+    old = _unused_beside(path)
+    os.rename(path, old)
+    os.rename(folder, path)
+    shutil.rmtree(old)
+
+
+def _unused_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def sha256_of(path: Path) -> str:

@@ -378,7 +378,7 @@ def test_what_free_text_is_a_number(text: str, value: float | None) -> None:
     method = tiny_method("generator", backbone, NUMBER, full=True)
     tokens = [backbone.end_id]
     rows = [backbone.tokenizer(text, add_special_tokens=False)["input_ids"] + tokens]
-    patched: Callable[..., list[list[int]]] = lambda *_: rows  # noqa: E731
+    patched: Callable[..., Any] = lambda *_: (rows, torch.tensor([True]))  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("predgen.methods.generator.greedy_free", patched)
         answers = method.answer(*backbone.collate([[1, 2, 3]]), answering_for(method, "free"))
@@ -394,7 +394,7 @@ def test_free_decoding_equals_one_full_forward_for_every_token(family: str) -> N
     # A token that the model likes stands for the end token, so that rows end at different lengths.
     wanted = [run_alone(backbone.model, prompt, [])[1][-1].topk(2).indices.tolist() for prompt in prompts]
     for end_id in {wanted[0][0], wanted[1][1], backbone.end_id}:
-        found = greedy_free(backbone, read(backbone, prompts), end_id, max_tokens=7)
+        found, _ = greedy_free(backbone, read(backbone, prompts), end_id, max_tokens=7)
         for row, prompt in enumerate(prompts):
             expected: list[int] = []
             while len(expected) < 7 and (not expected or expected[-1] != end_id):
@@ -408,7 +408,7 @@ def test_free_decoding_stops() -> None:
     method = tiny_method("generator", backbone, NUMBER, full=True)
     taught(backbone, {}, start=40)
     lengths: list[Tensor] = []
-    run = lambda: lengths.append(torch.tensor(greedy_free(backbone, read(backbone, [[1]]), backbone.end_id, 6)))  # noqa: E731
+    run = lambda: lengths.append(torch.tensor(greedy_free(backbone, read(backbone, [[1]]), backbone.end_id, 6)[0]))  # noqa: E731
     assert count_forwards(backbone.model, run) == 6
     assert lengths[0].shape == (1, 6)
     limit = method.codec.max_length + FREE_MARGIN_TOKENS

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import predgen
 from predgen.backbones import find_source
+from predgen.methods.weights import load_trainable_weights, trainable_weights
 from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
@@ -328,6 +331,44 @@ def test_truncated_weights_are_refused(fitted: tuple[predgen.Model, Path], tmp_p
     (copy / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(predgen.ArtifactError, match=r"found damage in .*weights\.safetensors"):
         predgen.load(copy)
+
+
+def _whole(weights: torch.Tensor) -> torch.Tensor:
+    return weights.round().to(torch.int32)
+
+
+def _truth(weights: torch.Tensor) -> torch.Tensor:
+    return weights > 0
+
+
+def _one_nan(weights: torch.Tensor) -> torch.Tensor:
+    return weights.flatten().index_fill(0, torch.tensor([1]), float("nan")).view_as(weights)
+
+
+def _one_infinite(weights: torch.Tensor) -> torch.Tensor:
+    return weights.flatten().index_fill(0, torch.tensor([1]), float("inf")).view_as(weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_whole, r"holds torch\.int32, not torch\.float32"),
+        (_truth, r"holds torch\.bool, not torch\.float32"),
+        (_one_nan, "holds a value that is no finite number"),
+        (_one_infinite, "holds a value that is no finite number"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str, fitted: tuple[predgen.Model, Path]
+) -> None:
+    method = fitted[0].method
+    weights = trainable_weights(method)
+    for name in (min(weights), max(weights)):
+        with pytest.raises(ValueError, match=message):
+            load_trainable_weights(method, {**weights, name: change(weights[name])})
+    load_trainable_weights(method, weights)
+    for name, values in trainable_weights(method).items():
+        assert torch.equal(values, weights[name])
 
 
 def test_missing_weights_and_missing_descriptions_are_refused(

@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
     broken.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(PredGen, "forward", broken)
-    with pytest.raises(predgen.TrainingError, match=r"finite loss, found nan at step 7.*checkpoint is kept"):
+    with pytest.raises(predgen.TrainingError, match=r"finite loss, found nan at step 7.*finished before"):
         predgen.fit(reviews(50), "mood", out=tmp_path / "run", **{**SMALL, "epochs": 4, "director_form": "states"})
     checkpoints = list((tmp_path / "run.unfinished" / "checkpoints").glob("checkpoint-*"))
     assert checkpoints

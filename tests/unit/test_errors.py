@@ -6,7 +6,7 @@ import re
 import pytest
 
 from predgen import errors
-from predgen.errors import PredGenError, UnknownNameError, explain, unknown_name
+from predgen.errors import PredGenError, UnknownNameError, explain, printable, unknown_name
 
 OWN = {
     name: value
@@ -55,3 +55,11 @@ def test_a_close_name_is_suggested_and_a_strange_one_is_not() -> None:
 
 def test_the_exit_code_is_that_of_a_usage_error() -> None:
     assert errors.EXIT_CODE == 2
+
+
+def test_control_characters_are_written_out() -> None:
+    assert printable("good\x1b[2J\x07\r\x9bx\x7f") == "good\\x1b[2J\\x07\\r\\x9bx\\x7f"
+    assert printable("a\u202eb\u2066") == "a\\u202eb\\u2066"
+    printable("half \ud83d").encode()
+    for text in ("größer – 😀\u200d👩", "two\nlines\tand a tab", ""):
+        assert printable(text) == text

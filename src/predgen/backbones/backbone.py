@@ -359,6 +359,11 @@ class Backbone(nn.Module, ABC):
         return self.prompts.pad_id
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """How many tokens prompts can be made of: the rows of the embeddings."""
+        return len(self.bare_model.get_input_embeddings().weight)
+
+    @property
     def num_target_tokens(self) -> int:
         """How many tokens each step of writing has logits for."""
         return self.target_tokens.size

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import JsonPath, check_results, fails_clearly, print_table, write_json
+from predgen.cli.output import JsonPath, check_results, fails_clearly, print_line, print_table, write_json
 from predgen.errors import unknown_name
 
 ACTIONS = ("list", "clear")
@@ -51,4 +51,4 @@ def cache(
         print_table(cache_table(chosen))
     total = format_bytes(sum(entry.num_bytes for entry in chosen))
     verb = "Cleared" if action == "clear" else "Kept"
-    typer.echo(f"{verb}: {len(chosen)} of {len(held)} entries, {total}, in {cache_folder()}")
+    print_line(f"{verb}: {len(chosen)} of {len(held)} entries, {total}, in {cache_folder()}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import Device, PredictFrom, Quiet, TrustRemoteCode, fails_clearly, show_notes
+from predgen.cli.output import Device, PredictFrom, Quiet, TrustRemoteCode, fails_clearly, print_line, show_notes
 
 
 @fails_clearly
@@ -36,4 +36,4 @@ def calibrate(
     for name, fitted in model.contents.calibrations.items():
         field = f"'{name}': " if name else ""
         temperature = f"temperature {fitted.temperature:.3g}, " if fitted.temperature != 1.0 else ""
-        typer.echo(f"'{model_dir}' is calibrated: {field}{temperature}{len(fitted.scores)} rows behind its intervals.")
+        print_line(f"'{model_dir}' is calibrated: {field}{temperature}{len(fitted.scores)} rows behind its intervals.")

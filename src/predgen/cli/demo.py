@@ -13,6 +13,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     print_comparison,
+    print_line,
     show_notes,
     write_json,
 )
@@ -93,7 +94,7 @@ def demo(
         return
     results = {}
     for name in ALL if task == "all" else [task]:
-        typer.echo(f"\n{QUESTIONS[name]}")
+        print_line(f"\n{QUESTIONS[name]}")
         results[name] = _compare(name, quiet)
         print_comparison(results[name])
     write_json(json, results)
@@ -103,8 +104,8 @@ def demo(
         from predgen.report.tables import comparisons_page
 
         write_text(html, comparisons_page("PredGen: demo", {QUESTIONS[name]: one for name, one in results.items()}))
-        typer.echo(f"\nThe same tables are a page: {Path(html).resolve()}")
-    typer.echo(
+        print_line(f"\nThe same tables are a page: {Path(html).resolve()}")
+    print_line(
         "\nNext:\n"
         "  predgen demo --save-data tables\n"
         "  predgen fit tables/cities.csv --target latitude --inputs city,country --out model\n"
@@ -114,9 +115,9 @@ def demo(
 
 def _explain(results: Mapping[str, Any]) -> None:
     """Prints what each row of the tables is, a sentence each."""
-    typer.echo("\nThe rows:")
+    print_line("\nThe rows:")
     for name in dict.fromkeys(name for comparison in results.values() for name in comparison["methods"]):
-        typer.echo(f"  {name}: {ROWS[name]}")
+        print_line(f"  {name}: {ROWS[name]}")
 
 
 def _compare(task: str, quiet: bool) -> Any:
@@ -152,7 +153,7 @@ def _save(folder: Path, overwrite: bool) -> None:
         table = tables[name]
         with writer:
             writer.write(table)
-        typer.echo(f"{len(table)} rows in '{writer.path}'")
+        print_line(f"{len(table)} rows in '{writer.path}'")
 
 
 def _tables() -> dict[str, Callable[[], "pd.DataFrame | dict[str, pd.DataFrame]"]]:

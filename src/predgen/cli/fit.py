@@ -12,6 +12,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    print_line,
     print_table,
     show_notes,
     write_json,
@@ -84,7 +85,7 @@ def fit(
         from predgen.training.runs import unfinished_folder
 
         if unfinished_folder(out).exists():
-            typer.echo(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)
+            print_line(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)
         raise
     record = model.record
     if plot is not None:
@@ -98,9 +99,9 @@ def fit(
         typer.echo(choice_text(record["auto"]))
     best = "not defined" if record["best_metric"] is None else f"{record['best_metric']:.4f}"
     step = record["best_step"] or record["steps"]
-    typer.echo(
+    print_line(
         f"{record['metric']} {best} on {record['validation_rows']} validation rows, at step {step} of "
         f"{record['steps']}, after {record['train_seconds']:.0f} s of training."
     )
-    typer.echo(f"The model is in '{out}'. Next: predgen predict {out} NEW.csv --out answers.csv")
+    print_line(f"The model is in '{out}'. Next: predgen predict {out} NEW.csv --out answers.csv")
     write_json(json, {"out": out, "target": model.target.describe(), "inputs": list(model.inputs), "record": record})

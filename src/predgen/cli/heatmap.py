@@ -15,6 +15,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    print_line,
     show_notes,
     working,
     write_json,
@@ -69,10 +70,10 @@ def heatmap(
 
         write_text(html, heat_map_page(measured))
     for measured_text in measured["texts"]:
-        typer.echo(f"answer: {measured_text['answer']}")
+        print_line(f"answer: {measured_text['answer']}")
         for word in measured_text["words"]:
-            typer.echo(f"  {word['value']:+z.3f}  (control {word['control']:+z.3f})  {word['text']}")
-    typer.echo(
+            print_line(f"  {word['value']:+z.3f}  (control {word['control']:+z.3f})  {word['text']}")
+    print_line(
         f"All tokens: {measured['information']['value']:z.3f} nats, control {measured['control']['value']:z.3f}; "
         f"{measured['rows']['learn']} rows, {measured['seeds']} seeds."
     )

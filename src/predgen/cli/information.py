@@ -15,6 +15,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    print_line,
     show_notes,
     working,
     write_json,
@@ -89,4 +90,4 @@ def information(
         from predgen.report.information_pictures import information_page
 
         write_text(html, information_page(measured))
-    typer.echo(text)
+    print_line(text)

@@ -4,8 +4,10 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +17,11 @@ from typing import Annotated, Any
 import typer
 
 from predgen.cli import INTERRUPTED
-from predgen.errors import EXIT_CODE, ConfigError, PredGenError
+from predgen.errors import EXIT_CODE, ConfigError, PredGenError, printable
 from predgen.names import ANSWER_SOURCES, DEVICES
 
+# As shells say it of a process that SIGPIPE ended.
+READER_LEFT = 141
 # Characters of a line where no terminal sets them.
 WIDE = 200
 
@@ -59,22 +63,72 @@ MarkdownPath = Annotated[str | None, typer.Option("--markdown", metavar="PATH", 
 PlotPath = Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the intervals.")]
 
 
+def print_line(text: str, *, err: bool = False) -> None:
+    """Prints a line, its control characters written out.
+
+    Args:
+        text: the line.
+        err: on standard error.
+    """
+    typer.echo(printable(text), err=err)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process is to end: what an interruption cleans up is cleaned up.
+
+    Attributes:
+        signal: what asked for it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def _stops_cleanly() -> Iterator[None]:
+    """Turns the signals that end a process into an exception; those that are ignored stay so (nohup)."""
+
+    def stop(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP") if in_main else ()  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    caught = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
     """Turns the errors that people can mend into one line on standard error and exit code 2."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with _stops_cleanly():
+                command(*args, **kwargs)
         except PredGenError as error:
-            typer.echo(f"error: {error}", err=True)
+            print_line(f"error: {error}", err=True)
             raise typer.Exit(EXIT_CODE) from error
+        except BrokenPipeError as error:
+            # Who read the output has left: there is nobody to tell, and nothing may be flushed at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(READER_LEFT) from error
         except OSError as error:
             where = f" '{error.filename}'" if error.filename else ""
-            typer.echo(f"error: {error.strerror or error}{where}. Nothing was left half written.", err=True)
+            print_line(f"error: {error.strerror or error}{where}. Nothing was left half written.", err=True)
             raise typer.Exit(EXIT_CODE) from error
+        except Stopped as error:
+            print_line(f"Stopped by {error.signal.name}. Nothing was left half written.", err=True)
+            raise typer.Exit(128 + error.signal) from error
         except KeyboardInterrupt as error:
-            typer.echo("Interrupted. Nothing was left half written.", err=True)
+            print_line("Interrupted. Nothing was left half written.", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
     return wrapper
@@ -85,7 +139,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        print(prefix + record.getMessage(), file=sys.stderr)
+        print(printable(prefix + record.getMessage()), file=sys.stderr)
 
 
 def show_notes(quiet: bool) -> None:
@@ -123,10 +177,13 @@ def line_width() -> int:
 
 
 def print_table(table: Any) -> None:
-    """Prints a rich table, or a line of text, on standard output."""
+    """Prints a rich table, or a line of text, on standard output; names are no markup, and no control characters."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
-    Console(width=line_width()).print(table)
+    console = Console(width=line_width(), markup=False, emoji=False)
+    lines = console.render(table)
+    console.print(Segments([Segment(printable(text), style, control) for text, style, control in lines]), end="")
 
 
 def print_comparison(comparison: Any) -> None:

@@ -16,6 +16,7 @@ from predgen.cli.output import (
     TrustRemoteCode,
     check_results,
     fails_clearly,
+    print_line,
     show_notes,
     working,
     write_json,
@@ -88,7 +89,7 @@ def predict(
             "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
         )
     result = _predict_table(model_of, str(data), task, out, asked, overwrite, quiet)
-    typer.echo(
+    print_line(
         f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
         f"{result['examples_per_second']:.0f} rows per second."
     )
@@ -115,9 +116,11 @@ def _predict_texts(
     records = answers.astype(object).where(answers.notna(), None).to_dict("records")
     for record in records:
         named = [f"{name}={record[column]}" if name else str(record[column]) for name, column in predictions.items()]
-        answer = f"invalid: {record['written']}" if record["invalid"] else "  ".join(named)
+        answer = "  ".join(named)
+        if record["invalid"]:
+            answer = "invalid" if record["written"] is None else f"invalid: {record['written']}"
         spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:]]
-        typer.echo("  ".join([answer, *spread]))
+        print_line("  ".join([answer, *spread]))
     return records
 
 

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from predgen.cli.options import parse_assignments
-from predgen.cli.output import JsonPath, Overwrite, Quiet, check_results, fails_clearly, show_notes, write_json
+from predgen.cli.output import (
+    JsonPath,
+    Overwrite,
+    Quiet,
+    check_results,
+    fails_clearly,
+    print_line,
+    show_notes,
+    write_json,
+)
 from predgen.errors import ConfigError, TrainingError, UnknownNameError
 
 GRID = "Grid"
@@ -121,7 +130,7 @@ def _plan(
 
     planned = predgen.plan_reproduction(preset, gpu=gpu, out=out, **grid, **settings)
     write_json(json, planned)
-    typer.echo(plan_markdown(planned))
+    print_line(plan_markdown(planned))
 
 
 def _run(preset: str, out: Path, arguments: dict[str, Any], settings: dict[str, Any], json: str | None) -> None:
@@ -137,8 +146,8 @@ def _run(preset: str, out: Path, arguments: dict[str, Any], settings: dict[str, 
         preset, out=str(out), report=lambda figures: write_tables(figures, out), **arguments, **settings
     )
     write_json(json, figures)
-    typer.echo(reproduction_markdown(figures))
-    typer.echo(f"The tables are in '{out / 'tables.md'}' and '{out / 'tables.html'}'.")
+    print_line(reproduction_markdown(figures))
+    print_line(f"The tables are in '{out / 'tables.md'}' and '{out / 'tables.html'}'.")
     if figures["failed"]:
         raise TrainingError(
             f"Expected all cells to be fitted, found {len(figures['failed'])} that failed (see the notes of the "

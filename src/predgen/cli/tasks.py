@@ -10,6 +10,7 @@ from predgen.cli.output import (
     Quiet,
     check_results,
     fails_clearly,
+    print_line,
     print_table,
     show_notes,
     write_json,
@@ -66,11 +67,11 @@ def tasks(
     checked = check_task(name, data)
     write_json(json, checked_json(checked))
     if action == "show":
-        typer.echo("\n".join(task_lines(checked)))
+        print_line("\n".join(task_lines(checked)))
     if checked.problems:
         raise DataError(" ".join(checked.problems))
     if action == "validate":
-        typer.echo("\n".join([f"{checked.task.reference} is a task.", *data_lines(checked)]))
+        print_line("\n".join([f"{checked.task.reference} is a task.", *data_lines(checked)]))
 
 
 def _list(data: str | None, markdown: str | None, json: str | None) -> None:

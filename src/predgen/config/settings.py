@@ -17,6 +17,8 @@ from predgen.config.values import (
 )
 from predgen.errors import did_you_mean
 
+# No model has layers so wide.
+MOST_RANK = 2**16
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
 
@@ -108,19 +110,22 @@ class ModelSettings(Settings):
     method: str = chosen(names.FIT_METHODS, "predgen", "the method")
     peft: str = chosen(names.PEFT_METHODS, "lora", "what is trained of the backbone")
     lora_rank: int = Field(
-        16, ge=1, description="rank of the update of lora and dora; the mean rank that adalora ends with"
+        16, ge=1, le=MOST_RANK, description="rank of the update of lora and dora; the mean rank that adalora ends with"
     )
     trained_layers: int | None = Field(
         None, ge=1, description="how many of the backbone's last layers are trained, in each stack; all if not given"
     )
     adalora_initial_rank: int | None = Field(
-        None, ge=2, description="rank that adalora begins with; half as much again as lora_rank if not given"
+        None,
+        ge=2,
+        le=MOST_RANK,
+        description="rank that adalora begins with; half as much again as lora_rank if not given",
     )
     adalora_orthogonality: float = Field(
         0.1, ge=0, description="weight of adalora's penalty on singular vectors that are not orthogonal"
     )
     rocoft_axis: str = chosen(names.ROCOFT_AXES, "rows", "what rocoft trains of each matrix")
-    rocoft_rank: int = Field(3, ge=1, description="how many rows or columns rocoft trains")
+    rocoft_rank: int = Field(3, ge=1, le=MOST_RANK, description="how many rows or columns rocoft trains")
     rocoft_selection: str = chosen(names.ROCOFT_SELECTIONS, "first", "which ones rocoft trains")
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
     pooling: str = chosen(names.POOLINGS, "auto", "predictor: which state of the prompt its head reads")

@@ -16,8 +16,9 @@ from predgen.experiments.baseline_rows import Given, baseline_results
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.experiments.tuning import require_tuner, tune
 from predgen.measures.metrics import check_metric
-from predgen.models.artifact import DESCRIPTION_FILE, check_output
+from predgen.models.artifact import check_output
 from predgen.models.building import check_method
+from predgen.models.description import DESCRIPTION_FILE
 from predgen.models.evaluating import timed_answers
 from predgen.models.model import Model
 from predgen.models.scored import score, scored_from_json

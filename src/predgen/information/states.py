@@ -126,9 +126,8 @@ def written_freely(
     backbone = method.backbone
     if isinstance(method, Generator) and decoding.name == "free":
         memory = backbone.read(tokens, mask)
-        rows = [
-            torch.tensor(row) for row in greedy_free(backbone, memory, backbone.end_id, method.max_written(decoding))
-        ]
+        paths, _ = greedy_free(backbone, memory, backbone.end_id, method.max_written(decoding))
+        rows = [torch.tensor(path) for path in paths]
         written = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(tokens.device)
         lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
         kept = torch.arange(written.shape[1], device=tokens.device) < lengths.unsqueeze(1)

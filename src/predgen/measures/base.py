@@ -93,6 +93,10 @@ class Measure(ABC, Generic[FieldKind]):
 
     # ---- metrics and losses
 
+    def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
+        """Returns how many rows each metric is over that leaves rows out; the others are over all."""
+        return {}
+
     @abstractmethod
     def metrics(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None

@@ -43,6 +43,13 @@ class ExclusiveLabels(Measure[FieldKind]):
         """Returns the positions that `to_json` described."""
         return np.array(predicted, dtype=np.int64)
 
+    def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
+        """Returns the rows of a label that was seen for `log_loss`, and those with probabilities for it and `ece`."""
+        if probabilities is None:
+            return {}
+        finite = has_numbers(probabilities)
+        return {"log_loss": int((finite & (truth >= 0)).sum()), "ece": int(finite.sum())}
+
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
     ) -> dict[str, np.ndarray]:
@@ -88,7 +95,10 @@ class ExclusiveLabels(Measure[FieldKind]):
     def calibrate(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> Calibration:
         """Returns the temperature of the probabilities, and the scores of conformal sets."""
         assert probabilities is not None  # labels are answered with them
-        return calibrate_labels(probabilities, truth)
+        finite = has_numbers(probabilities)
+        # An answer without probabilities is as far off as one can be, as that for a label never seen.
+        known = np.where(finite[:, None], probabilities, 1 / probabilities.shape[1])
+        return calibrate_labels(known, np.where(finite, truth, -1))
 
     def covered(
         self,
@@ -100,7 +110,7 @@ class ExclusiveLabels(Measure[FieldKind]):
     ) -> dict[str, np.ndarray]:
         """Returns `coverage` and `set_size` of each row's conformal set."""
         assert probabilities is not None  # labels are answered with them
-        chosen = calibration.sets(probabilities, level)
+        chosen = calibration.sets(probabilities, level) & has_numbers(probabilities)[:, None]
         held = chosen[np.arange(len(chosen)), np.maximum(truth, 0)] & (truth >= 0)
         return {"coverage": held, "set_size": chosen.sum(axis=1)}
 
@@ -112,9 +122,11 @@ class ExclusiveLabels(Measure[FieldKind]):
     def interval_columns(
         self, calibration: Calibration, level: float, predicted: np.ndarray, probabilities: np.ndarray | None
     ) -> dict[str, Any]:
-        """Returns each row's conformal set as text, with | between the labels."""
+        """Returns each row's conformal set as text, with | between the labels; None for an invalid answer."""
         assert probabilities is not None  # asked for with the interval
-        return {"set": set_texts(self.field.labels, calibration.sets(probabilities, level))}
+        texts = set_texts(self.field.labels, calibration.sets(probabilities, level))
+        pairs = zip(texts, has_numbers(probabilities).tolist(), strict=True)
+        return {"set": [text if is_finite else None for text, is_finite in pairs]}
 
 
 class LabelMeasure(ExclusiveLabels[Label]):
@@ -149,7 +161,7 @@ def label_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.nd
     An invalid answer (−1 in `predicted`) and a label never seen in training (−1 in `truth`) count as wrong. Macro-F1
     is over the labels that occur in the truth or among the predictions, the unseen ones together as one label.
     Log loss, in nats, is over the rows whose label was seen; it and the calibration error `ece` are left out without
-    probabilities.
+    probabilities. Both are over the rows whose probabilities are numbers.
 
     Args:
         truth: label positions, shape (row,).
@@ -196,7 +208,9 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
         bins: how many bins.
     """
     filled_bins = reliability(truth, probabilities, bins)
-    return sum(filled["rows"] * abs(filled["accuracy"] - filled["confidence"]) for filled in filled_bins) / len(truth)
+    num_rows = sum(filled["rows"] for filled in filled_bins)
+    gaps = sum(filled["rows"] * abs(filled["accuracy"] - filled["confidence"]) for filled in filled_bins)
+    return gaps / num_rows if num_rows else math.nan
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
@@ -210,6 +224,8 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBR
     Returns:
         `low` and `high` of the bin, `rows`, `confidence` (of the likeliest label) and `accuracy`.
     """
+    finite = has_numbers(probabilities)
+    truth, probabilities = truth[finite], probabilities[finite]
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -223,6 +239,11 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = CALIBR
         }
         for bin_index in np.unique(bin_of).tolist()
     ]
+
+
+def has_numbers(probabilities: np.ndarray) -> np.ndarray:
+    """Returns for which rows every probability is a number, shape (row,); an invalid answer has none."""
+    return np.asarray(np.isfinite(probabilities).all(axis=1))
 
 
 def _log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -51,6 +51,10 @@ class LabelSetMeasure(Measure[LabelSet]):
         """Returns `set_metrics`."""
         return set_metrics(truth, predicted, probabilities)
 
+    def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
+        """Returns the rows with probabilities for `label_log_loss`."""
+        return {} if probabilities is None else {"label_log_loss": int(np.isfinite(probabilities).all(axis=1).sum())}
+
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
     ) -> dict[str, np.ndarray]:
@@ -140,7 +144,9 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
         "hamming_loss": float(losses["hamming"].mean()),
     }
     if probabilities is not None:
-        metrics["label_log_loss"] = float(label_log_losses(truth, probabilities).mean())
+        log_losses = label_log_losses(truth, probabilities)
+        known = log_losses[np.isfinite(log_losses)]
+        metrics["label_log_loss"] = float(known.mean()) if len(known) else math.nan
     return metrics
 
 

@@ -79,6 +79,12 @@ class NumberMeasure(Measure[Number]):
         """Returns `number_metrics`, or `log_metrics` of a logarithmic number."""
         return (log_metrics if self.field.logarithmic else number_metrics)(truth, predicted, exact)
 
+    def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
+        """Returns the rows with a valid answer for all metrics but `exact_match`."""
+        return dict.fromkeys(
+            (name for name in self.names if name != EXACT_MATCH), int((~self.invalid(predicted)).sum())
+        )
+
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
     ) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """How a method's answers are chosen, and from what: one function for every method."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,7 +114,7 @@ class Sources:
 
 
 def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *, probabilities: bool) -> Answers:
-    """Returns one field's answers.
+    """Returns one field's answers; one that is computed from what is no number is invalid.
 
     Args:
         head: the field, and what its numbers or probabilities mean.
@@ -129,6 +130,9 @@ def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *,
     else:
         predictions = None if predictive is None else predictive.probabilities
         values = _writers_values(head, sources, choice)
+    if predictions is not None:
+        finite = predictions.isfinite().reshape(len(predictions), -1).all(dim=1).tolist()
+        values = [value if is_finite else None for value, is_finite in zip(values, finite, strict=True)]
     is_table = predictions is not None and predictions.dim() == 2
     answers = Answers(
         values,
@@ -147,7 +151,8 @@ def _mixed(head: Head[Any], sources: FieldSources, directed: Tensor, choice: Fie
     if predictive is not None and predictive.probabilities is not None:
         written = predictive.probabilities
     elif choice.estimate == "text" and sources.text_decides:
-        written = torch.tensor(sources.values, dtype=torch.float64, device=directed.device)
+        numbers = [math.nan if value is None else value for value in sources.values]
+        written = torch.tensor(numbers, dtype=torch.float64, device=directed.device)
     else:
         written = _estimated(predictive, choice)
     return head.mixed(choice.mix, directed, written)
@@ -160,15 +165,17 @@ def _writers_values(head: Head[Any], sources: FieldSources, choice: FieldChoice)
         return sources.values
     if predictive.probabilities is not None:
         return head.values(predictive.probabilities, choice.threshold)
-    values: list[Any] = _estimated(predictive, choice).tolist()
-    return values
+    estimates: list[float] = _estimated(predictive, choice).tolist()
+    return [estimate if math.isfinite(estimate) else None for estimate in estimates]
 
 
 def _estimated(predictive: PredictiveDistribution | None, choice: FieldChoice) -> Float[Tensor, " row"]:
-    """Returns the estimate of a number's distribution; the mode stands for the likeliest text."""
+    """Returns the estimate of a number's distribution, the mode for the likeliest text; NaN where it is none."""
     assert predictive is not None  # `sources` asks for what the choice needs
     assert predictive.distribution is not None
-    return predictive.distribution.estimate("mode" if choice.estimate == "text" else choice.estimate)
+    distribution = predictive.distribution
+    estimates = distribution.estimate("mode" if choice.estimate == "text" else choice.estimate)
+    return estimates.masked_fill(distribution.probabilities.isnan().any(dim=1), math.nan)
 
 
 def choices_of(answerings: Collection[Answering], field_index: int) -> list[FieldChoice]:

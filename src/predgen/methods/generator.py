@@ -120,9 +120,10 @@ class Generator(Method):
     ) -> Sources:
         """Returns the texts of free writing; the predictive distributions are those along the automaton."""
         memory = self.backbone.read(prompt, prompt_mask)
-        rows = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written(decoding))
+        rows, finite = greedy_free(self.backbone, memory, self.backbone.end_id, self.max_written(decoding))
         answers = [self._read_freely(row) for row in rows]
-        values, texts = [value for value, _ in answers], [text for _, text in answers]
+        texts = [text for _, text in answers]
+        values = [value if is_finite else None for (value, _), is_finite in zip(answers, finite.tolist(), strict=True)]
         several = len(self.fields) > 1
         # What was written before a field may be no value: distributions hold whatever it is.
         scored = ScoredFields([memory], [None])

@@ -24,7 +24,7 @@ def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> Non
 
     Raises:
         KeyError: names that are missing, or that the method does not have.
-        ValueError: a shape that differs.
+        ValueError: a shape or a type that differs, or a weight that is no finite number.
     """
     parameters = _trainable(method)
     weights = {_present_name(name): values for name, values in weights.items()}
@@ -34,7 +34,18 @@ def load_trainable_weights(method: nn.Module, weights: dict[str, Tensor]) -> Non
         for name, parameter in parameters.items():
             if parameter.shape != weights[name].shape:
                 raise ValueError(f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
+            _check_values(name, weights[name], parameter)
             parameter.copy_(weights[name])
+
+
+def _check_values(name: str, saved: Tensor, parameter: Tensor) -> None:
+    """Refuses values that would be copied into a weight all the same, and mean nothing there."""
+    # A float of other bits is taken; a whole number or a truth value in its place is not.
+    both_float = saved.is_floating_point() and parameter.is_floating_point()
+    if saved.dtype != parameter.dtype and not both_float:
+        raise ValueError(f"'{name}' holds {saved.dtype}, not {parameter.dtype}")
+    if not bool(saved.isfinite().all()):
+        raise ValueError(f"'{name}' holds a value that is no finite number")
 
 
 def _trainable(method: nn.Module) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ whole or not at all.
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import shutil
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,28 +20,36 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from predgen.backbones import Backbone, Source, find_source
-from predgen.backbones.template import Template
 from predgen.codec.codec import Codec
-from predgen.config import RunConfig, build_config, write_config
+from predgen.config import RunConfig, write_config
 from predgen.errors import ArtifactError, BackboneError, OutputExistsError, UnknownNameError
-from predgen.files import folder_appears_whole
+from predgen.files import folder_appears_whole, sha256_of
 from predgen.measures.calibration import Calibration
-from predgen.measures.choices import MIXES, Mix
+from predgen.measures.choices import Mix
 from predgen.methods import Answering, Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import answering_of, build_method, load_base
 from predgen.models.contents import Contents
-from predgen.targets.field import ALONE
-from predgen.targets.kinds import target_from_json, target_to_json
+from predgen.models.description import (
+    DESCRIPTION_FILE,
+    FORMAT,
+    BasePart,
+    CalibrationPart,
+    Description,
+    damage_in,
+    meaning_hash,
+    read_description,
+)
+from predgen.names import PEFT_METHODS
+from predgen.targets.kinds import target_to_json
 from predgen.version import __version__
 
-# 2: targets of several fields.
-FORMAT = 2
-DESCRIPTION_FILE = "predgen.json"
 WEIGHTS_FILE = "weights.safetensors"
+SETTINGS_FILE = "config.yaml"
 TOKENIZER_FOLDER = "tokenizer"
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
@@ -94,11 +102,14 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
         "calibrations": {name: _calibration_json(learned) for name, learned in contents.calibrations.items()},
         "record": contents.record,
     }
-    with folder_appears_whole(path) as folder:
+    description["sha256"] = meaning_hash(description)
+    with folder_appears_whole(path, replace=overwrite) as folder:
         save_file(trainable_weights(method), folder / WEIGHTS_FILE)
-        (folder / WEIGHTS_FILE).chmod(0o644)  # as the other files; safetensors lets only its owner read it
         _save_tokenizer(method.backbone.tokenizer, folder / TOKENIZER_FOLDER)
-        write_config(contents.config, folder / "config.yaml")
+        write_config(contents.config, folder / SETTINGS_FILE)
+        # As the other files; safetensors lets only its owner read it.
+        shutil.copymode(folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
+        description["files"] = {name: sha256_of(file) for name, file in files_of(folder).items()}
         text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -126,26 +137,70 @@ def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool =
     Raises:
         ArtifactError: it is missing, damaged, of a newer format, or of another base model.
     """
-    description = _read_description(path)
-    with _damage_in(path / DESCRIPTION_FILE):
-        base, config = description["base"], build_config(description["config"])
-        identity = (base["name"], base["revision"], base["sha256"])
-        calibrations = {name: _calibration_of(learned) for name, learned in description["calibrations"].items()}
-        template = Template.parse(description["template"]["text"], description["template"]["fields"])
-        target = target_from_json(description["target"])
-        scales = [Scale(**scale) for scale in description["scales"]]
+    description = read_description(path)
+    _check_files(path, description.files)
+    base, config = description.base, description.settings
     source = _find_base(path, base, config, trust_remote_code)
     backbone = _load_backbone(path, base, config, source, device)
-    method = build_method(config, backbone, Codec(target, backbone), scales)
-    with _damage_in(path / DESCRIPTION_FILE):
-        answering = _answering_of(description, answering_of(config, method))
-        contents = Contents(config, template, answering, *identity, description["record"], calibrations)
-    with _damage_in(path / WEIGHTS_FILE):
-        load_trainable_weights(method, load_file(path / WEIGHTS_FILE))
+    with damage_in(path / WEIGHTS_FILE):
+        weights = load_file(path / WEIGHTS_FILE)
+    with damage_in(path / DESCRIPTION_FILE):
+        _check_ranks(config, weights)
+        scales = [Scale(**scale.model_dump()) for scale in description.scales]
+        method = build_method(config, backbone, Codec(description.fields_of_target, backbone), scales)
+        contents = Contents(
+            config,
+            description.template.template,
+            _answering_of(description, answering_of(config, method)),
+            base.name,
+            base.revision,
+            base.sha256,
+            description.record,
+            {name: _calibration_of(learned) for name, learned in description.calibrations.items()},
+        )
+    with damage_in(path / WEIGHTS_FILE):
+        load_trainable_weights(method, weights)
     return method.eval(), contents
 
 
-def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: Source, device: str) -> Backbone:
+def files_of(path: Path) -> dict[str, Path]:
+    """Returns the files of an artifact, other than its description, by their names in it."""
+    files = [path / WEIGHTS_FILE, path / SETTINGS_FILE, *sorted((path / TOKENIZER_FOLDER).rglob("*"))]
+    return {file.relative_to(path).as_posix(): file for file in files if os.path.lexists(file) and not file.is_dir()}
+
+
+def _check_files(path: Path, hashes: dict[str, str] | None) -> None:
+    """Refuses files that are not those that were saved, and what is no file and could be read without end.
+
+    Args:
+        path: the artifact's directory.
+        hashes: the SHA-256 of each file by its name; None of an artifact that has none.
+
+    Raises:
+        ArtifactError: a file is missing, changed, added, or no regular file.
+    """
+    found = files_of(path)
+    for name in {**found, **(hashes or {})}:
+        with damage_in(path / name):
+            if name not in found or not found[name].exists():
+                raise FileNotFoundError("no such file")
+            if not found[name].is_file():
+                raise ValueError("it is no regular file")
+            if hashes is not None and hashes.get(name) != sha256_of(found[name]):
+                raise ValueError("its content is not what was saved" if name in hashes else "it was not saved there")
+
+
+def _check_ranks(config: RunConfig, weights: dict[str, Tensor]) -> None:
+    """Refuses ranks that no saved weight has, before memory is taken for them."""
+    model = config.model
+    setting = PEFT_METHODS[model.peft].rank_setting
+    ranks = [getattr(model, setting), model.adalora_initial_rank or 0] if setting else []
+    largest = max((side for values in weights.values() for side in values.shape), default=0)
+    if max(ranks, default=0) > largest:
+        raise ValueError(f"config.model.{setting}: at most {largest}, as the weights say (found {max(ranks)})")
+
+
+def _load_backbone(path: Path, base: BasePart, config: RunConfig, source: Source, device: str) -> Backbone:
     """Returns an artifact's base model with the artifact's own tokenizer; the arguments are those of `load_artifact`.
 
     Args:
@@ -155,30 +210,34 @@ def _load_backbone(path: Path, base: dict[str, Any], config: RunConfig, source: 
         source: where the base model's files are.
         device: where it goes.
     """
-    special_tokens = base.get("frame")  # older artifacts have none
-    changes: dict[str, Any] = {} if special_tokens is None else {"chat_template": False}  # which they contain
+    frame = base.frame
+    changes: dict[str, Any] = {} if frame is None else {"chat_template": False}  # which it contains
     if device != "auto" and config.model.device_map is not None:
         changes["device_map"] = device if config.model.quantization is not None else None
     model = config.model.model_copy(update=changes)
-    with _damage_in(path / TOKENIZER_FOLDER):
+    with damage_in(path / TOKENIZER_FOLDER):
         if not (path / TOKENIZER_FOLDER).is_dir():  # or its name would be taken as a hub id
             raise FileNotFoundError("no such folder")
         tokenizer = AutoTokenizer.from_pretrained(path / TOKENIZER_FOLDER, trust_remote_code=False)
     backbone = load_base(config.model_copy(update={"model": model}), source, tokenizer)
-    with _damage_in(path / TOKENIZER_FOLDER):
-        for piece in base["added_tokens"]:
+    with damage_in(path / TOKENIZER_FOLDER):
+        for piece in base.added_tokens:
             backbone.add_token(piece)
-        backbone.use_special_tokens(special_tokens or {**backbone.special_tokens, "plain": False})
+    with damage_in(path / DESCRIPTION_FILE):
+        if frame is not None and frame.largest >= backbone.num_prompt_tokens:
+            raise ValueError(f"base.frame: tokens below {backbone.num_prompt_tokens} (found {frame.largest})")
+        special_tokens = {**backbone.special_tokens, "plain": False} if frame is None else frame.model_dump()
+        backbone.use_special_tokens(special_tokens)
     return backbone
 
 
-def _answering_of(description: dict[str, Any], answering: Answering) -> Answering:
+def _answering_of(description: Description, answering: Answering) -> Answering:
     """Returns how a model's answers are chosen: as its settings say, with what was fitted after training."""
-    thresholds = [None if labels is None else torch.tensor(labels) for labels in description["thresholds"]]
-    mixes = answering.mixes
-    if description["mixes"] is not None:
-        mixes = tuple(Mix(**mix) for mix in description["mixes"])
-    return replace(answering, thresholds=tuple(thresholds), mixes=mixes)
+    thresholds = tuple(None if labels is None else torch.tensor(labels) for labels in description.thresholds)
+    if description.mixes is None:
+        return replace(answering, thresholds=thresholds)
+    mixes = tuple(Mix(**mix.model_dump()) for mix in description.mixes)
+    return replace(answering, thresholds=thresholds, mixes=mixes)
 
 
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:
@@ -188,16 +247,15 @@ def _calibration_json(calibration: Calibration) -> dict[str, Any]:
     return {**learned, "scores": scores}
 
 
-def _calibration_of(saved: dict[str, Any]) -> Calibration:
+def _calibration_of(saved: CalibrationPart) -> Calibration:
     """Returns the calibration that `_calibration_json` described."""
-    scores = tuple(math.inf if score is None else float(score) for score in saved["scores"])
-    # Those of 0.6.0 do not name a uniform fraction.
-    return Calibration(float(saved["temperature"]), scores, float(saved.get("uniform_fraction", 0.0)))
+    scores = tuple(math.inf if score is None else score for score in saved.scores)
+    return Calibration(saved.temperature, scores, saved.uniform_fraction)
 
 
-def _find_base(path: Path, base: dict[str, Any], config: RunConfig, trust_remote_code: bool) -> Source:
+def _find_base(path: Path, base: BasePart, config: RunConfig, trust_remote_code: bool) -> Source:
     """Returns where the base model's files are, refusing files other than those that the artifact was trained on."""
-    name, wanted_hash = base["name"], base["sha256"]
+    name, wanted_hash = base.name, base.sha256
     trusted = config.model.trust_remote_code
     if trusted and not trust_remote_code:
         raise ArtifactError(
@@ -205,8 +263,8 @@ def _find_base(path: Path, base: dict[str, Any], config: RunConfig, trust_remote
             "Read that code, and if you trust it, use --trust-remote-code (trust_remote_code=True)."
         )
     try:
-        source = find_source(name, base["revision"], trust_remote_code=trusted)
-    except (BackboneError, UnknownNameError) as error:
+        source = find_source(name, base.revision, trust_remote_code=trusted)
+    except (BackboneError, UnknownNameError, OSError) as error:
         raise ArtifactError(
             f"Expected the base model '{name}' that '{path}' was trained on, and it cannot be had: {error}"
         ) from error
@@ -228,53 +286,5 @@ def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     Raises:
         ArtifactError: it is missing, damaged, or of a newer format.
     """
-    description = _read_description(path)
-    with _damage_in(path / DESCRIPTION_FILE):
-        return build_config(description["config"]), dict(description["record"])
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    file = path / DESCRIPTION_FILE
-    if not file.is_file():
-        raise ArtifactError(
-            f"Expected a PredGen artifact with a {DESCRIPTION_FILE}, found none at '{path}'. Check the path; a model "
-            "is there when its fit is done."
-        )
-    with _damage_in(file):
-        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        saved_format = int(description["format"])
-    if saved_format > FORMAT:
-        raise ArtifactError(
-            f"Expected an artifact of format {FORMAT} or older, found format {saved_format} in '{path}'. Update "
-            f"predgen: pip install --upgrade predgen (this is {__version__})."
-        )
-    with _damage_in(file):
-        model = description["config"]["model"]
-        if model["method"] == "predgen":
-            model.setdefault("director_form", "states")  # the only form before 0.7.0
-    return description if saved_format == FORMAT else _upgraded(description)
-
-
-def _upgraded(description: dict[str, Any]) -> dict[str, Any]:
-    """Returns a description of format 1, whose targets had one field, in the present form."""
-    mix, calibration = description.get("mix"), description.get("calibration")
-    director = asdict(MIXES["director"])
-    return {
-        **description,
-        "scales": [description["scale"]],
-        "thresholds": [None],
-        "mixes": [mix or director] if description["config"]["model"]["method"] == "predgen" else None,
-        "calibrations": {} if calibration is None else {ALONE: calibration},
-    }
-
-
-@contextmanager
-def _damage_in(file: Path) -> Iterator[None]:
-    """Names the file of an artifact that cannot be read; its readers raise nearly any exception on damaged files."""
-    try:
-        yield
-    except Exception as error:
-        raise ArtifactError(
-            f"Expected a readable {file.name} in the artifact, found damage in '{file}' ({type(error).__name__}: "
-            f"{error}). Copy the artifact again, or fit again."
-        ) from error
+    description = read_description(path)
+    return description.settings, description.record

@@ -65,6 +65,7 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
         examples_per_second=len(table) / seconds,
         warnings=(unseen,) if unseen else (),
         reliability=scored.reliability(),
+        metric_rows=scored.rows_behind(),
     )
 
 

@@ -9,11 +9,13 @@ from predgen.errors import ConfigError
 from predgen.methods import PredGen
 from predgen.models.artifact import load_artifact
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.names import ANSWER_SOURCES
 
 log = logging.getLogger("predgen")
 
 
+@random_states_kept()
 def load(
     path: str | Path, *, device: str = "auto", predict_from: str | None = None, trust_remote_code: bool = False
 ) -> Model:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,15 @@ class Scored:
             metric_of(name, loss): rows for name, field in self.fields.items() for loss, rows in field.losses().items()
         }
 
+    def rows_behind(self) -> dict[str, int]:
+        """Returns how many rows each metric is over that leaves some out, by the metric's name."""
+        return {
+            metric_of(name, metric): rows
+            for name, field in self.fields.items()
+            for metric, rows in field.measure.rows_behind(field.truth, field.predicted, field.probabilities).items()
+            if rows < self.num_rows
+        }
+
     @property
     def tested(self) -> dict[str, tuple[str, int]]:
         """For each metric that paired tests compare: the row's loss, and the sign that turns it into the metric."""
@@ -204,6 +214,8 @@ class Evaluation:
         warnings: what a reader of the figures must know.
         reliability: of labels, as `predgen.measures.label.reliability` returns it, with a record's `field`; empty
             for numbers.
+        metric_rows: how many rows a metric is over that leaves some out: rows of a label never seen, or without a
+            valid answer. The other metrics are over all rows.
     """
 
     metrics: dict[str, float]
@@ -213,6 +225,7 @@ class Evaluation:
     examples_per_second: float
     warnings: tuple[str, ...] = ()
     reliability: tuple[dict[str, Any], ...] = ()
+    metric_rows: dict[str, int] = dataclass_field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; a metric that is not defined is null."""
@@ -224,4 +237,5 @@ class Evaluation:
             "examples_per_second": self.examples_per_second,
             "warnings": list(self.warnings),
             "reliability": list(self.reliability),
+            "metric_rows": self.metric_rows,
         }

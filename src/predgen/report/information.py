@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from predgen.report.pages import plain_text
 from predgen.report.tables import NOT_DEFINED, markdown_lines
 
 SOURCE_TITLES = {
@@ -24,10 +25,12 @@ def information_markdown(measured: Mapping[str, Any]) -> str:
     for run in measured["runs"]:
         for source in dict.fromkeys(measure["source"] for measure in run["measures"]):
             by_estimator = {measure["estimator"]: measure for measure in run["measures"] if measure["source"] == source}
-            lines.append([run["name"], SOURCE_TITLES[source], *(_cell(by_estimator[name]) for name in estimators)])
+            lines.append(
+                [plain_text(run["name"]), SOURCE_TITLES[source], *(_cell(by_estimator[name]) for name in estimators)]
+            )
             lines.append(["", "control", *(_cell(by_estimator[name]["control"]) for name in estimators)])
     sections = [
-        f"# I(Y; Z) of '{measured['target']}', in nats",
+        f"# I(Y; Z) of '{plain_text(measured['target'])}', in nats",
         f"{_entropy(measured)} Critics learned from {measured['rows']['learn']} rows "
         f"({measured['learned_from']}); estimates are of {measured['rows']['estimate']} "
         f"{measured['estimated_on']} rows. "
@@ -41,7 +44,7 @@ def information_markdown(measured: Mapping[str, Any]) -> str:
     if layered:
         depth = max(len(run["layers"][source]) for run, source in layered)
         rows = [
-            [run["name"], SOURCE_TITLES[source], *(_value(layer) for layer in run["layers"][source])]
+            [plain_text(run["name"]), SOURCE_TITLES[source], *(_value(layer) for layer in run["layers"][source])]
             for run, source in layered
         ]
         rows = [[*row, *[""] * (depth + 2 - len(row))] for row in rows]

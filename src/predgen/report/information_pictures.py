@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markdown_it import MarkdownIt
 from matplotlib import colormaps, rc_context
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from predgen.report.information import SOURCE_TITLES, information_markdown
-from predgen.report.pages import page
+from predgen.report.pages import page, rendered
 from predgen.report.plots import DOTS_PER_INCH, save_figure
 
 COLOR_MAP = "RdBu_r"
@@ -141,7 +140,7 @@ def information_page(measured: Mapping[str, Any]) -> str:
     Args:
         measured: the JSON of `predgen.measure_information`.
     """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(information_markdown(measured))
+    body = rendered(information_markdown(measured))
     return page("PredGen: information in states", body + _image(information_figure(measured), "Bars, layers, training"))
 
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markdown_it import MarkdownIt
-
 from predgen.experiments.reproduction.paper import AVERAGE, COMMONSENSE, REPORTED, reported
 from predgen.files import write_text
 from predgen.measures.metrics import higher_is_better
-from predgen.report.pages import page
+from predgen.report.pages import code, page, plain_text, rendered
 from predgen.report.tables import NOT_DEFINED, format_number, markdown_lines
 
 # Shares of right answers, shown as percent: of labels, of numbers.
@@ -40,7 +38,7 @@ def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
     cells = reproduction["cells"]
     for backbone, peft in dict.fromkeys((cell["backbone"], cell["peft"]) for cell in cells):
         group = [cell for cell in cells if (cell["backbone"], cell["peft"]) == (backbone, peft)]
-        sections.append(f"## {backbone}, {peft}")
+        sections.append(f"## {plain_text(backbone)}, {peft}")
         for family, metrics in (
             ("Numbers", ("mse", CORRELATION)),
             ("Labels", PERCENT[:1]),
@@ -51,12 +49,14 @@ def reproduction_markdown(reproduction: Mapping[str, Any]) -> str:
                 if rows:
                     sections.append(f"**{family}: {_unit(metric)}**")
                     sections.append("\n".join(_table(rows, metric, backbone, peft)))
-    notes = {f"- `{cell['task']}`: {note}" for cell in cells for note in cell["notes"]}
-    notes |= {f"- `{cell['task']}`: {' / '.join(map(str, cell['rows'].values()))} {ROWS}" for cell in cells}
-    missing = [f"- `{left_out['task']}`: not run: {left_out['reason']}" for left_out in reproduction["missing"]]
+    notes = {f"- {code(cell['task'])}: {plain_text(note)}" for cell in cells for note in cell["notes"]}
+    notes |= {f"- {code(cell['task'])}: {' / '.join(map(str, cell['rows'].values()))} {ROWS}" for cell in cells}
+    missing = [
+        f"- {code(left_out['task'])}: not run: {plain_text(left_out['reason'])}" for left_out in reproduction["missing"]
+    ]
     missing += [
-        f"- `{cell['task']}`, `{cell['method']}`, {cell['peft']}, {cell['backbone']}, seed {cell['seed']}: failed: "
-        f"{cell['reason']}"
+        f"- {code(cell['task'])}, {code(cell['method'])}, {cell['peft']}, {plain_text(cell['backbone'])}, "
+        f"seed {cell['seed']}: failed: {plain_text(cell['reason'])}"
         for cell in reproduction["failed"]
     ]
     if any(cell["task"] in COMMONSENSE for cell in cells):
@@ -73,7 +73,7 @@ def reproduction_html(reproduction: Mapping[str, Any]) -> str:
         reproduction: the JSON of `predgen.reproduce`.
     """
     text = reproduction_markdown(reproduction)
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    body = rendered(text)
     return page("PredGen: reproduction", body)
 
 
@@ -97,7 +97,7 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
     header = ("backbone", "PEFT", "method", "cells", "memory GiB", "fits", "time")
     rows = [
         [
-            row["backbone"],
+            plain_text(row["backbone"]),
             row["peft"],
             row["method"],
             str(row["cells"]),
@@ -119,7 +119,7 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
         f"{plan['cells']} cells, of which {plan['finished']} are finished. On one {plan['gpu']} "
         f"({plan['gpu_memory_bytes'] / 2**30:.0f} GiB): {time}.",
         "\n".join(markdown_lines(header, rows)),
-        *(f"- {note}" for note in plan["notes"]),
+        *(f"- {plain_text(note)}" for note in plan["notes"]),
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -134,7 +134,8 @@ def _time(hours: float) -> str:
 
 def _legend(reproduction: Mapping[str, Any]) -> str:
     settings = (
-        ", ".join(f"`{name}={value}`" for name, value in reproduction["settings"].items()) or "those of this version"
+        ", ".join(code(f"{name}={value}") for name, value in reproduction["settings"].items())
+        or "those of this version"
     )
     seeds = max((cell["seed"] for cell in reproduction["cells"]), default=0) + 1
     spread = ", ± one standard deviation over the seeds" if seeds > 1 else ""
@@ -168,7 +169,7 @@ def _table(cells: Sequence[Mapping[str, Any]], metric: str, backbone: str, peft:
         cells_of_task = {
             task: [cell for cell in cells if (cell["task"], cell["method"]) == (task, method)] for task in tasks
         }
-        rows.append([f"`{method}`", *(_figure(cells_of_task[task], metric, cells) for task in tasks)])
+        rows.append([code(method), *(_figure(cells_of_task[task], metric, cells) for task in tasks)])
         if has_average:
             means = [mean for task in averaged if (mean := _mean(cells_of_task[task], metric)) is not None]
             rows[-1].append(_shown(statistics.fmean(means) if len(means) == len(averaged) else None, metric))

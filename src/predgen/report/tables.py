@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markdown_it import MarkdownIt
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from predgen.measures.base import EXACT_MATCH, metric_of
 from predgen.measures.metrics import higher_is_better
-from predgen.report.pages import page
+from predgen.report.pages import code, page, plain_text, rendered
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")
@@ -48,8 +47,12 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
+    fewer = evaluation.get("metric_rows", {})
+    if fewer:
+        table.add_column("rows", justify="right")
     for name, value in evaluation["metrics"].items():
-        table.add_row(name, format_number(value), format_interval(evaluation["ci95"].get(name, (None, None))))
+        rows = [str(fewer.get(name, evaluation["rows"]))] if fewer else []
+        table.add_row(name, format_number(value), format_interval(evaluation["ci95"].get(name, (None, None))), *rows)
     return table
 
 
@@ -138,11 +141,14 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
             shown = f"**{value}**" if method in best[name] else value
             interval = format_interval(result["ci95"].get(name, (None, None)))
             cells.append(" ".join(text for text in (shown, interval, _spread(result, name)) if text))
-        rows.append([f"`{method}`", *cells, *_costs(result)])
-    tests = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in _shown_tests(comparison)]
+        rows.append([code(method), *cells, *_costs(result)])
+    tests = [
+        [*map(plain_text, (test["a"], test["b"], test["metric"])), *_test_figures(test)]
+        for test in _shown_tests(comparison)
+    ]
     return "\n".join(
         [
-            *markdown_lines(["method", *names, *COSTS], rows),
+            *markdown_lines(["method", *map(plain_text, names), *COSTS], rows),
             "",
             *markdown_lines(["first", "second", "metric", *TEST_FIGURES], tests),
             "",
@@ -157,12 +163,12 @@ def comparisons_page(title: str, comparisons: Mapping[str, Mapping[str, Any]]) -
         title: of the page.
         comparisons: the JSON of each `Comparison`, by the heading that it stands under.
     """
-    sections = [f"# {title}"]
+    sections = [f"# {plain_text(title)}"]
     for heading, comparison in comparisons.items():
         backbone = comparison["config"]["model"]["backbone"]
-        rows = f"{comparison['rows']} rows of the {comparison['part']} part, with {backbone}."
-        sections += [f"## {heading}", rows, comparison_markdown(comparison)]
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render("\n\n".join(sections))
+        rows = f"{comparison['rows']} rows of the {comparison['part']} part, with {plain_text(backbone)}."
+        sections += [f"## {plain_text(heading)}", rows, comparison_markdown(comparison)]
+    body = rendered("\n\n".join(sections))
     return page(title, body)
 
 

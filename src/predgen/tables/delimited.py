@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from predgen.errors import DataError, explain
-from predgen.tables.files import open_text, refuse_double_columns
+from predgen.tables.files import is_utf8, open_text, refuse_double_columns
 
 log = logging.getLogger("predgen")
 
@@ -39,7 +39,9 @@ def delimited_frames(path: Path, suffix: str) -> Iterator[pd.DataFrame]:
     delimiter = "\t" if suffix == ".tsv" else _delimiter_of(path)
     has_quotes = suffix == ".csv" or _uses_quotes(path, delimiter)
     with open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(
+            file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE, strict=True
+        )
         header = _csv_header(reader, path)
         rows = _csv_rows(reader, header, path, delimiter)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
@@ -103,7 +105,7 @@ def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str]:
         raise DataError(
             f"Expected a header of column names in '{path}', found a mistake: {error}. Perhaps a quote is not closed."
         ) from error
-    if not _is_utf8(header) or any("\0" in name for name in header):  # every other byte of UTF-16 is NUL
+    if not is_utf8(header) or any("\0" in name for name in header):  # every other byte of UTF-16 is NUL
         raise DataError(
             explain(expected=f"text in UTF-8 in '{path}'", found="other bytes in its header", fix="Convert the file.")
         )
@@ -121,7 +123,7 @@ def _csv_rows(reader: Iterator[list[str]], header: list[str], path: Path, delimi
             if not row:
                 continue
             number += 1
-            if len(row) != len(header) or not _is_utf8(row):
+            if len(row) != len(header) or not is_utf8(row):
                 raise _broken_row(row, number, header, path, delimiter)
             if not warned and any("\n" in cell for cell in row) and _looks_like_rows(row, delimiter):
                 warned = True
@@ -144,14 +146,6 @@ def _looks_like_rows(row: Sequence[str], delimiter: str) -> bool:
     return len(row) > 1 and len(lines) > 1 and all(line.count(delimiter) == len(row) - 1 for line in lines)
 
 
-def _is_utf8(row: list[str]) -> bool:
-    try:
-        "".join(row).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _broken_row(row: list[str], number: int, header: list[str], path: Path, delimiter: str) -> DataError:
     if len(row) != len(header):
         quote = " Perhaps a quote in it is not closed." if any("\n" in cell or "\r" in cell for cell in row) else ""
@@ -160,7 +154,7 @@ def _broken_row(row: list[str], number: int, header: list[str], path: Path, deli
             f"{delimiter.join(row)[:80]!r}.{quote} Correct the row; a field that holds the delimiter or a line break "
             "needs quotes."
         )
-    column = next(name for name, cell in zip(header, row, strict=True) if not _is_utf8([cell]))
+    column = next(name for name, cell in zip(header, row, strict=True) if not is_utf8([cell]))
     return DataError(
         explain(
             expected=f"text in UTF-8 in '{path}'",

@@ -40,12 +40,37 @@ def open_text(path: Path, errors: str = "surrogateescape") -> TextIOWrapper:
     return path.open(encoding="utf-8-sig", errors=errors, newline="")
 
 
+def is_utf8(texts: Sequence[str]) -> bool:
+    """Returns whether UTF-8 can hold some texts: half of a surrogate pair is none."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def half_letter(*, where: str = "", row: int | None = None, column: str | None = None) -> DataError:
+    """Returns the error for half of a surrogate pair; what is not known of its place is left out."""
+    return DataError(
+        explain(
+            expected="text",
+            found=f"half of a surrogate pair{where}",
+            fix="Read the text again with its right encoding, such as UTF-8.",
+            row=row,
+            column=column,
+        )
+    )
+
+
 def refuse_double_columns(names: Sequence[str]) -> None:
-    """Refuses two columns of one name.
+    """Refuses two columns of one name, and names that are no text.
 
     Raises:
         DataError: with the name.
     """
+    half = next((name for name in names if not is_utf8([name])), None)
+    if half is not None:
+        raise half_letter(where=f" in the column's name {half!a}")
     twice = first_double(names)
     if twice is not None:
         raise DataError(explain(expected="every column name once", found=f"'{twice}' twice", fix="Rename one of them."))

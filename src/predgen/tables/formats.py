@@ -16,7 +16,7 @@ import pyarrow.parquet as pa_parquet
 
 from predgen.errors import DataError, explain
 from predgen.tables.delimited import ROWS_PER_CHUNK, delimited_frames
-from predgen.tables.files import first_double, open_bytes, refuse_double_columns, table_suffix
+from predgen.tables.files import first_double, half_letter, is_utf8, open_bytes, refuse_double_columns, table_suffix
 
 
 def frames_of(path: Path) -> Iterator[pd.DataFrame]:
@@ -192,6 +192,21 @@ def _nested(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _nested(value.tolist())
     return [_nested(item) for item in value] if isinstance(value, list | tuple | set) else _cell(value)
+
+
+def refuse_half_letters(table: pd.DataFrame) -> None:
+    """Refuses halves of surrogate pairs, which are no text: no file could hold them, and no tokenizer reads them.
+
+    Raises:
+        DataError: with row and column.
+    """
+    for position, name in enumerate(map(str, table.columns)):
+        cells = [cell for cell in table.iloc[:, position] if isinstance(cell, str)]
+        if is_utf8(cells):
+            continue
+        every = table.iloc[:, position]
+        row = next(row for row, cell in enumerate(every, start=1) if isinstance(cell, str) and not is_utf8([cell]))
+        raise half_letter(row=row, column=name)
 
 
 def is_nan(cell: object) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 from predgen.errors import DataError, explain, unknown_name
 from predgen.tables.delimited import ROWS_PER_CHUNK
 from predgen.tables.files import SUFFIXES, table_suffix
-from predgen.tables.formats import frames_of, from_columns, from_rows, plain_frame
+from predgen.tables.formats import frames_of, from_columns, from_rows, plain_frame, refuse_half_letters
 
 TableLike = Any  # a path, a data frame, rows as mappings, columns as a mapping, or a datasets.Dataset
 
@@ -63,6 +63,7 @@ def read_table(source: TableLike) -> pd.DataFrame:
         table = pd.concat(frames) if len(frames) > 1 else frames[0]
     else:
         table = _table_in_memory(source)
+        refuse_half_letters(table)
     if table.empty:
         raise DataError(
             explain(expected="at least one row and one column", found="none", fix="Check where the rows come from.")

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, explain
+from predgen.files import new_beside, put
 from predgen.tables.delimited import ROWS_PER_CHUNK
 from predgen.tables.formats import is_nan, plain_frame
 
@@ -33,7 +32,7 @@ class TableWriter:
         overwrite: replace a file that is there.
 
     Raises:
-        OutputExistsError: the file exists and was not to be overwritten.
+        OutputExistsError: the file exists and was not to be overwritten, when the work begins or when it ends.
         ConfigError: the suffix is none of these, or the path is a folder.
     """
 
@@ -47,6 +46,7 @@ class TableWriter:
             )
         if self.path.exists() and not overwrite:
             raise OutputExistsError(f"Expected a new file, found '{self.path}'. Name another, or use --overwrite.")
+        self._overwrite = overwrite
         self._temporary: Path | None = None
         self._file: IO[str] | None = None
         self._parquet: pa_parquet.ParquetWriter | None = None
@@ -55,8 +55,7 @@ class TableWriter:
 
     def __enter__(self) -> "TableWriter":
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = self._new_temporary()
+            self._temporary = new_beside(self.path)
         except OSError as error:
             raise ConfigError(
                 f"Expected to write '{self.path}', but its folder refuses: {error.strerror}. Name another file."
@@ -113,7 +112,7 @@ class TableWriter:
         assert self._file is not None
         assert self._temporary is not None
         self._file.close()
-        before, self._temporary = self._temporary, self._new_temporary()
+        before, self._temporary = self._temporary, new_beside(self.path)
         try:
             self._file = self._temporary.open("w", encoding="utf-8", newline="")
             writer = csv.writer(self._file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -121,11 +120,6 @@ class TableWriter:
                 writer.writerows(line.removesuffix("\n").split("\t") for line in file)
         finally:
             before.unlink(missing_ok=True)
-
-    def _new_temporary(self) -> Path:
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        os.close(handle)
-        return Path(name)
 
     def _write_parquet(self, frame: pd.DataFrame) -> None:
         schema = pa.schema([(name, _arrow_type(frame[name])) for name in frame.columns])
@@ -142,7 +136,7 @@ class TableWriter:
         assert self._parquet is not None
         assert self._temporary is not None
         self._parquet.close()
-        before, self._temporary = self._temporary, self._new_temporary()
+        before, self._temporary = self._temporary, new_beside(self.path)
         try:
             self._parquet = pa_parquet.ParquetWriter(self._temporary, schema)
             with pa_parquet.ParquetFile(before) as file:
@@ -165,8 +159,7 @@ class TableWriter:
                     raise DataError(
                         explain(expected="rows to write", found=f"none for '{self.path}'", fix="Check the input.")
                     )
-                self._temporary.chmod(0o644)
-                os.replace(self._temporary, self.path)
+                put(self._temporary, self.path, replace=self._overwrite)
         finally:
             self._temporary.unlink(missing_ok=True)
 

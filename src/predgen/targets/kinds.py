@@ -1,7 +1,10 @@
 """Kinds of fields by name, and targets as JSON and back."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from predgen.names import KINDS
 from predgen.targets.field import Field
@@ -39,5 +42,8 @@ def field_from_json(data: Mapping[str, Any]) -> Field:
 
     Raises:
         UnknownNameError: there is no such kind.
+        ValueError: a value has another type than the kind's attribute.
     """
-    return field_kind(data["kind"]).from_json(data)
+    kind = field_kind(data["kind"])
+    TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+    return kind.from_json(data)

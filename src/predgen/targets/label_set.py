@@ -48,6 +48,10 @@ class LabelSet(Field):
                 explain(expected="at least one label", found="none", fix="Check the target column and its rows.")
             )
         check_words(self.values, self.words)
+        if not self.delimiter:
+            raise ConfigError(
+                explain(expected="a sign between the labels of a cell", found="none", fix="Give one, such as |.")
+            )
         taken = {word.strip() for word in self.words} | {label_key(value) for value in self.values}
         if not self.empty.strip() or self.empty.strip() in taken:
             raise ConfigError(

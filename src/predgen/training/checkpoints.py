@@ -50,6 +50,18 @@ def newest_whole(folder: Path) -> Path | None:
     return whole
 
 
+def what_is_kept(folder: Path) -> str:
+    """Returns what a run that fails now leaves to go on with, as a sentence.
+
+    Args:
+        folder: the checkpoints' folder.
+    """
+    kept = next(filter(is_whole, checkpoints_in(folder)), None)
+    if kept is None:
+        return "No checkpoint was finished before, so nothing is kept."
+    return f"'{kept.name}' was finished before; where the run has an output folder it is kept, and --resume goes on."
+
+
 def _is_usable(folder: Path) -> bool:
     if not is_whole(folder):
         return False

@@ -14,6 +14,7 @@ from predgen.backbones.template import Template
 from predgen.config import RunConfig
 from predgen.models.artifact import check_output
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.training.arguments import runs_on_cpu
@@ -27,6 +28,7 @@ log = logging.getLogger("predgen")
 FOR_REAL_WORK = "Qwen/Qwen3-0.6B"
 
 
+@random_states_kept()
 def fit_method(
     config: RunConfig,
     data: TableLike | None,
@@ -102,6 +104,7 @@ def say_backbone(backbone: str) -> None:
         log.info("Backbone: %s", backbone)
 
 
+@random_states_kept()
 def fit_prepared(
     config: RunConfig, prepared: Prepared, run_folder: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> Model:

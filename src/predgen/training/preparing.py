@@ -13,7 +13,9 @@ from predgen.backbones.frozen_layers import KeptStates
 from predgen.backbones.template import Template
 from predgen.catalogue import build_task_config, flat_table, load_task, task_rows
 from predgen.config import TASK_ROWS, DataSettings, RunConfig, merged_layers
-from predgen.errors import ConfigError
+from predgen.errors import ConfigError, DataError, explain
+from predgen.measures.calibration import Calibration
+from predgen.models.answer_columns import output_names
 from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
 from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
@@ -100,6 +102,7 @@ def prepare(
         for field, column in zip(target.fields.values(), columns, strict=True):
             warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
     template = _template(settings, splits.train, columns, default_template)
+    _check_names(template, splits.train, target)
     for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
             require_columns(part, template.fields)
@@ -135,6 +138,33 @@ def _template(
         if column in inputs:
             raise ConfigError(f"Expected inputs other than the target, found '{column}' in both. Leave it out.")
     return default_template(inputs, "; ".join(columns))
+
+
+def _check_names(template: Template, train: pd.DataFrame, target: Target) -> None:
+    """Refuses inputs that no prediction could be made of, as it adds a column of that name; warns of other columns.
+
+    Raises:
+        DataError: with the column.
+    """
+    every = {name: Calibration(1.0, ()) for name in target.fields}
+    always = output_names(target, {}, probabilities=False, std=False, interval=False)
+    asked = output_names(target, every, probabilities=True, std=True, interval=True)
+    for name in template.fields:
+        if name in always:
+            raise DataError(
+                explain(
+                    expected="input columns whose names are free for the answers",
+                    found=f"the input '{name}', which a prediction adds",
+                    fix="Rename that column.",
+                )
+            )
+    taken = [str(name) for name in train.columns if name in asked]
+    if taken:
+        log.warning(
+            "A prediction adds columns of the names %s, when it is asked for them: of a table with columns of these "
+            "names it refuses to. Rename them before.",
+            ", ".join(f"'{name}'" for name in taken),
+        )
 
 
 @dataclass(frozen=True)

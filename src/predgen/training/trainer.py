@@ -40,7 +40,7 @@ from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.processes import mean_over_processes, wait_for_all
 from predgen.threads import follow_load
 from predgen.training.batches import BucketSampler, Collator, Examples
-from predgen.training.checkpoints import seal
+from predgen.training.checkpoints import seal, what_is_kept
 from predgen.training.schedules import follow_accuracy, sampling_probability
 from predgen.writing.sampling import Draws, draw
 
@@ -143,7 +143,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
             losses["orthogonality"] = orthogonality_penalty(tuner)
             loss = loss + losses["orthogonality"]
         if not bool(torch.isfinite(loss)):
-            raise _diverged("loss", float(loss.detach()), self.state.global_step)
+            raise _diverged("loss", float(loss.detach()), self.state.global_step, self.args.output_dir)
         for name, value in losses.items():
             self._losses[name] = self._losses.get(name, 0.0) + float(value.detach())
         self._num_losses += 1
@@ -183,7 +183,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         norm = super()._clip_grad_norm(model)
         # With fp16 the loss scaler skips such steps by itself and lowers its scale.
         if norm is not None and self.args.fp16 is False and not math.isfinite(float(norm)):
-            raise _diverged("gradient", float(norm), self.state.global_step)
+            raise _diverged("gradient", float(norm), self.state.global_step, self.args.output_dir)
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -260,7 +260,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(folder, ignore_errors=True)
             raise TrainingError(
                 f"Expected to write the checkpoint '{folder}', found a fault: {error}. Make room on the disk or choose "
-                "another folder; the checkpoint before it is kept, and --resume goes on from there."
+                f"another folder. {what_is_kept(folder.parent)}"
             ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -349,8 +349,8 @@ def _sampler_of(loader: Any) -> BucketSampler:
     return sampler
 
 
-def _diverged(what: str, value: float, step: int) -> DivergenceError:
+def _diverged(what: str, value: float, step: int, folder: str) -> DivergenceError:
     return DivergenceError(
-        f"Expected a finite {what}, found {value} at step {step + 1}. The run stopped; its last checkpoint is kept. "
+        f"Expected a finite {what}, found {value} at step {step + 1}. The run stopped. {what_is_kept(Path(folder))} "
         "Lower the learning rate (--learning-rate), or train in float32."
     )

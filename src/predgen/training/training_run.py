@@ -35,6 +35,7 @@ from predgen.models.contents import Contents
 from predgen.models.encoding import encode_prompts
 from predgen.models.forms import with_form
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.processes import from_first, is_first
 from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
@@ -286,6 +287,7 @@ def untrained_config(config: RunConfig, target: Target) -> RunConfig:
     return config.changed(**settings, **{"train.writer_loss": None})
 
 
+@random_states_kept()
 def untrained_model(config: RunConfig, prepared: Prepared) -> Model:
     """Returns the generator over the language model as it is, on its device: nothing is added, drawn or trained.
 

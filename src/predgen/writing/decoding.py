@@ -23,11 +23,13 @@ class Decoded:
         symbols: the codec's symbols, the end symbol included; 0 where `mask` is false.
         mask: which positions were written.
         states: H[1..m] of the written tokens; None unless asked for.
+        finite: whether every probability that the row was chosen by is a number; else what was written means nothing.
     """
 
     symbols: Int[Tensor, "batch target"]
     mask: Bool[Tensor, "batch target"]
     states: Float[Tensor, "batch target hidden"] | None
+    finite: Bool[Tensor, " batch"]
 
     def paths(self) -> list[list[int]]:
         """Returns each row's symbols without padding."""
@@ -48,8 +50,10 @@ def greedy(symbols: SymbolModel, memory: Memory, *, with_states: bool) -> Decode
     codec, state = symbols.codec, symbols.start(memory)
     all_symbols, all_masks, all_states = [], [], []
     active = state != codec.accepting_state
+    finite = torch.ones_like(active)
     while bool(active.any()):
-        choice = symbols.scores(memory, memory.logits, state)
+        choice, is_finite = symbols.choices(memory, memory.logits, state)
+        finite = finite & is_finite
         block, masks = [], []
         while True:
             symbol = choice.argmax(dim=-1).masked_fill(~active, 0)
@@ -70,11 +74,16 @@ def greedy(symbols: SymbolModel, memory: Memory, *, with_states: bool) -> Decode
         torch.cat(all_symbols, dim=1),
         torch.cat(all_masks, dim=1),
         torch.cat(all_states, dim=1) if with_states else None,
+        finite,
     )
 
 
-def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int) -> list[list[int]]:
+def greedy_free(
+    backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
+) -> tuple[list[list[int]], Bool[Tensor, " batch"]]:
     """Returns the token ids that are written when every token of the vocabulary may follow (the paper's form).
+
+    Beside them: whether all logits that a row was written by are numbers.
 
     Args:
         backbone: the model.
@@ -84,7 +93,9 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
     """
     active = torch.ones(len(memory.state), dtype=torch.bool, device=memory.state.device)
     columns, masks = [], []
+    finite = torch.ones_like(active)
     for step in range(max_tokens):
+        finite = finite & ~memory.logits.isnan().any(dim=-1)
         token = memory.logits.argmax(dim=-1)
         columns.append(token)
         masks.append(active)
@@ -93,7 +104,7 @@ def greedy_free(backbone: Backbone, memory: Memory, end_id: int, max_tokens: int
             break
         memory = backbone.write(memory, token.unsqueeze(1), masks[-1].unsqueeze(1)).memory
     tokens, mask = torch.stack(columns, dim=1).cpu(), torch.stack(masks, dim=1).cpu()
-    return [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)]
+    return [row[kept].tolist() for row, kept in zip(tokens, mask, strict=True)], finite
 
 
 class Forest:
@@ -174,10 +185,12 @@ def beam(symbols: SymbolModel, memory: Memory, *, width: int, with_states: bool)
     scores = torch.zeros(rows, 1, device=device)
     paths = torch.zeros(rows, 1, 0, dtype=torch.long, device=device)
     masks = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
+    finite = torch.ones(rows, dtype=torch.bool, device=device)
     forest = Forest(symbols.backbone, memory)
     while True:
         active = state != codec.accepting_state
-        steps = symbols.scores(memory, forest.logits, state)
+        steps, is_finite = symbols.choices(memory, forest.logits, state)
+        finite = finite & (is_finite | ~active).all(dim=1)
         # A target that is ended stays as it is, at no cost.
         stay = torch.full_like(steps, float("-inf"))
         stay[..., 0] = 0.0
@@ -197,7 +210,7 @@ def beam(symbols: SymbolModel, memory: Memory, *, width: int, with_states: bool)
         if not bool((state != codec.accepting_state).any()):
             break
         forest.write(codec.symbols[paths[..., -1]], parents)
-    return write_paths(symbols, memory, paths[:, 0], masks[:, 0], with_states=with_states)
+    return write_paths(symbols, memory, paths[:, 0], masks[:, 0], finite, with_states=with_states)
 
 
 def write_paths(
@@ -205,11 +218,12 @@ def write_paths(
     memory: Memory,
     paths: Int[Tensor, "batch target"],
     mask: Bool[Tensor, "batch target"],
+    finite: Bool[Tensor, " batch"],
     *,
     with_states: bool,
 ) -> Decoded:
     """Returns paths that were chosen as written targets, with their states if asked for."""
-    return Decoded(paths, mask, symbols.write(memory, paths, mask).states[:, 1:] if with_states else None)
+    return Decoded(paths, mask, symbols.write(memory, paths, mask).states[:, 1:] if with_states else None, finite)
 
 
 @torch.no_grad()
@@ -234,7 +248,7 @@ def sample(symbols: SymbolModel, memory: Memory, *, number: int, seed: int = 0) 
         active = state != codec.accepting_state
         while bool(active.any()):
             logits = forest.logits.gather(1, beginning.unsqueeze(2).expand(-1, -1, forest.logits.shape[2]))
-            scores = symbols.scores(memory, logits, state)
+            scores, _ = symbols.choices(memory, logits, state)
             uniform = torch.rand(scores.flatten(0, 1).shape, generator=generator).clamp(min=torch.finfo().tiny)
             # The largest of log-probability plus Gumbel noise is a draw from the softmax.
             noise = -(-uniform.log()).log().to(device).view_as(scores)

@@ -104,6 +104,26 @@ class SymbolModel:
         """
         return self.codec.log_probabilities(logits, states, full=self.full, vocabulary=memory.vocabulary)
 
+    def choices(
+        self, memory: Memory, logits: Float[Tensor, "*batch kept"], states: Int[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch symbol"], Bool[Tensor, "*batch"]]:
+        """Returns `scores` for those who choose by them, and which rows have numbers for scores.
+
+        The others are scored alike over the symbols that are allowed, so that a path of the automaton is written all
+        the same; whoever reads it must know that it means nothing.
+
+        Args:
+            memory: as in `scores`.
+            logits: as in `scores`.
+            states: as in `scores`.
+        """
+        scores = self.scores(memory, logits, states)
+        finite = ~scores.isnan().any(dim=-1)
+        if bool(finite.all()):
+            return scores, finite
+        alike = torch.zeros_like(scores).masked_fill(~self.codec.allowed(states), float("-inf"))
+        return torch.where(finite.unsqueeze(-1), scores, alike), finite
+
     def start(self, memory: Memory) -> Int[Tensor, " batch"]:
         """Returns the automaton's first state for each row of a memory."""
         return torch.zeros(len(memory.state), dtype=torch.long, device=memory.state.device)

@@ -53,7 +53,7 @@ class WrittenTarget:
 
     Attributes:
         chosen: the paths, with their memories and scores.
-        values: each row's value.
+        values: each row's value; None where it was chosen by probabilities that are no numbers.
         texts: each row's text.
         field_texts: the text of each field, row by row.
     """
@@ -93,18 +93,20 @@ def choose_likeliest(
     """Returns the likeliest of all targets, field by field; it takes the arguments of `write_target`."""
     memories, scores = [memory], list[TrieScores | None]()
     paths, masks = [], []
+    finite = torch.ones_like(memory.mask[:, 0])
     for field_index, trie in enumerate(tries):
         assert trie is not None  # `build_method` refuses fields with too many values
         scored = score_likeliest(symbols.backbone, memories[-1], trie, decoding.trie_mass)
         best = scored.best()
         path, mask = compact(symbols.codec.to_whole(field_index, trie.paths[best]), trie.path_mask[best])
         scores.append(scored)
+        finite = finite & ~scored.log_probabilities.isnan().any(dim=1)
         paths.append(path)
         masks.append(mask)
         if field_index + 1 < len(tries):
             memories.append(symbols.write(memories[-1], path, mask).memory)
     path, mask = compact(torch.cat(paths, dim=1), torch.cat(masks, dim=1))
-    return Chosen(write_paths(symbols, memory, path, mask, with_states=with_states), memories, scores)
+    return Chosen(write_paths(symbols, memory, path, mask, finite, with_states=with_states), memories, scores)
 
 
 def write_target(
@@ -128,7 +130,9 @@ def write_target(
         [field.value_and_text(span)[1] for span in spans]
         for field, spans in zip(codec.field_codecs, zip(*map(codec.spans, paths), strict=True), strict=True)
     ]
-    return WrittenTarget(chosen, [value for value, _ in answers], [text for _, text in answers], field_texts)
+    finite = chosen.decoded.finite.tolist()
+    values = [value if is_finite else None for (value, _), is_finite in zip(answers, finite, strict=True)]
+    return WrittenTarget(chosen, values, [text for _, text in answers], field_texts)
 
 
 def memories_before(symbols: SymbolModel, chosen: Chosen, last: int) -> list[Memory]:

@@ -1,6 +1,7 @@
 """The head of a number: a standardized output, or several whose mean is the answer."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,11 @@ class NumberHead(Head[Number]):
     def predictions(self, outputs: Float[Tensor, "batch output"]) -> Float[Tensor, " batch"]:
         """Returns numbers in the target's unit."""
         numbers: Tensor = outputs.double().mean(dim=-1) * self.scale.deviation + self.scale.mean
-        return torch.pow(10.0, numbers) if self.field.logarithmic else numbers
+        # An infinite output is a fault; a finite one whose power is beyond all floats lies beyond the range.
+        return self._powers(numbers) if self.field.logarithmic else numbers
+
+    def _powers(self, exponents: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return torch.pow(10.0, exponents.masked_fill(exponents.isinf(), torch.nan).clamp(max=sys.float_info.max_10_exp))
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[float]:
         """Returns the numbers inside the target's range."""
