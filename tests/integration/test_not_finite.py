@@ -82,9 +82,11 @@ def test_an_invalid_row_has_no_set_and_no_share_in_the_metrics_of_probabilities(
     alone = measure.metrics(truth[[0, 2, 3]], np.array([0, 1, 0]), valid, None)
     assert found["accuracy"] == 0.75
     assert (found["log_loss"], found["ece"]) == (alone["log_loss"], alone["ece"])
-    calibration = measure.calibrate(truth, np.array([0, -1, 1, 0]), table)
+    several = np.tile(table, (4, 1))  # each half of the rows has invalid ones
+    calibration = measure.calibrate(np.tile(truth, 4), np.tile([0, -1, 1, 0], 4), several)
     assert 0 < calibration.temperature < math.inf
-    assert calibration.scores[-1] == 1.0
+    assert calibration.scores[-2:] == (1.0, 1.0)
+    assert calibration.scores[-3] < 1.0
     columns = measure.interval_columns(Calibration(1.0, (0.1,) * 20), 0.9, np.array([0, -1, 1, 0]), table)
     assert columns["set"][1] is None
     assert columns["set"][0] == "a"
