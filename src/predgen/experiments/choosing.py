@@ -22,6 +22,7 @@ from predgen.models.artifact import check_output
 from predgen.models.building import check_method
 from predgen.models.loading import load
 from predgen.models.model import Model
+from predgen.models.random_states import random_states_kept
 from predgen.names import METHODS
 from predgen.processes import num_processes
 from predgen.tables.reading import TableLike
@@ -41,6 +42,7 @@ CAVEAT = (
 )
 
 
+@random_states_kept()
 def fit(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,

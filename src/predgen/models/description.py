@@ -68,10 +68,11 @@ class FramePart(Part):
     suffix: Tokens
     splits_specials: bool
     plain: bool = False  # what 0.6.0 did not write
+    start: Tokens | None = None  # what a decoder sees before a target; only backbones with a cross-attention have it
 
     @property
     def largest(self) -> int:
-        """The largest token."""
+        """The largest token of a prompt."""
         return max([*self.prefix, *(self.joint or ()), *self.suffix], default=0)
 
 
