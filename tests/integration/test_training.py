@@ -283,7 +283,7 @@ def _stopped_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: An
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    settings = {**SMALL, "epochs": 3, "evals_per_epoch": 2, "schedule": "adaptive"}
+    settings = {**SMALL, "epochs": 3, "evals_per_epoch": 2, "patience": 9, "schedule": "adaptive"}
     predgen.fit(reviews(50), "stars", out=tmp_path / "whole", **settings)
     checkpoints = checkpoints_in(_stopped_run(tmp_path, monkeypatch, **settings))
     assert len(checkpoints) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from predgen import Label, Number, Ordinal
 from predgen.config import build_config
-from predgen.models.forms import EXACT, OF_STATES, PAPER, with_form
+from predgen.models.forms import EXACT, OF_STATES, UNSAID, with_form
 from predgen.targets.record import Record, Target
 
 LABEL = Label(("a", "b"), ("a", "b"))
@@ -18,6 +18,9 @@ TARGETS: dict[str, tuple[Target, str]] = {
     "long number": (Number(0.0, 1e6, decimals=3), "states"),
     "record": (Record({"a": LABEL, "b": NUMBER}), "states"),
 }
+
+
+PAPER = UNSAID["states"]
 
 
 def formed(target: Target, **settings: Any) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def test_the_form_follows_the_target(name: str) -> None:
 def test_a_form_that_is_named_is_taken_and_fills_in_what_is_unsaid() -> None:
     assert formed(LABEL, director_form="states") == {"form": "states", **PAPER}
     assert formed(LABEL, director_form="correction") == {"form": "correction", **EXACT}
+    assert formed(LABEL, director_form="states+start") == {"form": "states+start", **EXACT}
     given = {"predict_from": "writer", "loss": "uncertainty", "writer_weight": 2.0}
     assert formed(LABEL, **given) == {
         "form": "expectation",

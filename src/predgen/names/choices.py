@@ -31,10 +31,10 @@ class Choices(Mapping[str, EntryT]):
         entries: what belongs to each name.
 
     Example:
-        >>> METHODS.listed
-        'predictor, generator or predgen'
-        >>> print(METHODS.check("generator"))
-        generator
+        >>> from predgen.names.entries import Choice
+        >>> colors = Choices("color", {"red": Choice(), "blue": Choice("of the sky")})
+        >>> colors.listed, colors.explained, colors.check("red")
+        ('red or blue', 'red or blue (of the sky)', 'red')
     """
 
     def __init__(self, kind: str, entries: Mapping[str, EntryT]) -> None:

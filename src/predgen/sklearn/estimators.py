@@ -15,12 +15,15 @@ from predgen.models.asked import Asked
 from predgen.models.model import Model
 from predgen.sklearn.parameters import FOR_LABELS, FOR_NUMBERS, takes_settings
 from predgen.sklearn.pickling import packed, unpacked
+from predgen.targets.cells import label_key
 from predgen.training.fitting import fit
 
 # The columns of texts that have no name, and of the answers.
 TEXT, ANSWER = "text", "answer"
 # The largest step of numbers whose decimals are not declared, in standard deviations.
 FINEST = 0.01
+# Some to learn from and one to choose the checkpoint on.
+LEAST_ROWS = 4
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -48,6 +51,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         framed = _framed(X)
         _, answers = validate_data(self, framed, y, reset=True, dtype=None)
         table = _texts(framed)
+        if len(table) < LEAST_ROWS:
+            raise DataError(f"Expected at least {LEAST_ROWS} rows, found n_samples={len(table)}. Give more rows.")
         column, declared = self._column_of(answers)
         name = ANSWER
         while name in table.columns:
@@ -100,12 +105,12 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     def _column_of(self, y: np.ndarray) -> tuple[list[str], dict[str, Any]]:
         check_classification_targets(y)
         self.classes_ = np.unique(y)
-        texts = [str(label) for label in self.classes_]
+        texts = [label_key(label) for label in self.classes_]
         if len(set(texts)) < len(texts):
             raise DataError(f"Expected labels with different texts, found {texts}. Write them as texts.")
         if len(texts) < 2:
             raise DataError(f"Expected at least two classes in y, found one class, '{texts[0]}'. Add rows of another.")
-        return [str(label) for label in y], {"kind": "label", "labels": texts}
+        return [label_key(label) for label in y], {"kind": "label", "labels": texts}
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Returns the probability of each class, shape (row, class), the classes in the order of `classes_`."""
@@ -113,15 +118,16 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         answers = self.model_.answers(self.model_.encode(rows), Asked(probabilities=True))
         assert answers.probabilities is not None
         (field,) = self.model_.target.fields.values()
-        order = [field.labels.index(str(label)) for label in self.classes_]
+        keys = [label_key(label) for label in field.labels]
+        order = [keys.index(label_key(label)) for label in self.classes_]
         return np.asarray(answers.probabilities[:, order].double().numpy())
 
     def predict(self, X: Any) -> np.ndarray:
         """Returns the label of each row: where probabilities come with the answer, the most probable one."""
         rows = self._rows(X)
         answers = self.model_.answers(self.model_.encode(rows))
-        known = {str(label): label for label in self.classes_}
-        return np.asarray([known[str(value)] for value in answers.values], dtype=self.classes_.dtype)
+        known = {label_key(label): label for label in self.classes_}
+        return np.asarray([known[label_key(value)] for value in answers.values], dtype=self.classes_.dtype)
 
     def predict_set(self, X: Any, alpha: float = 0.1) -> np.ndarray:
         """Returns which classes may be right, shape (row, class): the right one is among them with 1 − alpha.
@@ -134,7 +140,7 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             ConfigError: the estimator was fitted without `calibration`, or on too few rows.
         """
         found = self.model_.predict(self._rows(X), interval=_level(alpha))["set"]
-        return np.asarray([[str(label) in text.split("|") for label in self.classes_] for text in found])
+        return np.asarray([[label_key(label) in text.split("|") for label in self.classes_] for text in found])
 
 
 @takes_settings(*FOR_NUMBERS)
