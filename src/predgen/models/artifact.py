@@ -226,11 +226,10 @@ def _load_backbone(path: Path, base: BasePart, config: RunConfig, source: Source
     with damage_in(path / DESCRIPTION_FILE):
         if frame is not None and frame.largest >= backbone.num_prompt_tokens:
             raise ValueError(f"base.frame: tokens below {backbone.num_prompt_tokens} (found {frame.largest})")
-        special_tokens = (
-            {**backbone.special_tokens, "plain": False}
-            if frame is None
-            else frame.model_dump(exclude={"start"} if frame.start is None else None)
-        )
+        if frame is None:
+            special_tokens = {**backbone.special_tokens, "plain": False}
+        else:
+            special_tokens = frame.model_dump(exclude={"start"} if frame.start is None else None)
         backbone.use_special_tokens(special_tokens)
     return backbone
 

@@ -22,6 +22,8 @@ from predgen.targets.cells import label_key
 TEXT, ANSWER = "text", "answer"
 # The largest step of numbers whose decimals are not declared, in standard deviations.
 FINEST = 0.01
+# Some to learn from and one to choose the checkpoint on.
+LEAST_ROWS = 4
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -49,6 +51,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         framed = _framed(X)
         _, answers = validate_data(self, framed, y, reset=True, dtype=None)
         table = _texts(framed)
+        if len(table) < LEAST_ROWS:
+            raise DataError(f"Expected at least {LEAST_ROWS} rows, found n_samples={len(table)}. Give more rows.")
         column, declared = self._column_of(answers)
         name = ANSWER
         while name in table.columns:

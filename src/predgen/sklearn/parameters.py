@@ -10,6 +10,8 @@ EstimatorT = TypeVar("EstimatorT", bound=type)
 
 # Settings of `data` that an estimator has; what the others say, it learns from X and y.
 OF_DATA = ("template", "calibration", "split", "max_train_rows")
+# scikit-learn cuts test rows by itself.
+NO_TEST_PART = (0.9, 0.1, 0.0)
 FOR_LABELS = ("label_text", "label_codes")
 FOR_NUMBERS = ("low", "high", "decimals", "number_form", "logarithmic")
 
@@ -25,6 +27,7 @@ def defaults_of(*of_data: str) -> dict[str, Any]:
         for name, field in settings.model_fields.items():
             if section != "data" or name in (*OF_DATA, *of_data):
                 found[name] = None if field.default_factory is not None else field.default
+    found["split"] = NO_TEST_PART
     return found
 
 
