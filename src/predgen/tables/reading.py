@@ -85,7 +85,7 @@ def stream_table(path: str | Path, rows_per_chunk: int = ROWS_PER_CHUNK) -> Iter
     if table_suffix(path) is None:
         raise DataError(
             explain(
-                expected=f"a file of {', '.join(SUFFIXES)}, or such a text with .gz behind",
+                expected=f"a file of {', '.join(SUFFIXES)} (texts also as .gz)",
                 found=f"'{path.name}'",
                 fix=f"Convert or rename it.{close_file(path)}",
             )

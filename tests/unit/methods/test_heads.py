@@ -1,5 +1,6 @@
 """What heads learn: standardized numbers, or their standardized logarithms."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,19 @@ def test_heads_learn_standardized_logarithms_and_answer_in_the_targets_unit(
     assert float(head.loss(truth, truth)) == 0.0
 
 
-def test_an_answer_beyond_all_floats_is_infinite_and_clipped_later() -> None:
+def test_an_answer_beyond_all_floats_is_the_largest_power_and_clipped_later() -> None:
     (head,) = field_heads(WIDE, [Scale(0.0, 1.0)])
     found = head.predictions(torch.tensor([[400.0], [-400.0], [3.0]])).tolist()
-    assert found == [float("inf"), 0.0, pytest.approx(1000.0)]
+    assert found == [1e308, 0.0, pytest.approx(1000.0)]
     assert [WIDE.clip(one) for one in found[:2]] == [1e12, 1e-9]
-    assert found == pytest.approx([WIDE.unlearned(one) for one in (400.0, -400.0, 3.0)])
+    assert WIDE.clip(WIDE.unlearned(400.0)) == 1e12
+    assert found[1:] == pytest.approx([WIDE.unlearned(one) for one in (-400.0, 3.0)])
+
+
+def test_an_output_that_is_no_number_has_no_answer() -> None:
+    (head,) = field_heads(WIDE, [Scale(0.0, 1.0)])
+    found = head.predictions(torch.tensor([[float("inf")], [float("nan")], [float("-inf")]])).tolist()
+    assert all(math.isnan(one) for one in found)
 
 
 def test_other_numbers_are_learned_as_they_are() -> None:
