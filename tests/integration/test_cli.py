@@ -444,7 +444,11 @@ ROW = "The film was fine,good,2.5\n"
         ("bad.jsonl", '{"mood": 1, "mood": 2}', "found the key 'mood' twice"),
         ("bad.jsonl", "", "Expected at least one row, found none in 'bad.jsonl'."),
         ("bad.parquet", "PAR1", "Expected a Parquet file at 'bad.parquet', found damage"),
-        ("bad.xlsx", "PK", "Expected a file of .csv, .tsv, .jsonl, .json, .parquet (texts also as .gz), found 'bad.xlsx'."),
+        (
+            "bad.xlsx",
+            "PK",
+            "Expected a file of .csv, .tsv, .jsonl, .json, .parquet (texts also as .gz), found 'bad.xlsx'.",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "predict", "evaluate", "compare"])

@@ -473,3 +473,34 @@ def test_no_rows_have_no_answers() -> None:
     empty = model.predict(rows[:0], probabilities=True)
     assert (list(empty.columns), len(empty)) == (columns, 0)
     assert list(model.predict([]).columns) == ["prediction", "written", "invalid"]
+
+
+def test_a_base_model_that_moved_is_found_beside_the_artifact_or_where_it_is_said_to_be(tmp_path: Path) -> None:
+    base = shutil.copytree(find_source("builtin:nano").folder, tmp_path / "models" / "base")
+    predgen.fit(reviews(40), "mood", **{**SMALL, "backbone": str(base)}).save(tmp_path / "model")
+    texts = reviews(8, seed=3)[["review"]]
+    wanted = predgen.load(tmp_path / "model").predict(texts, probabilities=True)
+
+    elsewhere = Path(shutil.move(base, tmp_path / "elsewhere"))
+    with pytest.raises(predgen.ArtifactError, match=r"cannot be had.*--backbone PATH"):
+        predgen.load(tmp_path / "model")
+    moved = predgen.load(tmp_path / "model", backbone=elsewhere)
+    pd.testing.assert_frame_equal(moved.predict(texts, probabilities=True), wanted)
+    moved.save(tmp_path / "saved")  # which names the new place from now on
+    predgen.load(tmp_path / "saved")
+
+    beside = Path(shutil.move(elsewhere, tmp_path / "base"))
+    pd.testing.assert_frame_equal(predgen.load(tmp_path / "model").predict(texts, probabilities=True), wanted)
+
+    inside = Path(shutil.move(beside, tmp_path / "model" / "base"))
+    pd.testing.assert_frame_equal(predgen.load(tmp_path / "model").predict(texts, probabilities=True), wanted)
+
+    weights = bytearray((inside / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (inside / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(predgen.ArtifactError, match=r"with the hash .*found .*in '.*model/base'"):
+        predgen.load(tmp_path / "model")
+    with pytest.raises(predgen.ArtifactError, match="with the hash"):
+        predgen.load(tmp_path / "model", backbone=inside)
+    with pytest.raises(predgen.ArtifactError, match="cannot be had"):
+        predgen.load(tmp_path / "model", backbone=tmp_path / "nowhere")

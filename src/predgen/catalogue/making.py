@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from predgen.catalogue.schema import AfterMark, CellType, Filled, Making, Names, Numbered, Position, Task
+from predgen.catalogue.schema import AfterMark, CellType, Filled, Joined, Making, Names, Numbered, Position, Task
 from predgen.errors import DataError, explain, unknown_name
 from predgen.tables.reading import row_numbers
 from predgen.targets.cells import describe, is_missing, label_key, parse_number
@@ -161,6 +161,8 @@ def _make(making: Making, cells: list[Any]) -> str:
             if not mark or not text.strip():
                 raise ValueError(f"a text with '{making.mark}' before its answer", describe(cells[0]))
             return str(text).strip().replace(",", "")
+        case Joined():
+            return f"{cells[0].strip()} {cells[1].strip()}"
         case _:
             marks = _MARKED.findall(cells[0])
             if len(marks) != 1:

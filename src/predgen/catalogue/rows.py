@@ -149,16 +149,26 @@ def task_rows(task: Task, data: str | Path | None = None) -> TaskRows:
     """
     task_source = find_source(task, data)
     chosen = _chosen(task, task_source)
+    parts, origins = _read_parts(task, task_source, chosen, data)
+    return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, chosen is task.fallback)
+
+
+def _read_parts(
+    task: Task, task_source: Source, chosen: Parts, data: str | Path | None, only: PartName | None = None
+) -> tuple[dict[PartName, pd.DataFrame], list[str]]:
+    """Returns the rows of parts, and where they come from; of `only` and those that share its split, if it is given."""
     parts: dict[PartName, pd.DataFrame] = {}
     origins = [task_source.where]
     for (other, split), names in chosen.sources().items():
+        if only is not None and only not in names:
+            continue
         if other is None:
             table = flat_table(task, task_source.splits[split]())
         else:
             table, where = _rows_of(load_task(other), split, task, data)
             origins.append(where)
         parts |= _divided(table, [(name, getattr(chosen, name).share) for name in names], task)
-    return TaskRows({name: parts[name] for name in PARTS}, " and ".join(origins), chosen.note, chosen is task.fallback)
+    return parts, origins
 
 
 def parts_of(task: Task, data: str | Path | None = None) -> tuple[str | None, bool]:
@@ -172,14 +182,14 @@ def parts_of(task: Task, data: str | Path | None = None) -> tuple[str | None, bo
     return chosen.note, chosen is not task.fallback and not transferred
 
 
-def _chosen(task: Task, source: Source) -> Parts:
-    """Returns a task's parts, or those that it falls back to.
+def _chosen(task: Task, source: Source, only: PartName | None = None) -> Parts:
+    """Returns a task's parts, or those that it falls back to, by the splits of all parts or of `only` one.
 
     Raises:
         DataError: a split is missing.
     """
-    missing = _missing(task, task.splits, source)
-    if missing and task.fallback is not None and not _missing(task, task.fallback, source):
+    missing = _missing(task.splits, source, only)
+    if missing and task.fallback is not None and not _missing(task.fallback, source, only):
         return task.fallback
     if missing:
         raise DataError(
@@ -193,7 +203,7 @@ def _chosen(task: Task, source: Source) -> Parts:
 
 
 def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> pd.DataFrame:
-    """Returns the flat rows of a file, or a task's test part.
+    """Returns the flat rows of a file, or a task's test part, for which the other parts need not be there.
 
     Args:
         task: the task.
@@ -205,11 +215,21 @@ def held_out_flat(task: Task, data: str | Path, *, with_target: bool = True) -> 
     """
     if Path(data).expanduser().is_file():
         return flat_table(task, read_table(data), with_target=with_target)
-    return task_rows(task, data).parts["test"]
+    source = find_source(task, data)
+    try:
+        chosen = _chosen(task, source)  # as in training: a fallback may train on what would else be the test part
+    except DataError:
+        chosen = _chosen(task, source, "test")
+    return _read_parts(task, source, chosen, data, only="test")[0]["test"]
 
 
-def _missing(task: Task, parts: Parts, source: Source) -> list[str]:
-    return [split for other, split in parts.sources() if other is None and split not in source.splits]
+def _missing(parts: Parts, source: Source, only: PartName | None) -> list[str]:
+    """Returns the task's own splits that are not there and that all parts, or `only` one, need."""
+    return [
+        split
+        for (other, split), names in parts.sources().items()
+        if other is None and (only is None or only in names) and split not in source.splits
+    ]
 
 
 def _rows_of(other: Task, split: str, task: Task, data: str | Path | None) -> tuple[pd.DataFrame, str]:

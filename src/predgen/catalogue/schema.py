@@ -140,7 +140,17 @@ class Unmarked(_Making):
     of: str = Field(description="the text with the mark")
 
 
-Making = Annotated[Numbered | Names | Position | AfterMark | Filled | Unmarked, Field(discriminator="how")]
+class Joined(_Making):
+    """Two texts with a blank between them."""
+
+    needs: ClassVar[Mapping[str, CellType]] = {"of": "text", "by": "text"}
+
+    how: Literal["joined"]
+    of: str = Field(description="the first text")
+    by: str = Field(description="the text that follows it")
+
+
+Making = Annotated[Numbered | Names | Position | AfterMark | Filled | Unmarked | Joined, Field(discriminator="how")]
 
 
 class TargetSpec(_Strict):

@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from predgen.cli.output import Device, PredictFrom, Quiet, TrustRemoteCode, fails_clearly, print_line, show_notes
+from predgen.cli.output import (
+    Device,
+    MovedBackbone,
+    PredictFrom,
+    Quiet,
+    TrustRemoteCode,
+    fails_clearly,
+    print_line,
+    show_notes,
+)
 
 
 @fails_clearly
@@ -12,6 +21,7 @@ def calibrate(
     model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
     predict_from: PredictFrom = None,
+    backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -30,7 +40,13 @@ def calibrate(
     import predgen
 
     show_notes(quiet)
-    model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
+    model = predgen.load(
+        model_dir,
+        backbone=backbone,
+        device=device,
+        predict_from=predict_from,
+        trust_remote_code=trust_remote_code,
+    )
     model.calibrate(data)
     model.save(model_dir, overwrite=True)
     for name, fitted in model.contents.calibrations.items():

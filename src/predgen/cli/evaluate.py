@@ -8,6 +8,7 @@ from predgen.cli.output import (
     Device,
     Interval,
     JsonPath,
+    MovedBackbone,
     PredictFrom,
     Quiet,
     TaskName,
@@ -27,6 +28,7 @@ def evaluate(
     task: TaskName = None,
     interval: Interval = None,
     predict_from: PredictFrom = None,
+    backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     json: JsonPath = None,
@@ -51,7 +53,13 @@ def evaluate(
 
     show_notes(quiet)
     check_results(json)
-    model = predgen.load(model_dir, device=device, predict_from=predict_from, trust_remote_code=trust_remote_code)
+    model = predgen.load(
+        model_dir,
+        backbone=backbone,
+        device=device,
+        predict_from=predict_from,
+        trust_remote_code=trust_remote_code,
+    )
     rows = held_out_rows(data) if task is None else held_out_flat(load_task(task), data)
     evaluation = model.evaluate(rows, interval=interval).to_json()
     write_json(json, evaluation)

@@ -10,6 +10,7 @@ from predgen.cli.output import (
     FittedOn,
     HtmlPath,
     JsonPath,
+    MovedBackbone,
     Quiet,
     TrustRemoteCode,
     check_pictures,
@@ -31,6 +32,7 @@ def heatmap(
     data: FittedOn = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the critic.")] = 3,
     rows: Annotated[int, typer.Option("--rows", help="The most rows that critics learn from.")] = 3000,
+    backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw it.")] = None,
@@ -55,7 +57,7 @@ def heatmap(
     show_notes(quiet)
     check_results(json, plot, html)
     check_pictures(plot, html)
-    model = predgen.load(run, device=device, trust_remote_code=trust_remote_code)
+    model = predgen.load(run, backbone=backbone, device=device, trust_remote_code=trust_remote_code)
     with working(quiet) as progress:
         measured = predgen.token_information(
             model, rows_of_texts(text, model.inputs), data, seeds=seeds, rows=rows, progress=progress

@@ -44,6 +44,10 @@ Interval = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code of the base model's repository, if it was fitted so.")
 ]
+MovedBackbone = Annotated[
+    str | None,
+    typer.Option("--backbone", metavar="PATH", help="Where the model's base is now, if its folder or file has moved."),
+]
 Device = Annotated[str, typer.Option("--device", help=f"{DEVICES.listed}.")]
 HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
 FittedOn = Annotated[

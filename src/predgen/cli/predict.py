@@ -9,6 +9,7 @@ from predgen.cli.output import (
     Device,
     Interval,
     JsonPath,
+    MovedBackbone,
     Overwrite,
     PredictFrom,
     Quiet,
@@ -44,6 +45,7 @@ def predict(
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
+    backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     json: JsonPath = None,
@@ -77,7 +79,7 @@ def predict(
     if text and task is not None:
         raise ConfigError("Expected --task together with DATA, found it with --text. Leave one of them out.")
     check_results(json)
-    model_of: dict[str, Any] = {"path": model_dir, "device": device, "predict_from": predict_from}
+    model_of: dict[str, Any] = {"path": model_dir, "backbone": backbone, "device": device, "predict_from": predict_from}
     model_of["trust_remote_code"] = trust_remote_code
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked["marginal"] = marginal

@@ -13,9 +13,10 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -126,11 +127,14 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
         file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool = False) -> tuple[Method, Contents]:
+def load_artifact(
+    path: Path, *, backbone: str | None = None, device: str = "auto", trust_remote_code: bool = False
+) -> tuple[Method, Contents]:
     """Returns the method of an artifact, on the CPU and in evaluation mode, and what else the artifact holds.
 
     Args:
         path: the artifact's directory.
+        backbone: where its base model is now, if it has moved.
         device: where a base model goes that was fitted with a device map; `auto` follows that map.
         trust_remote_code: run code of its base model, if it was fitted so; an artifact alone cannot ask for that.
 
@@ -140,20 +144,20 @@ def load_artifact(path: Path, *, device: str = "auto", trust_remote_code: bool =
     description = read_description(path)
     _check_files(path, description.files)
     base, config = description.base, description.settings
-    source = _find_base(path, base, config, trust_remote_code)
-    backbone = _load_backbone(path, base, config, source, device)
+    source = _find_base(path, base, config, backbone, trust_remote_code)
+    loaded = _load_backbone(path, base, config, source, device)
     with damage_in(path / WEIGHTS_FILE):
         weights = load_file(path / WEIGHTS_FILE)
     with damage_in(path / DESCRIPTION_FILE):
         _check_ranks(config, weights)
         scales = [Scale(**scale.model_dump()) for scale in description.scales]
-        method = build_method(config, backbone, Codec(description.fields_of_target, backbone), scales)
+        method = build_method(config, loaded, Codec(description.fields_of_target, loaded), scales)
         contents = Contents(
             config,
             description.template.template,
             _answering_of(description, answering_of(config, method)),
-            base.name,
-            base.revision,
+            source.name,
+            source.revision,
             base.sha256,
             description.record,
             {name: _calibration_of(learned) for name, learned in description.calibrations.items()},
@@ -256,28 +260,51 @@ def _calibration_of(saved: CalibrationPart) -> Calibration:
     return Calibration(saved.temperature, scores, saved.uniform_fraction)
 
 
-def _find_base(path: Path, base: BasePart, config: RunConfig, trust_remote_code: bool) -> Source:
-    """Returns where the base model's files are, refusing files other than those that the artifact was trained on."""
-    name, wanted_hash = base.name, base.sha256
+def _find_base(path: Path, base: BasePart, config: RunConfig, backbone: str | None, trust_remote_code: bool) -> Source:
+    """Returns where the base model's files are, refusing files other than those that the artifact was trained on.
+
+    Args:
+        path: the artifact's directory.
+        base: what its description says of the base model.
+        config: its settings.
+        backbone: where the caller says that it is; if not given, where it was, or else beside the artifact or in it.
+        trust_remote_code: whether code among its files may be run.
+    """
     trusted = config.model.trust_remote_code
     if trusted and not trust_remote_code:
         raise ArtifactError(
-            f"Expected leave to run the code of the base model '{name}', which '{path}' was fitted with, found none. "
-            "Read that code, and if you trust it, use --trust-remote-code (trust_remote_code=True)."
+            f"Expected leave to run the code of the base model '{base.name}', which '{path}' was fitted with, found "
+            "none. Read that code, and if you trust it, use --trust-remote-code (trust_remote_code=True)."
         )
+    name, revision = (base.name, base.revision) if backbone is None else (backbone, None)
+    if backbone is None:
+        name = next((str(place) for place in _moved_to(path, base)), name)
     try:
-        source = find_source(name, base.revision, trust_remote_code=trusted)
+        source = find_source(name, revision, trust_remote_code=trusted)
     except (BackboneError, UnknownNameError, OSError) as error:
         raise ArtifactError(
-            f"Expected the base model '{name}' that '{path}' was trained on, and it cannot be had: {error}"
+            f"Expected the base model '{base.name}' that '{path}' was trained on, and it cannot be had: {error} If it "
+            "has moved, --backbone PATH (backbone=…) says where it is."
         ) from error
     found_hash = source.content_hash()
-    if found_hash != wanted_hash:
+    if found_hash != base.sha256:
         raise ArtifactError(
-            f"Expected the base model '{name}' with the hash {wanted_hash[:12]}… that '{path}' was trained on, found "
-            f"{found_hash[:12]}…. Restore that version of the model, or fit again."
+            f"Expected the base model '{base.name}' with the hash {base.sha256[:12]}… that '{path}' was trained on, "
+            f"found {found_hash[:12]}… in '{name}'. Restore that version of the model, name its place with --backbone "
+            "PATH (backbone=…), or fit again."
         )
     return source
+
+
+def _moved_to(path: Path, base: BasePart) -> Iterator[Path]:
+    """Yields what has a base model's name in an artifact and beside it, if its old path holds nothing any more."""
+    absolute = PurePosixPath(base.name).is_absolute() or PureWindowsPath(base.name).is_absolute()
+    if not absolute or Path(base.name).exists():
+        return
+    for folder in (path.resolve(), path.resolve().parent):
+        place = folder / PureWindowsPath(base.name).name  # which splits at both kinds of slashes
+        if place.exists() and place != path.resolve():
+            yield place
 
 
 def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -17,12 +17,19 @@ log = logging.getLogger("predgen")
 
 @random_states_kept()
 def load(
-    path: str | Path, *, device: str = "auto", predict_from: str | None = None, trust_remote_code: bool = False
+    path: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    device: str = "auto",
+    predict_from: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Model:
     """Returns the model that an artifact holds.
 
     Args:
         path: the artifact's directory.
+        backbone: where its base model is now, if it has moved; the hash of its files must be that of training. If not
+            given, a path that holds nothing any more is looked for under the same name in the artifact and beside it.
         device: `auto`, `cpu`, `cuda` or `mps`.
         predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
             calibration holds for the answers that it was made of, and is left out with others.
@@ -36,7 +43,12 @@ def load(
     where = choose_device(device)
     if predict_from is not None:
         ANSWER_SOURCES.check(predict_from)
-    method, contents = load_artifact(Path(path), device=device, trust_remote_code=trust_remote_code)
+    method, contents = load_artifact(
+        Path(path),
+        backbone=None if backbone is None else str(backbone),
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
     if method.backbone.is_placed:  # the rest goes where its first layer is
         where = next(method.backbone.model.parameters()).device
     if predict_from is not None:

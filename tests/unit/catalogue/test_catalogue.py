@@ -10,7 +10,7 @@ import pytest
 
 import predgen
 from predgen.backbones.template import Template
-from predgen.catalogue import check_task, flat_table, load_task, local_folder, task_rows, tasks
+from predgen.catalogue import check_task, flat_table, held_out_flat, load_task, local_folder, task_rows, tasks
 from predgen.catalogue.loading import FOLDER, parse_task
 from predgen.catalogue.schema import Task
 from predgen.catalogue.settings import build_task_config
@@ -552,3 +552,32 @@ def test_the_page_of_tasks_says_how_large_the_presets_are() -> None:
         assert line.endswith(f"| {len(preset.cells())} |")
         if name != "paper":  # whose settings are said in words
             assert all(f"`{key.partition('.')[2]}={value}`" in line for key, value in preset.settings.items())
+
+
+def test_svamps_test_rows_alone_are_trained_for_on_gsm8k(tmp_path: Path) -> None:
+    write_rows(tmp_path / "svamp", {"test": many("svamp", 10)})
+    write_rows(tmp_path / "gsm8k", {"train": many("gsm8k", 40), "test": many("gsm8k", 4)})
+    task = load_task("svamp")
+    found = task_rows(task, tmp_path)
+    assert {name: len(rows) for name, rows in found.parts.items()} == {"train": 36, "validation": 4, "test": 10}
+    assert found.is_fallback
+    assert "gsm8k" in str(found.note)
+    assert set(found.parts["train"]["question"]) <= {row["question"] for row in many("gsm8k", 40)}
+    # Where it has rows of its own, those are trained on.
+    write_rows(tmp_path / "svamp", {"train": many("svamp", 20), "test": many("svamp", 10)})
+    own = task_rows(task, tmp_path)
+    assert (len(own.parts["train"]), own.is_fallback) == (18, False)
+
+
+@pytest.mark.parametrize("name", ["svamp", "addsub", "sick", "sst2", "gsm8k"])
+def test_the_test_part_is_read_where_it_is_alone(tmp_path: Path, name: str) -> None:
+    write_rows(tmp_path, {"test": many(name, 6)})
+    assert len(held_out_flat(load_task(name), tmp_path)) == 6
+
+
+def test_a_test_part_that_a_fallback_shares_with_training_stays_apart(tmp_path: Path) -> None:
+    write_rows(tmp_path, {"validation": many("hellaswag", 50)})
+    task = load_task("hellaswag")
+    assert list(held_out_flat(task, tmp_path).index) == list(task_rows(task, tmp_path).parts["test"].index)
+    write_rows(tmp_path, {"train": many("hellaswag", 50)})
+    assert len(held_out_flat(task, tmp_path)) == 50
