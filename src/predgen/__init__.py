@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from predgen.experiments.ablating import ablate
     from predgen.experiments.choosing import fit
     from predgen.experiments.comparing import compare
+    from predgen.experiments.describing import describe
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
     from predgen.information.measuring import measure_information
@@ -73,6 +74,7 @@ __all__ = [
     "__version__",
     "ablate",
     "compare",
+    "describe",
     "fit",
     "inspect_backbone",
     "load",
@@ -88,6 +90,7 @@ _HOMES = {
     "ablate": "experiments.ablating",
     "compare": "experiments.comparing",
     "Comparison": "experiments.results",
+    "describe": "experiments.describing",
     "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",
     "Inspection": "inspecting.inspection",

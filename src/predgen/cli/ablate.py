@@ -11,12 +11,14 @@ from predgen.cli.output import (
     Overwrite,
     PlotPath,
     Quiet,
+    ReportPath,
     Resume,
     RunsPath,
     Seeds,
     check_pictures,
     check_results,
     fails_clearly,
+    save_comparison_page,
     show_comparison,
     show_notes,
 )
@@ -34,6 +36,7 @@ def ablate(
     overwrite: Overwrite = False,
     markdown: MarkdownPath = None,
     plot: PlotPath = None,
+    report: ReportPath = None,
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:
@@ -54,8 +57,8 @@ def ablate(
     from predgen.config import split_names
 
     show_notes(quiet)
-    check_results(json, markdown, plot)
-    check_pictures(plot)
+    check_results(json, markdown, plot, report)
+    check_pictures(plot, report)
     comparison = predgen.ablate(
         config=config,
         parts=split_names(parts),
@@ -66,3 +69,6 @@ def ablate(
         quiet=quiet,
     )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
+    if report is not None:
+        options = ["--seeds", str(seeds), *([] if parts is None else ["--parts", parts])]
+        save_comparison_page(report, comparison.to_json(), config, "ablate", options)

@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "predgen.cli.fit:fit",
     "predict": "predgen.cli.predict:predict",
     "evaluate": "predgen.cli.evaluate:evaluate",
+    "report": "predgen.cli.report:report",
     "calibrate": "predgen.cli.calibrate:calibrate",
     "compare": "predgen.cli.compare:compare",
     "ablate": "predgen.cli.ablate:ablate",

@@ -11,12 +11,14 @@ from predgen.cli.output import (
     Overwrite,
     PlotPath,
     Quiet,
+    ReportPath,
     Resume,
     RunsPath,
     Seeds,
     check_pictures,
     check_results,
     fails_clearly,
+    save_comparison_page,
     show_comparison,
     show_notes,
 )
@@ -44,6 +46,7 @@ def compare(
     overwrite: Overwrite = False,
     markdown: MarkdownPath = None,
     plot: PlotPath = None,
+    report: ReportPath = None,
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:
@@ -77,8 +80,8 @@ def compare(
     from predgen.errors import ConfigError
 
     show_notes(quiet)
-    check_results(json, markdown, plot)
-    check_pictures(plot)
+    check_results(json, markdown, plot, report)
+    check_pictures(plot, report)
     if config.model.method != ModelSettings().method:
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
     comparison = predgen.compare(
@@ -94,3 +97,6 @@ def compare(
         quiet=quiet,
     )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
+    if report is not None:
+        options = ["--methods", methods, "--baselines", baselines, "--seeds", str(seeds), "--trials", str(trials)]
+        save_comparison_page(report, comparison.to_json(), config, "compare", options)

@@ -101,7 +101,7 @@ def demo(
     _explain(results)
     if html is not None:
         from predgen.files import write_text
-        from predgen.report.tables import comparisons_page
+        from predgen.report.comparison_page import comparisons_page
 
         write_text(html, comparisons_page("PredGen: demo", {QUESTIONS[name]: one for name, one in results.items()}))
         print_line(f"\nThe same tables are a page: {Path(html).resolve()}")

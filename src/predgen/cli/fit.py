@@ -9,6 +9,7 @@ from predgen.cli.output import (
     JsonPath,
     Overwrite,
     Quiet,
+    ReportPath,
     check_pictures,
     check_results,
     fails_clearly,
@@ -40,6 +41,7 @@ def fit(
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
+    report: ReportPath = None,
     json: JsonPath = None,
     quiet: Quiet = False,
 ) -> None:
@@ -57,6 +59,8 @@ def fit(
 
       predgen fit reviews.csv --target stars --out model --plot course.png
 
+      predgen fit reviews.csv --target stars --out model --report report.html
+
       predgen fit sst2/ --target label --backbone Qwen/Qwen3-0.6B --out model
 
       predgen fit --task boolq --backbone Qwen/Qwen3-0.6B --out model
@@ -69,8 +73,8 @@ def fit(
     import predgen
 
     show_notes(quiet)
-    check_results(json, plot)
-    check_pictures(plot)
+    check_results(json, plot, report)
+    check_pictures(plot, report)
     try:
         model = predgen.fit(
             config=config,
@@ -92,6 +96,10 @@ def fit(
         from predgen.report.plots import save_training
 
         save_training(record, plot)
+    if report is not None:
+        from predgen.report.run_page import write_report
+
+        write_report(predgen.describe(model), report)
     if "auto" in record:
         from predgen.report.choice import choice_table, choice_text
 

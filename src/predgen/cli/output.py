@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +50,9 @@ MovedBackbone = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help=f"{DEVICES.listed}.")]
 HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
+ReportPath = Annotated[
+    str | None, typer.Option("--report", metavar="FILE", help="Also write a page about the result that needs no other.")
+]
 FittedOn = Annotated[
     str | None,
     typer.Option(
@@ -224,6 +227,30 @@ def show_comparison(comparison: Any, *, json: str | None, markdown: str | None, 
     print_comparison(comparison)
 
 
+def save_comparison_page(path: str, comparison: Any, config: Any, command: str, options: Sequence[str]) -> None:
+    """Writes a comparison as a page that needs no other file.
+
+    Args:
+        path: the HTML file.
+        comparison: the JSON of a `Comparison`.
+        config: the settings that all methods share.
+        command: what made it.
+        options: the command's that are no settings.
+    """
+    from predgen.experiments.describing import changed_settings, command_of, versions
+    from predgen.files import write_text
+    from predgen.report.comparison_page import comparisons_page
+
+    page = comparisons_page(
+        f"{', '.join(config.data.target)}: a comparison",
+        {"Methods": comparison},
+        settings=changed_settings(config),
+        command=command_of(config, command, options),
+        versions=versions(),
+    )
+    write_text(path, page)
+
+
 def check_results(*paths: str | None) -> None:
     """Refuses files for results that could not be written, before the work is done.
 
@@ -246,7 +273,7 @@ def check_pictures(*paths: str | None) -> None:
     from predgen.errors import require
 
     if any(path is not None for path in paths):
-        require("matplotlib", extra="plots", what="a picture (--plot, --html)")
+        require("matplotlib", extra="plots", what="a picture (--plot, --html, --report, report)")
 
 
 def _takes_files(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """Pictures of comparisons and of training, from their JSON, as PNG files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def save_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         for row, result in enumerate(methods.values()):
-            _draw_result(panel, row, result, name)
+            draw_result(panel, row, result, name)
         panel.set_title(name)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(methods)), list(methods))
@@ -50,7 +50,15 @@ def save_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
+def draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
+    """Draws a method's value of a metric, its 95 % interval, and its seeds as small dots.
+
+    Args:
+        panel: where.
+        row: the height.
+        result: the method's part of a comparison's JSON.
+        name: the metric.
+    """
     value = result["metrics"].get(name)
     low, high = result["ci95"].get(name, (None, None))
     if value is None:
@@ -71,14 +79,36 @@ def save_training(record: Mapping[str, Any], path: str | Path) -> None:
         record: a model's training record.
         path: the PNG file.
     """
-    history = record["history"]
+    panels = training_panels(record)
+    figure = Figure(figsize=(3.4 * len(panels), 3.2), layout="constrained")
+    draw_training(figure.subplots(1, len(panels), squeeze=False)[0], panels, record)
+    save_figure(figure, path)
+
+
+def training_panels(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, str]]]:
+    """Returns the panels of which a training record has curves: their titles, and what the log calls the curves."""
     metric = f"eval_{record['metric']}"
     panels: list[tuple[str, Mapping[str, str]]] = [*TRAINING_PANELS, (f"{record['metric']} (validation)", {metric: ""})]
-    shown = [(title, curves) for title, curves in panels if any(name in entry for entry in history for name in curves)]
-    figure = Figure(figsize=(3.4 * len(shown), 3.2), layout="constrained")
-    for panel, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    return [
+        (title, curves)
+        for title, curves in panels
+        if any(name in entry for entry in record["history"] for name in curves)
+    ]
+
+
+def draw_training(
+    axes: Sequence[Axes], panels: Sequence[tuple[str, Mapping[str, str]]], record: Mapping[str, Any]
+) -> None:
+    """Draws the curves of a training record.
+
+    Args:
+        axes: one for each panel.
+        panels: as `training_panels` returns them.
+        record: the record.
+    """
+    for panel, (title, curves) in zip(axes, panels, strict=True):
         for name, label in curves.items():
-            points = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
+            points = [(entry["step"], entry[name]) for entry in record["history"] if entry.get(name) is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), label=label, marker="." if name.startswith("eval_") else None)
         panel.set_title(title)
@@ -86,7 +116,6 @@ def save_training(record: Mapping[str, Any], path: str | Path) -> None:
         panel.grid(alpha=0.3)
         if any(curves.values()):
             panel.legend()
-    save_figure(figure, path)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

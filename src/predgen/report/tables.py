@@ -1,6 +1,6 @@
 """Tables of evaluations and comparisons, from their JSON, for the terminal and as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from predgen.measures.base import EXACT_MATCH, metric_of
 from predgen.measures.metrics import higher_is_better
-from predgen.report.pages import code, page, plain_text, rendered
+from predgen.report.pages import code, plain_text
 
 NOT_DEFINED = "–"
 COSTS = ("train s", "rows/s", "invalid")
@@ -95,7 +95,7 @@ def _columns(comparison: Mapping[str, Any]) -> dict[str, list[Text | str]]:
     best = _best(comparison)
     results = comparison["methods"]
     columns: dict[str, list[Text | str]] = {}
-    for name in _metric_names(comparison):
+    for name in metric_names(comparison):
         columns[name] = []
         for method, result in results.items():
             text = Text(format_number(result["metrics"].get(name)), style="bold" if method in best[name] else "")
@@ -131,45 +131,47 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
     Args:
         comparison: the JSON of a `Comparison`.
     """
-    names = _metric_names(comparison)
+    header, rows = comparison_cells(comparison, "**{}**".format)
+    tests_header, tests = paired_test_cells(comparison)
+    return "\n".join(
+        [
+            *markdown_lines(list(map(plain_text, header)), [[code(method), *cells] for method, *cells in rows]),
+            "",
+            *markdown_lines(tests_header, [[*map(plain_text, row[:3]), *row[3:]] for row in tests]),
+            "",
+        ]
+    )
+
+
+def comparison_cells(comparison: Mapping[str, Any], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the rows of a table of methods.
+
+    Args:
+        comparison: the JSON of a `Comparison`.
+        strong: marks the best value of a metric.
+    """
+    names = metric_names(comparison)
     best = _best(comparison)
     rows = []
     for method, result in comparison["methods"].items():
         cells = []
         for name in names:
             value = format_number(result["metrics"].get(name))
-            shown = f"**{value}**" if method in best[name] else value
+            shown = strong(value) if method in best[name] else value
             interval = format_interval(result["ci95"].get(name, (None, None)))
-            cells.append(" ".join(text for text in (shown, interval, _spread(result, name)) if text))
-        rows.append([code(method), *cells, *_costs(result)])
-    tests = [
-        [*map(plain_text, (test["a"], test["b"], test["metric"])), *_test_figures(test)]
-        for test in _shown_tests(comparison)
-    ]
-    return "\n".join(
-        [
-            *markdown_lines(["method", *map(plain_text, names), *COSTS], rows),
-            "",
-            *markdown_lines(["first", "second", "metric", *TEST_FIGURES], tests),
-            "",
-        ]
-    )
+            cells.append(shown + "".join(f" {text}" for text in (interval, _spread(result, name)) if text))
+        rows.append([method, *cells, *_costs(result)])
+    return ["method", *names, *COSTS], rows
 
 
-def comparisons_page(title: str, comparisons: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns comparisons as one page that needs no other file.
+def paired_test_cells(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the rows of a table of paired tests.
 
     Args:
-        title: of the page.
-        comparisons: the JSON of each `Comparison`, by the heading that it stands under.
+        comparison: the JSON of a `Comparison`.
     """
-    sections = [f"# {plain_text(title)}"]
-    for heading, comparison in comparisons.items():
-        backbone = comparison["config"]["model"]["backbone"]
-        rows = f"{comparison['rows']} rows of the {comparison['part']} part, with {plain_text(backbone)}."
-        sections += [f"## {plain_text(heading)}", rows, comparison_markdown(comparison)]
-    body = rendered("\n\n".join(sections))
-    return page(title, body)
+    rows = [[test["a"], test["b"], test["metric"], *_test_figures(test)] for test in _shown_tests(comparison)]
+    return ["first", "second", "metric", *TEST_FIGURES], rows
 
 
 def markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -177,7 +179,8 @@ def markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
-def _metric_names(comparison: Mapping[str, Any]) -> list[str]:
+def metric_names(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics that are shown to people, in their order."""
     names: dict[str, None] = {}
     for result in comparison["methods"].values():
         names |= dict.fromkeys(result["metrics"])
@@ -198,7 +201,7 @@ def _is_shown(metric: str, comparison: Mapping[str, Any]) -> bool:
 def _best(comparison: Mapping[str, Any]) -> dict[str, set[str]]:
     """Returns the methods with the best value of each metric."""
     best = {}
-    for name in _metric_names(comparison):
+    for name in metric_names(comparison):
         values = {
             method: result["metrics"][name]
             for method, result in comparison["methods"].items()
