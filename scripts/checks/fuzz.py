@@ -33,7 +33,7 @@ from scripts.checks.fuzzing.law import in_time, outcome_of, place_of
 KINDS = {
     "tables": "scripts.checks.fuzzing.tables:tables",
     "settings": "scripts.checks.fuzzing.settings:requests",
-    "artifacts": "scripts.checks.fuzzing.artifacts:edited",
+    "artifacts": "scripts.checks.fuzzing.artifacts:artifacts",
     "commands": "scripts.checks.fuzzing.commands:command_lines",
 }
 # Inputs that hypothesis draws at once; it keeps all of them in mind.
