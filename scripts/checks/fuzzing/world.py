@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class World:
         self.folder = Path(self._temporary.name) / "world"
         self.scratch = Path(self._temporary.name) / "scratch"
         self.folder.mkdir()
+        os.environ["PREDGEN_CACHE"] = str(self.folder / "cache")  # nobody else's is read, or cleared
         self.scratch.mkdir()
         tokenizer = byte_level_tokenizer()
         self.backbone_name = save_model(
