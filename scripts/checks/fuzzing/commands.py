@@ -72,7 +72,7 @@ PIECES = (
     *("t.csv", "t.jsonl", "none.csv", "label", "number", "record", "set", "copy", "empty.csv", "folder", "out", "x.json"),
     *("x.png", "x.md", "x.parquet", "given.yaml", "task.yaml", "good", "mood", "stars", "review", "sst2", "0.9", "2", "1"),
     *("0", "-1", "nan", "inf", "1e400", "999999999999", "cpu", "cuda", "predgen", "generator", "auto", "writer", "--help"),
-    *("--", "-q", "--version", "--overwrite", "--resume", "mood=good", "a=b,c=d", "80/10/10", "label_codes=true"),
+    *(".", "..", "./", "a_b_", "--", "-q", "--version", "--overwrite", "--resume", "mood=good", "a=b,c=d", "80/10/10", "label_codes=true"),
 )
 
 
