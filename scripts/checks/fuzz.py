@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Before anything is imported that reads them. Nothing may be downloaded.
-os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-os.environ |= {"PREDGEN_BACKBONE": "builtin:nano", "COLUMNS": "200"}
+if __name__ == "__main__":  # before anything is imported that reads them; nothing may be downloaded
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"PREDGEN_BACKBONE": "builtin:nano", "COLUMNS": "200"}
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.strategies import SearchStrategy
