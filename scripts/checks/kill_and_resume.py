@@ -26,8 +26,9 @@ from typing import Any
 if __name__ == "__main__":  # before torch is imported: a fork has no threads, and the last bits depend on their number
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
-from predgen.cli import main as predgen_main
 from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
+
+from predgen.cli import main as predgen_main
 
 COMMON = ("--device", "cpu", "--quiet")
 SMALL = ("--inputs", "review", "--target", "stars", "--batch-size", "8", *COMMON, "--set", "max_steps=4")
@@ -61,7 +62,9 @@ def without_times(value: Any) -> Any:
         return {name: one for name, one in kept.items() if name != "path"}
     if isinstance(value, list):
         # A line of the training record that has times alone is one of a run's end.
-        return [one for one in map(without_times, value) if not (isinstance(one, dict) and set(one) <= {"epoch", "step"})]
+        return [
+            one for one in map(without_times, value) if not (isinstance(one, dict) and set(one) <= {"epoch", "step"})
+        ]
     return value
 
 

@@ -191,9 +191,8 @@ def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> No
 def test_the_second_at_the_same_folder_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     out = tmp_path / "model"
     with alone_at(out):
-        with pytest.raises(OutputExistsError, match=r"nobody else to work on '.*model', found that another process does"):
-            with alone_at(out):
-                pass
+        with pytest.raises(OutputExistsError, match=r"work on '.*model', found that another process"), alone_at(out):
+            pass
         with alone_at(tmp_path / "other"), alone_at(None):
             pass
     with alone_at(out):

@@ -15,6 +15,7 @@ from unittest import mock
 
 import hypothesis.strategies as st
 import typer
+from tests.helpers.commands import run
 
 from predgen.cli.app import COMMANDS, app
 from predgen.config import SECTIONS
@@ -22,7 +23,6 @@ from scripts.checks.fuzzing import odd
 from scripts.checks.fuzzing.law import ANSWERED, REFUSED, hold
 from scripts.checks.fuzzing.settings import RIGHT
 from scripts.checks.fuzzing.world import rows, world
-from tests.helpers.commands import run
 
 BEGUN = "begun"
 # Where long work begins.
@@ -69,10 +69,65 @@ LINES: dict[str, tuple[str, ...]] = {
     "bench": ("--shape 6M", "--grid --runs runs"),
 }
 PIECES = (
-    *("t.csv", "t.jsonl", "none.csv", "label", "number", "record", "set", "copy", "empty.csv", "folder", "out", "x.json"),
-    *("x.png", "x.md", "x.parquet", "given.yaml", "task.yaml", "good", "mood", "stars", "review", "sst2", "0.9", "2", "1"),
-    *("0", "-1", "nan", "inf", "1e400", "999999999999", "cpu", "cuda", "predgen", "generator", "auto", "writer", "--help"),
-    *(".", "..", "./", "a_b_", "--", "-q", "--version", "--overwrite", "--resume", "mood=good", "a=b,c=d", "80/10/10", "label_codes=true"),
+    *(
+        "t.csv",
+        "t.jsonl",
+        "none.csv",
+        "label",
+        "number",
+        "record",
+        "set",
+        "copy",
+        "empty.csv",
+        "folder",
+        "out",
+        "x.json",
+    ),
+    *(
+        "x.png",
+        "x.md",
+        "x.parquet",
+        "given.yaml",
+        "task.yaml",
+        "good",
+        "mood",
+        "stars",
+        "review",
+        "sst2",
+        "0.9",
+        "2",
+        "1",
+    ),
+    *(
+        "0",
+        "-1",
+        "nan",
+        "inf",
+        "1e400",
+        "999999999999",
+        "cpu",
+        "cuda",
+        "predgen",
+        "generator",
+        "auto",
+        "writer",
+        "--help",
+    ),
+    *(
+        ".",
+        "..",
+        "./",
+        "a_b_",
+        "--",
+        "-q",
+        "--version",
+        "--overwrite",
+        "--resume",
+        "mood=good",
+        "a=b,c=d",
+        "80/10/10",
+        "label_codes=true",
+    ),
 )
 
 

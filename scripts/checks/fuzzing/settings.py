@@ -8,12 +8,13 @@ from typing import Any
 
 import hypothesis.strategies as st
 import yaml
+from tests.helpers.task_rows import MADE, write_rows
 
 from predgen import fit
 from predgen.catalogue import build_task_config, check_task, tasks
 from predgen.catalogue.loading import FOLDER, load_task
 from predgen.cli.options import parse_assignments
-from predgen.config import SECTIONS, FieldSettings, RunConfig, build_config, read_config_file, write_config
+from predgen.config import SECTIONS, RunConfig, build_config, read_config_file, write_config
 from predgen.models.asked import Asked
 from predgen.models.building import check_method
 from predgen.training.arguments import training_arguments
@@ -23,7 +24,6 @@ from scripts.checks.fuzzing import odd
 from scripts.checks.fuzzing.edits import Edit, edited, edits
 from scripts.checks.fuzzing.law import ANSWERED, check_answers, hold
 from scripts.checks.fuzzing.world import SMALL, rows, world
-from tests.helpers.task_rows import MADE, write_rows
 
 FORMS = ("names", "sections", "assignments", "file", "text", "task")
 DEPTHS = ("check",) * 20 + ("prepare",) * 20 + ("build",) * 4 + ("fit",)
@@ -54,7 +54,18 @@ RIGHT: dict[str, tuple[Any, ...]] = {
 # What YAML has and JSON has not.
 YAML_TEXTS = (
     *("2020-01-01", ".nan", ".inf", "-.inf", "1:30", "0o17", "0x1F", "1_000", "~", "!!binary aGk=", "!!set {a, b}"),
-    *("&a [*a]", "&a {b: *a}", "!!python/object:os.system {}", "{1: 2}", "{[1]: 2}", "? a", "<<: 1", "'", "- - a", "on"),
+    *(
+        "&a [*a]",
+        "&a {b: *a}",
+        "!!python/object:os.system {}",
+        "{1: 2}",
+        "{[1]: 2}",
+        "? a",
+        "<<: 1",
+        "'",
+        "- - a",
+        "on",
+    ),
     *("2020-13-40", "!!int x", "!!float y", "!!timestamp z", "!!pairs [a: 1]", "!!omap [a: 1]", "*b", "%", "@", "\t"),
     *("9" * 5000, "[" * 2000, "{a: " * 500, "!!bool maybe", "!!null x", "2020-01-01T00:00:00+99:99"),
 )
@@ -185,7 +196,9 @@ def _layer(request: Request) -> dict[str, Any]:
     if request.form == "names":
         return given
     if request.form == "assignments":
-        written = [f"{name}={yaml.safe_dump(value).removesuffix('...' + chr(10)).strip()}" for name, value in given.items()]
+        written = [
+            f"{name}={yaml.safe_dump(value).removesuffix('...' + chr(10)).strip()}" for name, value in given.items()
+        ]
         if request.text and given:
             written[0] = f"{next(iter(given))}={request.text}"
         return parse_assignments(written)
@@ -213,7 +226,9 @@ def _fitted(config: RunConfig, source: Any) -> None:
     frame = rows(3, seed=9) if config.data.task is None else None
     if frame is not None:
         probabilities = any(field.labels for field in model.target.fields.values())
-        check_answers(model, frame, model.predict(frame, probabilities=probabilities), Asked(probabilities=probabilities))
+        check_answers(
+            model, frame, model.predict(frame, probabilities=probabilities), Asked(probabilities=probabilities)
+        )
     step = model.record["best_metric"]
     hold(step is None or math.isfinite(step), f"the best metric is not finite: {step}")
 

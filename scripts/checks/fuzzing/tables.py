@@ -116,7 +116,20 @@ def drawn_tables(draw: st.DrawFn) -> Drawn:
 
 def odd_bytes() -> st.SearchStrategy[bytes]:
     """Bytes that text, archives and Parquet do not expect."""
-    odd_ones = (b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"\n\n", b"\r", b",", b"[", b"{", b"\x1f\x8b", b"PAR1")
+    odd_ones = (
+        b"",
+        b"\x00",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b'"',
+        b"\n\n",
+        b"\r",
+        b",",
+        b"[",
+        b"{",
+        b"\x1f\x8b",
+        b"PAR1",
+    )
     return st.one_of(st.sampled_from(odd_ones), st.binary(max_size=4))
 
 

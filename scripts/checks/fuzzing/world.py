@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
+from tests.helpers.tables import reviews
 
 from predgen import Model, fit, load
 from predgen.backbones import Backbone
 from predgen.config import build_config
+from predgen.measures.statistics import bootstrap_interval
+from predgen.models import evaluating
 from predgen.models.building import load_base
 from predgen.training.training_run import source_of
-from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
-from tests.helpers.tables import reviews
 
 # Target and method of each fitted model.
 MODELS: dict[str, dict[str, Any]] = {
@@ -63,6 +65,8 @@ class World:
         )
         self.table = self.folder / "reviews.csv"
         rows(24).to_csv(self.table, index=False)
+        # The intervals of 1,000 resamples take longer than all else.
+        evaluating.bootstrap_interval = functools.partial(bootstrap_interval, resamples=20)
         gc.collect()
         gc.freeze()  # each training run ends with a collection, over all that the libraries made
 

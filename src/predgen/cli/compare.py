@@ -6,6 +6,7 @@ import typer
 
 from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import (
+    NAME_RUNS,
     JsonPath,
     MarkdownPath,
     Overwrite,
@@ -17,6 +18,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    says_what_is_kept,
     show_comparison,
     show_notes,
 )
@@ -81,16 +83,17 @@ def compare(
     check_pictures(plot)
     if config.model.method != ModelSettings().method:
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
-    comparison = predgen.compare(
-        config=config,
-        methods=split_names(methods),
-        baselines=split_names(baselines),
-        seeds=seeds,
-        trials=trials,
-        runs=runs,
-        models=models,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    with says_what_is_kept(runs, NAME_RUNS):
+        comparison = predgen.compare(
+            config=config,
+            methods=split_names(methods),
+            baselines=split_names(baselines),
+            seeds=seeds,
+            trials=trials,
+            runs=runs,
+            models=models,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
