@@ -4,11 +4,12 @@
 
 fit, compare, compare with trials, ablate, reproduce, predict and calibrate run whole, and then again while SIGKILL
 comes at random moments. What can be resumed is resumed; the others are begun again. After each kill what was there is
-whole, and what is new is whole or absent. At the end weights, figures and answers are equal, but for what the clock says.
+whole, and what is new is whole or absent. At the end weights, figures and answers are equal, but for the clock's.
 Exit code 1 if they are not. Each command is a fork of this process, so that no time goes into imports.
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -29,6 +30,7 @@ if __name__ == "__main__":  # before torch is imported: a fork has no threads, a
 from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 
 from predgen.cli import main as predgen_main
+from predgen.measures.statistics import bootstrap, bootstrap_interval
 
 COMMON = ("--device", "cpu", "--quiet")
 SMALL = ("--inputs", "review", "--target", "stars", "--batch-size", "8", *COMMON, "--set", "max_steps=4")
@@ -86,23 +88,26 @@ def _figures(folder: Path) -> Any:
 
 KEPT = ("--runs", "runs", "--json", "figures.json")
 SPLIT = "--split=60/20/20"
+BASELINE = ("--baselines", "mean_or_majority")
 JOBS: dict[str, Job] = {
     "fit": Job(
         ("fit", "{table}", "--out", "out", *SMALL, *SAMPLED, "--set", "max_steps=16", "--set", "director_share=0.5"),
         "out.unfinished",
         _model,
     ),
-    "compare": Job(("compare", "{table}", "--baselines", "mean_or_majority", SPLIT, *KEPT, *SMALL), "runs", _figures),
+    "compare": Job(("compare", "{table}", *BASELINE, SPLIT, *KEPT, *SMALL), "runs", _figures),
     "tune": Job(
-        ("compare", "{table}", "--baselines", "mean_or_majority", "--methods", "predictor", "--trials", "3")
-        + (SPLIT, *KEPT, *SMALL),
+        ("compare", "{table}", *BASELINE, "--methods", "predictor", "--trials", "3", SPLIT, *KEPT, *SMALL),
         "runs",
         _figures,
     ),
-    "ablate": Job(("ablate", "{table}", "--parts", "loss,passes", SPLIT, *KEPT, *SMALL), "runs", _figures),
+    "ablate": Job(("ablate", "{table}", "--parts", "passes", SPLIT, *KEPT, *SMALL), "runs", _figures),
     "reproduce": Job(
-        ("reproduce", "--data", "{tasks}", "--tasks", "sst2", "--backbones", "{backbone}", "--out", "cells", "--quiet")
-        + ("--json", "figures.json", "--set", "max_steps=4", "--set", "batch_size=8", "--set", "device=cpu"),
+        (
+            *("reproduce", "--data", "{tasks}", "--tasks", "sst2", "--backbones", "{backbone}", "--out", "cells"),
+            *("--json", "figures.json", "--quiet"),
+            *("--set", "max_steps=4", "--set", "batch_size=8", "--set", "device=cpu"),
+        ),
         "cells/preset.json",
         _figures,
     ),
@@ -162,7 +167,7 @@ class Place:
         os.environ["PREDGEN_BACKBONE"] = self.names["backbone"]
         write_table(folder / "reviews.csv", num_rows, seed)
         write_task(folder / "tasks" / "sst2", num_rows)
-        # The fork that imports lazily would do so again and again.
+        # A fork that imports lazily would do so again and again.
         import predgen.cli.ablate
         import predgen.cli.compare
         import predgen.cli.fit
@@ -172,7 +177,13 @@ class Place:
         import predgen.experiments.choosing
         import predgen.experiments.reproduction.running
         import predgen.models.streaming
-        import predgen.report.reproduction  # noqa: F401
+        import predgen.report.reproduction
+
+        # The intervals of 1,000 resamples take longer than all else.
+        few = {"resamples": 20}
+        predgen.experiments.results.bootstrap = functools.partial(bootstrap, **few)
+        for module in (predgen.models.scored, predgen.models.evaluating):
+            module.bootstrap_interval = functools.partial(bootstrap_interval, **few)
 
     def started(self, job: Job, folder: Path, *, resume: bool) -> ForkProcess:
         """Starts a job in a folder."""
@@ -248,7 +259,7 @@ def kill_until_done(place: Place, name: str, wanted: Any, kills: int, seconds: f
 
 
 def check_after_kill(name: str, folder: Path, old: dict[str, bytes], wanted: Any) -> None:
-    """Refuses a folder in which something is half written: what was there is whole, and what is new is whole or absent."""
+    """Refuses a folder in which something is half written."""
     job = JOBS[name]
     if job.replaces and files_below(folder / job.replaces) not in (old, wanted):
         raise SystemExit(f"After a kill '{job.replaces}' of {name} is neither what it was nor what it is to be.")

@@ -43,16 +43,19 @@ def test_each_fault_is_found_once_with_its_smallest_input() -> None:
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
-    drawn: dict[int, list[int]] = {1: [], 2: []}
+    def drawn() -> list[int]:
+        numbers: list[int] = []
 
-    def keeps(number: int) -> str:
-        drawn[run].append(number)
-        return ANSWERED
+        def keeps(number: int) -> str:
+            numbers.append(number)
+            return ANSWERED
 
-    for run in drawn:
         fuzz(st.integers(), keeps, 50, 7)
-    assert drawn[1] == drawn[2]
-    assert len(set(drawn[1])) > 20
+        return numbers
+
+    first = drawn()
+    assert first == drawn()
+    assert len(set(first)) > 20
 
 
 def test_wrong_answers_break_the_law() -> None:
