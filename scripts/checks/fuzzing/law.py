@@ -16,7 +16,7 @@ from predgen.models.asked import Asked
 ANSWERED, REFUSED = "answered", "refused"
 # How far probabilities may be from 1, in single precision.
 TOLERANCE = 1e-4
-# No input may take longer.
+# No input may take longer, in seconds of the processor: others may be at work.
 MOST_SECONDS = 60
 
 
@@ -64,13 +64,13 @@ def in_time(seconds: int = MOST_SECONDS) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise TooSlowError(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def check_answers(model: Model, table: pd.DataFrame, answers: pd.DataFrame, asked: Asked) -> None:

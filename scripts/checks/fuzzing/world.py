@@ -15,7 +15,7 @@ from predgen import Model, fit, load
 from predgen.backbones import Backbone
 from predgen.config import build_config
 from predgen.measures.statistics import bootstrap_interval
-from predgen.models import evaluating
+from predgen.models import evaluating, scored
 from predgen.models.building import load_base
 from predgen.training.training_run import source_of
 
@@ -66,7 +66,8 @@ class World:
         self.table = self.folder / "reviews.csv"
         rows(24).to_csv(self.table, index=False)
         # The intervals of 1,000 resamples take longer than all else.
-        evaluating.bootstrap_interval = functools.partial(bootstrap_interval, resamples=20)
+        for module in (evaluating, scored):
+            module.bootstrap_interval = functools.partial(bootstrap_interval, resamples=20)
         gc.collect()
         gc.freeze()  # each training run ends with a collection, over all that the libraries made
 
