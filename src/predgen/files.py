@@ -148,7 +148,9 @@ def alone_at(path: Path | None) -> Iterator[None]:
         return
     path = named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    file = path.with_name(f".{path.name}.lock")
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o666))  # a folder that takes no files is another fault
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -160,7 +162,7 @@ def alone_at(path: Path | None) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # some systems remove no file that is open
-            os.unlink(lock.lock_file)  # while it is held: who gets it now sees that it is gone, and makes another
+            file.unlink()  # while it is held: who gets it now sees that it is gone, and makes another
         lock.release()
 
 
