@@ -5,8 +5,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from predgen.errors import OutputExistsError
 
@@ -92,6 +94,7 @@ def folder_appears_whole(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises:
         OutputExistsError: it is not to be replaced, and something has come there meanwhile.
     """
+    path = named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = _unused_beside(path)
     folder.mkdir()
@@ -121,8 +124,46 @@ def _replace_folder(folder: Path, path: Path) -> None:
     shutil.rmtree(old)
 
 
+def named(path: Path) -> Path:
+    """Returns a folder's path whose last part is its own name: `.` and `..` are none, and a link's is another's."""
+    return path.resolve() if path.name in ("", "..") or path.is_symlink() else path
+
+
 def _unused_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+@contextmanager
+def alone_at(path: Path | None) -> Iterator[None]:
+    """Keeps other processes from working on a folder meanwhile; of one that dies the system takes the lock back.
+
+    Args:
+        path: the folder, whether it is there or not; None for none.
+
+    Raises:
+        OutputExistsError: another process works on it.
+    """
+    if path is None:
+        yield
+        return
+    path = named(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o666))  # a folder that takes no files is another fault
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputExistsError(
+            f"Expected nobody else to work on '{path}', found that another process does. Wait for its end, or name "
+            "another place."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems remove no file that is open
+            file.unlink()  # while it is held: who gets it now sees that it is gone, and makes another
+        lock.release()
 
 
 def sha256_of(path: Path) -> str:

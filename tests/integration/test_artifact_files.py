@@ -155,6 +155,7 @@ def test_tokens_that_the_model_does_not_have_are_refused(folder: Path) -> None:
 
 
 def test_a_rank_that_the_weights_do_not_have_takes_no_memory(folder: Path) -> None:
+    as_of_0_6_0(folder)
     edit(folder, lambda description: description["config"]["model"].update(lora_rank=60_000))
     with pytest.raises(predgen.ArtifactError, match=r"config\.model\.lora_rank: at most \d+, as the weights say"):
         predgen.load(folder)

@@ -714,3 +714,77 @@ def test_an_early_interruption_leaves_nothing(tmp_path: Path, program: Program) 
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "Interrupted. Nothing was left half written."
     assert program.names() == ["reviews.csv"]
+
+
+@pytest.mark.slow
+def test_a_second_fit_of_the_same_output_is_refused_while_the_first_runs(tmp_path: Path, program: Program) -> None:
+    write(reviews(75), tmp_path / "reviews.csv")
+    first = program.start(*LONG, "--out", "model", "--quiet")
+    while not (tmp_path / "model.unfinished").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    for option in ("--quiet", "--overwrite", "--resume"):
+        assert "found that another process does" in refused(*LONG, "--out", "model", option)
+    assert first.wait(timeout=300) == 0, first.communicate()
+    assert program.names() == ["model", "reviews.csv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_comparison_says_how_it_goes_on(
+    by: signal.Signals, code: int, tmp_path: Path, program: Program
+) -> None:
+    write(reviews(75), tmp_path / "reviews.csv")
+    line = ["compare", *LONG[1:], "--methods", "generator,predictor", "--baselines", "", "--runs", "runs", "--quiet"]
+    process = program.start(*line)
+    stdout, stderr = program.stop(process, by, tmp_path / "runs" / "generator-seed0.unfinished" / "checkpoints")
+    assert process.returncode == code
+    assert stdout == ""
+    assert "'runs' is kept. The same command with --resume goes on with it." in stderr
+    assert stderr.splitlines()[-1].endswith("Nothing was left half written.")
+    assert program.names() == ["reviews.csv", "runs"]
+    assert program.start(*line, "--resume").wait(timeout=300) == 0
+    assert {"generator-seed0.json", "predictor-seed0.json"} <= {path.name for path in (tmp_path / "runs").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_terminated_says_how_it_goes_on(tmp_path: Path, program: Program) -> None:
+    write(reviews(75), tmp_path / "reviews.csv")
+    process = program.start(*LONG, "--out", "model", "--quiet")
+    checkpoint = tmp_path / "model.unfinished" / "checkpoints" / "checkpoint-8" / "checkpoint.json"
+    _, stderr = program.stop(process, signal.SIGTERM, checkpoint)
+    assert process.returncode == 143
+    assert "'model.unfinished' is kept. The same command with --resume goes on with it." in stderr
+    assert program.names() == ["model.unfinished", "reviews.csv"]
+
+
+def test_a_model_is_calibrated_from_inside_its_folder_and_through_a_link(
+    models: dict[str, Path], new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(models["mood"], tmp_path / "model")
+    (tmp_path / "latest").symlink_to("model")
+    monkeypatch.chdir(tmp_path / "model")
+    for name in (".", tmp_path / "latest"):
+        done = run("calibrate", name, new, "--quiet")
+        assert done.code == 0, done
+    assert (tmp_path / "latest").is_symlink()
+    assert predgen.load(tmp_path / "latest").contents.calibrations
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "model", "new.csv"]
+
+
+def test_a_full_disk_leaves_the_answers_of_before(
+    models: dict[str, Path], new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "answers.csv").write_text("old")
+    monkeypatch.setattr("predgen.tables.saving.TableWriter.write", full)
+    message = refused("predict", models["mood"], new, "--out", "answers.csv", "--overwrite", "--quiet")
+    assert "No space left on device. Nothing was left half written." in message
+    assert (tmp_path / "answers.csv").read_text() == "old"
+    assert not list(tmp_path.glob(".answers*"))
+    monkeypatch.setattr("predgen.training.runs.write_text", full)
+    assert "No space left" in refused("compare", new, "--target", "mood", *SHORT, "--runs", "runs", "--quiet")
+    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob(".runs*"))

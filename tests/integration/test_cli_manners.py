@@ -97,14 +97,18 @@ def start_prediction(model: Path, folder: Path, *options: str) -> "subprocess.Po
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGHUP", "SIGINT"))]
+)
 def test_a_signal_leaves_no_hidden_file_and_what_was_there(name: str, model: Path, tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("old")
     process = start_prediction(model, tmp_path, "--overwrite")
     process.send_signal(getattr(signal, name))
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + getattr(signal, name)
-    assert f"Stopped by {name}. Nothing was left half written." in stderr
+    stopped = "Interrupted." if name == "SIGINT" else f"Stopped by {name}."
+    assert f"{stopped} Nothing was left half written." in stderr
+    assert "Nothing is kept of these answers. The same command begins again." in stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "rows.jsonl"]
     assert (tmp_path / "answers.csv").read_text() == "old"
 

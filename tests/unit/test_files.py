@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from predgen.errors import OutputExistsError
-from predgen.files import folder_appears_whole, put, write_text
+from predgen.files import alone_at, folder_appears_whole, put, write_text
 from predgen.tables.saving import OUTPUT_SUFFIXES, TableWriter
 
 
@@ -159,3 +159,42 @@ def test_where_a_file_system_has_no_links_nothing_is_replaced_either(
     with pytest.raises(OutputExistsError, match="something came there meanwhile"):
         put(tmp_path / "second", tmp_path / "out", replace=False)
     assert (tmp_path / "out").read_text() == "first"
+
+
+# ---- names that are none, links, and others at work
+
+
+def write_model(path: Path, text: str) -> None:
+    with folder_appears_whole(path) as folder:
+        (folder / "a.txt").write_text(text)
+
+
+@pytest.mark.parametrize("name", [".", "../model", "inner/.."])
+def test_a_folder_may_be_named_from_inside(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "model", "old")
+    (tmp_path / "model" / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    write_model(Path(name), "new")
+    assert (tmp_path / "model" / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "old")
+    (tmp_path / "latest").symlink_to("model")
+    write_model(tmp_path / "latest", "new")
+    assert (tmp_path / "latest").is_symlink()
+    assert (tmp_path / "model" / "a.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "model"]
+
+
+def test_the_second_at_the_same_folder_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with alone_at(out):
+        with pytest.raises(OutputExistsError, match=r"work on '.*model', found that another process"), alone_at(out):
+            pass
+        with alone_at(tmp_path / "other"), alone_at(None):
+            pass
+    with alone_at(out):
+        assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]
+    assert not list(tmp_path.iterdir())

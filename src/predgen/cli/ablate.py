@@ -6,6 +6,7 @@ import typer
 
 from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import (
+    NAME_RUNS,
     JsonPath,
     MarkdownPath,
     Overwrite,
@@ -19,6 +20,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     save_comparison_page,
+    says_what_is_kept,
     show_comparison,
     show_notes,
 )
@@ -59,15 +61,16 @@ def ablate(
     show_notes(quiet)
     check_results(json, markdown, plot, report)
     check_pictures(plot, report)
-    comparison = predgen.ablate(
-        config=config,
-        parts=split_names(parts),
-        seeds=seeds,
-        runs=runs,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    with says_what_is_kept(runs, NAME_RUNS):
+        comparison = predgen.ablate(
+            config=config,
+            parts=split_names(parts),
+            seeds=seeds,
+            runs=runs,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
     if report is not None:
         options = ["--seeds", str(seeds), *([] if parts is None else ["--parts", parts])]

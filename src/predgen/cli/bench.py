@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from predgen.cli.output import (
+    NAME_RUNS,
     JsonPath,
     MarkdownPath,
     Overwrite,
@@ -14,6 +15,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     print_table,
+    says_what_is_kept,
     show_notes,
     write_json,
 )
@@ -91,18 +93,19 @@ def bench(
         from predgen.names import default_backbone
         from predgen.report.real_benchmark import real_benchmark_markdown, real_benchmark_tables
 
-        found = run_real_bench(
-            real,
-            backbone=default_backbone(),
-            rivals=None if rivals is None else split_names(rivals),
-            release=release,
-            train_rows=rows,
-            test_rows=rows,
-            repetitions=repetitions,
-            runs=runs,
-            resume=resume,
-            overwrite=overwrite,
-        )
+        with says_what_is_kept(runs, NAME_RUNS):
+            found = run_real_bench(
+                real,
+                backbone=default_backbone(),
+                rivals=None if rivals is None else split_names(rivals),
+                release=release,
+                train_rows=rows,
+                test_rows=rows,
+                repetitions=repetitions,
+                runs=runs,
+                resume=resume,
+                overwrite=overwrite,
+            )
         write_json(json, found)
         if markdown is not None:
             write_text(markdown, real_benchmark_markdown(found, REAL_GOALS))
@@ -111,7 +114,10 @@ def bench(
         return
     cell = Cell(shape, prompt_tokens, target, dtype, batch_size)
     cells = grid_of(cell, gpu=torch.cuda.is_available()) if grid else [cell]
-    results = run_bench(cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite)
+    with says_what_is_kept(runs, NAME_RUNS):
+        results = run_bench(
+            cells, repetitions=repetitions, device=device, runs=runs, resume=resume, overwrite=overwrite
+        )
     write_json(json, results)
     if markdown is not None:
         write_text(markdown, benchmark_markdown(results, GOALS))

@@ -6,6 +6,7 @@ import typer
 
 from predgen.cli.options import Data, run_config, takes_settings
 from predgen.cli.output import (
+    NAME_RUNS,
     JsonPath,
     MarkdownPath,
     Overwrite,
@@ -19,6 +20,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     save_comparison_page,
+    says_what_is_kept,
     show_comparison,
     show_notes,
 )
@@ -84,18 +86,19 @@ def compare(
     check_pictures(plot, report)
     if config.model.method != ModelSettings().method:
         raise ConfigError("Expected no setting 'method', as compare fits several. Name them with --methods.")
-    comparison = predgen.compare(
-        config=config,
-        methods=split_names(methods),
-        baselines=split_names(baselines),
-        seeds=seeds,
-        trials=trials,
-        runs=runs,
-        models=models,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    with says_what_is_kept(runs, NAME_RUNS):
+        comparison = predgen.compare(
+            config=config,
+            methods=split_names(methods),
+            baselines=split_names(baselines),
+            seeds=seeds,
+            trials=trials,
+            runs=runs,
+            models=models,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
     if report is not None:
         options = ["--methods", methods, "--baselines", baselines, "--seeds", str(seeds), "--trials", str(trials)]

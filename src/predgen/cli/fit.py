@@ -15,6 +15,7 @@ from predgen.cli.output import (
     fails_clearly,
     print_line,
     print_table,
+    says_what_is_kept,
     show_notes,
     write_json,
 )
@@ -75,7 +76,9 @@ def fit(
     show_notes(quiet)
     check_results(json, plot, report)
     check_pictures(plot, report)
-    try:
+    from predgen.training.runs import unfinished_folder
+
+    with says_what_is_kept(unfinished_folder(out)):
         model = predgen.fit(
             config=config,
             out=out,
@@ -85,12 +88,6 @@ def fit(
             resume=resume,
             quiet=quiet,
         )
-    except KeyboardInterrupt:
-        from predgen.training.runs import unfinished_folder
-
-        if unfinished_folder(out).exists():
-            print_line(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)
-        raise
     record = model.record
     if plot is not None:
         from predgen.report.plots import save_training

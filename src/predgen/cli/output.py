@@ -67,6 +67,8 @@ PredictFrom = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --runs holds.")]
 MarkdownPath = Annotated[str | None, typer.Option("--markdown", metavar="PATH", help="Also write Markdown.")]
+# How to go on where nothing is kept.
+NAME_RUNS = "With --runs DIR what is finished is kept, and --resume goes on with it."
 PlotPath = Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the intervals.")]
 
 
@@ -139,6 +141,24 @@ def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return wrapper
+
+
+@contextmanager
+def says_what_is_kept(folder: str | Path | None, else_: str = "") -> Iterator[None]:
+    """Says after an interruption how to go on.
+
+    Args:
+        folder: what keeps the finished work; None for nothing.
+        else_: what to say where nothing is kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = folder is not None and Path(folder).exists()
+        going_on = f"'{folder}' is kept. The same command with --resume goes on with it." if kept else else_
+        if going_on:
+            print_line(going_on, err=True)
+        raise
 
 
 class _Lines(logging.Handler):

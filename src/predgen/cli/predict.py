@@ -18,6 +18,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     print_line,
+    says_what_is_kept,
     show_notes,
     working,
     write_json,
@@ -90,7 +91,8 @@ def predict(
         raise ConfigError(
             "Expected --out FILE for the answers, found none. Name a .csv, .tsv, .jsonl or .parquet file."
         )
-    result = _predict_table(model_of, str(data), task, out, asked, overwrite, quiet)
+    with says_what_is_kept(None, "Nothing is kept of these answers. The same command begins again."):
+        result = _predict_table(model_of, str(data), task, out, asked, overwrite, quiet)
     print_line(
         f"{result['rows']} answers in '{out}', {result['invalid']} of them invalid, "
         f"{result['examples_per_second']:.0f} rows per second."

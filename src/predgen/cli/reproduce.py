@@ -14,6 +14,7 @@ from predgen.cli.output import (
     check_results,
     fails_clearly,
     print_line,
+    says_what_is_kept,
     show_notes,
     write_json,
 )
@@ -142,9 +143,10 @@ def _run(preset: str, out: Path, arguments: dict[str, Any], settings: dict[str, 
     import predgen
     from predgen.report.reproduction import reproduction_markdown, write_tables
 
-    figures = predgen.reproduce(
-        preset, out=str(out), report=lambda figures: write_tables(figures, out), **arguments, **settings
-    )
+    with says_what_is_kept(out):
+        figures = predgen.reproduce(
+            preset, out=str(out), report=lambda figures: write_tables(figures, out), **arguments, **settings
+        )
     write_json(json, figures)
     print_line(reproduction_markdown(figures))
     print_line(f"The tables are in '{out / 'tables.md'}' and '{out / 'tables.html'}'.")

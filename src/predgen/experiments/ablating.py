@@ -9,6 +9,7 @@ from predgen.config import ModelSettings, RunConfig, TrainSettings
 from predgen.errors import ConfigError, unknown_name
 from predgen.experiments.comparing import Bench
 from predgen.experiments.results import Comparison
+from predgen.files import alone_at
 from predgen.models.building import check_method
 from predgen.models.forms import with_form
 from predgen.names import JOINS, METHODS, READINGS, SAMPLING_CHOICES, SAMPLING_UNITS, SCHEDULES, WRITER_LOSSES
@@ -111,23 +112,24 @@ def ablate(
         )
     if config.model.director_form is None:  # whose parts these are
         config = config.changed(**{"model.director_form": "states"})
-    bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
-    config = with_form(config, bench.prepared.target)
-    numbers = bench.prepared.target.numeric
-    wanted = parts or [part_name for part_name in PARTS if numbers or part_name not in FOR_NUMBERS]
-    check_method(config, bench.prepared.target)
-    variants: dict[str, RunConfig] = {}
-    for part_name in wanted:
-        for name, changes in PARTS[part_name].items():
-            variant = config.changed(**changes)
-            if variant == config:
-                continue
-            try:
-                check_method(variant, bench.prepared.target)
-            except ConfigError as error:
-                log.warning("Left out '%s': %s", name, error)
-            else:
-                variants[name] = variant
-    results = {BASE: bench.result(BASE, config, seeds)}
-    results |= {name: bench.result(name, variant, seeds) for name, variant in variants.items()}
-    return Comparison(results, bench.part, config, against=BASE)
+    with alone_at(None if runs is None else Path(runs)):
+        bench = Bench.open(config, data, runs=runs, resume=resume, overwrite=overwrite, quiet=quiet)
+        config = with_form(config, bench.prepared.target)
+        numbers = bench.prepared.target.numeric
+        wanted = parts or [part_name for part_name in PARTS if numbers or part_name not in FOR_NUMBERS]
+        check_method(config, bench.prepared.target)
+        variants: dict[str, RunConfig] = {}
+        for part_name in wanted:
+            for name, changes in PARTS[part_name].items():
+                variant = config.changed(**changes)
+                if variant == config:
+                    continue
+                try:
+                    check_method(variant, bench.prepared.target)
+                except ConfigError as error:
+                    log.warning("Left out '%s': %s", name, error)
+                else:
+                    variants[name] = variant
+        results = {BASE: bench.result(BASE, config, seeds)}
+        results |= {name: bench.result(name, variant, seeds) for name, variant in variants.items()}
+        return Comparison(results, bench.part, config, against=BASE)

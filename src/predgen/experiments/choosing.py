@@ -14,7 +14,7 @@ from predgen.config import RunConfig
 from predgen.errors import ConfigError, DivergenceError, PredGenError
 from predgen.experiments.comparing import Bench, check_models, run_name
 from predgen.experiments.results import MethodResult
-from predgen.files import folder_appears_whole
+from predgen.files import alone_at, folder_appears_whole
 from predgen.measures.base import json_number
 from predgen.measures.metrics import higher_is_better
 from predgen.measures.statistics import percentile_interval
@@ -229,12 +229,42 @@ def _fit_best(
         quiet: show no progress.
     """
     check_output(out, overwrite=overwrite)
+    folder = unfinished_folder(out)
+    with alone_at(folder):
+        return _fit_best_at(folder, config, data, out, budget, keep, overwrite=overwrite, resume=resume, quiet=quiet)
+
+
+def _fit_best_at(
+    folder: Path,
+    config: RunConfig,
+    data: TableLike | None,
+    out: Path,
+    budget: float | None,
+    keep: Path | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+) -> Model:
+    """Returns the best method's model; the other arguments are those of `_fit_best`.
+
+    Args:
+        folder: of the unfinished run; no other process works on it.
+        config: the run's settings.
+        data: its table.
+        out: the artifact's directory.
+        budget: seconds.
+        keep: where every method's model is kept; None for nowhere.
+        overwrite: replace what is there.
+        resume: go on with the unfinished run.
+        quiet: show no progress.
+    """
+    check_output(out, overwrite=overwrite)
     if keep is not None and out.absolute() in (keep.absolute(), *keep.absolute().parents):
         raise ConfigError(f"Expected a folder of models outside of --out, found '{keep}'. Name another --models.")
     runs = {name: run_name(name, config.train.seed) for name in METHODS}
     if keep is not None:
         check_models(keep, list(runs.values()), Finished(None), replaces=overwrite or resume)
-    folder = unfinished_folder(out)
     bench = Bench.open(
         config, data, runs=folder, models=keep, resume=resume, overwrite=overwrite, quiet=quiet, chooses=True
     )

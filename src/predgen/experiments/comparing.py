@@ -15,6 +15,7 @@ from predgen.errors import ConfigError
 from predgen.experiments.baseline_rows import Given, baseline_results
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.experiments.tuning import require_tuner, tune
+from predgen.files import alone_at
 from predgen.measures.metrics import check_metric
 from predgen.models.artifact import check_output
 from predgen.models.building import check_method
@@ -88,18 +89,19 @@ def compare(
         every = [run_name(name, config.train.seed + number) for name in names.values() for number in range(seeds)]
         finished = Finished(Path(runs) if resume and runs is not None else None)
         check_models(Path(models), every, finished, replaces=overwrite or resume)
-    bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
-    for name in methods:  # before anything is trained
-        check_method(config.changed(**{"model.method": name}), bench.prepared.target)
-    results = bench.baselines(baselines, config)
-    tuned: dict[str, dict[str, Any]] = {}
-    for name in methods:
-        chosen = config.changed(**{"model.method": name})
-        if trials:
-            tuned[name] = tune(chosen, bench.prepared, name, trials, bench.finished, quiet=quiet)
-            chosen = chosen.changed(**tuned[name])
-        results[name] = bench.result(names[name], chosen, seeds)
-    return Comparison(results, bench.part, config, tuned=tuned)
+    with alone_at(None if runs is None else Path(runs)):
+        bench = Bench.open(config, data, runs=runs, models=models, resume=resume, overwrite=overwrite, quiet=quiet)
+        for name in methods:  # before anything is trained
+            check_method(config.changed(**{"model.method": name}), bench.prepared.target)
+        results = bench.baselines(baselines, config)
+        tuned: dict[str, dict[str, Any]] = {}
+        for name in methods:
+            chosen = config.changed(**{"model.method": name})
+            if trials:
+                tuned[name] = tune(chosen, bench.prepared, name, trials, bench.finished, quiet=quiet)
+                chosen = chosen.changed(**tuned[name])
+            results[name] = bench.result(names[name], chosen, seeds)
+        return Comparison(results, bench.part, config, tuned=tuned)
 
 
 @dataclass(frozen=True)

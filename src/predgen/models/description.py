@@ -5,7 +5,7 @@ A file that a stranger wrote, or that was damaged, is refused here with what is 
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,8 +38,11 @@ Token = Annotated[int, Field(ge=0)]
 Tokens = Annotated[list[Token], Field(max_length=LONGEST_FRAME)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# What belongs to the weights: other values of these would be another model.
+# What belongs to the weights: other values of these would be another model. Older hashes are over these alone.
 MEANING = ("target", "template", "base", "scales", "thresholds", "mixes")
+# What answers follow from; of the settings all but where and in what batches rows are answered.
+SEALED = (*MEANING, "calibrations", "config")
+FREE_SETTINGS = ("device", "eval_batch_size", "eval_batch_tokens")
 
 
 class Part(BaseModel):
@@ -187,19 +190,26 @@ def read_description(path: Path) -> Description:
             f"predgen: pip install --upgrade predgen (this is {__version__})."
         )
     with damage_in(file):
-        model = saved["config"]["model"]
-        if model["method"] == "predgen":
-            model.setdefault("director_form", "states")  # the only form before 0.7.0
-        description = _checked(saved if saved_format == FORMAT else _upgraded(saved))
-        if description.sha256 is not None and description.sha256 != meaning_hash(saved):
-            raise ValueError(f"one of {', '.join(MEANING)} is not what was saved")
+        description = _checked(_upgraded(saved, saved_format))
+        sealed = description.sha256
+        if sealed is not None and sealed not in (meaning_hash(saved), meaning_hash(saved, MEANING)):
+            raise ValueError(f"one of {', '.join(SEALED)} is not what was saved")
         return description
 
 
-def meaning_hash(description: Mapping[str, Any]) -> str:
-    """Returns a SHA-256 over the parts that belong to the weights: none of them can change alone."""
-    parts = {name: description[name] for name in MEANING}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def meaning_hash(description: Mapping[str, Any], parts: Sequence[str] = SEALED) -> str:
+    """Returns a SHA-256 over the parts that answers follow from: none of them can change alone.
+
+    Args:
+        description: what `predgen.json` holds.
+        parts: which ones.
+    """
+    sealed = {name: description[name] for name in parts}
+    if "config" in parts:
+        train = description["config"].get("train", {})
+        bound = {name: value for name, value in train.items() if name not in FREE_SETTINGS}
+        sealed["config"] = {**description["config"], "train": bound}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
 def _format_of(saved: Any) -> int:
@@ -234,16 +244,22 @@ def _checked(saved: Mapping[str, Any]) -> Description:
         raise ValueError("; ".join(faults[:MOST_FAULTS]) + more) from error
 
 
-def _upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a description of format 1, whose targets had one field, in the present form."""
-    mix, calibration = saved.get("mix"), saved.get("calibration")
+def _upgraded(saved: Mapping[str, Any], saved_format: int) -> dict[str, Any]:
+    """Returns a description in the present form; what was saved stays as it was, as the hash is over it."""
+    model = saved["config"]["model"]
+    is_predgen = model["method"] == "predgen"
+    if is_predgen:  # the only form before 0.7.0
+        saved = {**saved, "config": {**saved["config"], "model": {"director_form": "states", **model}}}
+    if saved_format == FORMAT:
+        return dict(saved)
+    mix, calibration = saved.get("mix"), saved.get("calibration")  # of targets of one field
     director = asdict(MIXES["director"])
     return {
         **saved,
         "format": FORMAT,
         "scales": [saved["scale"]],
         "thresholds": [None],
-        "mixes": [mix or director] if saved["config"]["model"]["method"] == "predgen" else None,
+        "mixes": [mix or director] if is_predgen else None,
         "calibrations": {} if calibration is None else {ALONE: calibration},
     }
 

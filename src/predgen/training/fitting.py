@@ -12,6 +12,7 @@ from predgen.backbones import default_template, is_for_trying
 from predgen.backbones.packaged import PACKAGED_MODELS
 from predgen.backbones.template import Template
 from predgen.config import RunConfig
+from predgen.files import alone_at
 from predgen.models.artifact import check_output
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
@@ -57,8 +58,27 @@ def fit_method(
     join_processes(on_cpu=runs_on_cpu(config.train))
     if out is None:
         return fit_prepared(config, prepared_for(config, data), quiet=quiet)
-    folder = unfinished_folder(out)
     check_output(Path(out), overwrite=overwrite)
+    folder = unfinished_folder(out)
+    with alone_at(folder if is_first() else None):
+        return _fit_at(folder, Path(out), config, data, overwrite=overwrite, resume=resume, quiet=quiet)
+
+
+def _fit_at(
+    folder: Path, out: Path, config: RunConfig, data: TableLike | None, *, overwrite: bool, resume: bool, quiet: bool
+) -> Model:
+    """Returns a model that `out` holds then; the other arguments are those of `fit_method`.
+
+    Args:
+        folder: of the unfinished run; no other process works on it.
+        out: the artifact's directory.
+        config: the run's settings.
+        data: its table.
+        overwrite: replace what is there.
+        resume: go on with the unfinished run.
+        quiet: show no progress.
+    """
+    check_output(out, overwrite=overwrite)
     check_settings(folder, config, overwrite=overwrite, resume=resume)
     prepared = prepared_for(config, data)
     if resume:

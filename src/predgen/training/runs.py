@@ -8,7 +8,7 @@ from typing import Any
 
 from predgen.config import RunConfig, build_config, read_config_file, write_config
 from predgen.errors import ConfigError, DataError, OutputExistsError
-from predgen.files import folder_appears_whole, write_text
+from predgen.files import folder_appears_whole, named, write_text
 
 CONFIG_FILE = "config.yaml"
 ROWS_FILE = "data.sha256"
@@ -17,7 +17,8 @@ UNFINISHED = ".unfinished"
 
 def unfinished_folder(out: str | Path) -> Path:
     """Returns where a run keeps its settings and checkpoints until its output is there."""
-    return Path(out).with_name(Path(out).name + UNFINISHED)
+    path = named(Path(out))
+    return path.with_name(path.name + UNFINISHED)
 
 
 def check_folder(folder: Path, what: str, *, is_begun: bool, holds_other: bool, overwrite: bool, resume: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from predgen.errors import ArtifactError, PredGenError
-from predgen.models.description import DESCRIPTION_FILE, meaning_hash, read_description
+from predgen.models.description import DESCRIPTION_FILE, MEANING, meaning_hash, read_description
 
 HASH = "0123456789abcdef" * 4
 WHOLE: dict[str, Any] = {
@@ -180,6 +180,9 @@ def test_what_is_no_description_is_refused(text: str, tmp_path: Path) -> None:
         (("base", "frame", "prefix"), [3]),
         (("scales", 1, "mean"), 2.0),
         (("mixes", 0, "director"), 0.25),
+        (("calibrations", "mood", "temperature"), 1.75),
+        (("config", "model", "decoding"), "free"),
+        (("config", "train", "number_loss"), "huber"),
     ],
 )
 def test_what_belongs_to_the_weights_cannot_change_alone(place: tuple[Any, ...], value: Any, tmp_path: Path) -> None:
@@ -187,6 +190,12 @@ def test_what_belongs_to_the_weights_cannot_change_alone(place: tuple[Any, ...],
     read(tmp_path, changed)  # right by itself
     with pytest.raises(ArtifactError, match="is not what was saved"):
         read(tmp_path, {**changed, "sha256": meaning_hash(WHOLE)})
+
+
+def test_hashes_of_older_artifacts_and_settings_that_change_no_answer_are_taken(tmp_path: Path) -> None:
+    assert read(tmp_path, {**WHOLE, "sha256": meaning_hash(WHOLE, MEANING)}).sha256 != meaning_hash(WHOLE)
+    changed = edited(("config", "train"), {**WHOLE["config"]["train"], "eval_batch_size": 3, "device": "cpu"})
+    assert read(tmp_path, {**changed, "sha256": meaning_hash(WHOLE)}).settings.train.eval_batch_size == 3
 
 
 def test_format_1_is_read(tmp_path: Path) -> None:

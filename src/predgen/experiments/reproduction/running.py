@@ -16,7 +16,7 @@ from predgen.errors import ConfigError, DataError, PredGenError, UnknownNameErro
 from predgen.experiments.comparing import Bench
 from predgen.experiments.reproduction.grid import Cell, Preset, presets
 from predgen.experiments.results import MethodResult
-from predgen.files import write_text
+from predgen.files import alone_at, write_text
 from predgen.measures.base import EXACT_MATCH, json_number
 from predgen.measures.metrics import check_metric_of_kind
 from predgen.models.building import check_method
@@ -125,52 +125,53 @@ def reproduce(
     for cell in cells:  # before anything is trained
         metric = config_of(grid, cell).train.metric
         check_metric_of_kind(load_task(cell.task).target.kind, metric or load_task(cell.task).metrics[0])
-    folder = _checked_folder(Path(out), preset, resume=resume, overwrite=overwrite)
-    finished = Finished(folder)
-    reproduction: dict[str, Any] = {
-        "preset": preset,
-        "versions": [__version__],
-        "settings": {**grid.settings, **grid.given},
-        "cells": [],
-        "missing": [],
-        "failed": [],
-    }
-    if not quiet:
-        for backbone in grid.backbones:
-            say_backbone(backbone)
-    clock = _Clock(len(cells))
-    begun = False
-    first: PredGenError | None = None
-    for backbone, name in dict.fromkeys((cell.backbone, cell.task) for cell in cells):
-        task_cells = [cell for cell in cells if (cell.backbone, cell.task) == (backbone, name)]
-        try:
-            ready = _ready(grid, task_cells[0], data, finished, quiet=quiet)
-        except (DataError, UnknownNameError) as error:
-            log.warning("Left out '%s': %s", name, error)
-            reproduction["missing"].append({"task": name, "backbone": backbone, "reason": str(error)})
-            clock.skip(len(task_cells))
-            continue
-        if not begun:  # a mistyped folder of rows leaves nothing behind that would stand in the way
-            begun = True
-            _begin(folder, preset, overwrite=overwrite)
-        for cell in task_cells:
+    with alone_at(Path(out)):
+        folder = _checked_folder(Path(out), preset, resume=resume, overwrite=overwrite)
+        finished = Finished(folder)
+        reproduction: dict[str, Any] = {
+            "preset": preset,
+            "versions": [__version__],
+            "settings": {**grid.settings, **grid.given},
+            "cells": [],
+            "missing": [],
+            "failed": [],
+        }
+        if not quiet:
+            for backbone in grid.backbones:
+                say_backbone(backbone)
+        clock = _Clock(len(cells))
+        begun = False
+        first: PredGenError | None = None
+        for backbone, name in dict.fromkeys((cell.backbone, cell.task) for cell in cells):
+            task_cells = [cell for cell in cells if (cell.backbone, cell.task) == (backbone, name)]
             try:
-                reproduction["cells"].append(_run(grid, cell, ready, finished, clock))
-            except _Failed as failure:
-                first = first or failure.error
-                log.warning("Could not fit '%s': %s", cell.name, failure)
-                reproduction["failed"].append({**asdict(cell), "reason": str(failure)})
-                clock.skip(1)
+                ready = _ready(grid, task_cells[0], data, finished, quiet=quiet)
+            except (DataError, UnknownNameError) as error:
+                log.warning("Left out '%s': %s", name, error)
+                reproduction["missing"].append({"task": name, "backbone": backbone, "reason": str(error)})
+                clock.skip(len(task_cells))
                 continue
-            reproduction["versions"] = sorted({figures["version"] for figures in reproduction["cells"]})
-            report(reproduction)
-    if not reproduction["cells"]:
-        raise first or ConfigError(
-            "Expected the rows of one task at least, found none. Name the folder that has them (--data, or "
-            "PREDGEN_DATA_DIR)."
-        )
-    report(reproduction)  # with what was left out after the last cell
-    return reproduction
+            if not begun:  # a mistyped folder of rows leaves nothing behind that would stand in the way
+                begun = True
+                _begin(folder, preset, overwrite=overwrite)
+            for cell in task_cells:
+                try:
+                    reproduction["cells"].append(_run(grid, cell, ready, finished, clock))
+                except _Failed as failure:
+                    first = first or failure.error
+                    log.warning("Could not fit '%s': %s", cell.name, failure)
+                    reproduction["failed"].append({**asdict(cell), "reason": str(failure)})
+                    clock.skip(1)
+                    continue
+                reproduction["versions"] = sorted({figures["version"] for figures in reproduction["cells"]})
+                report(reproduction)
+        if not reproduction["cells"]:
+            raise first or ConfigError(
+                "Expected the rows of one task at least, found none. Name the folder that has them (--data, or "
+                "PREDGEN_DATA_DIR)."
+            )
+        report(reproduction)  # with what was left out after the last cell
+        return reproduction
 
 
 def grid_named(
