@@ -145,6 +145,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--pefts", nargs="*", default=["lora"])
     parser.add_argument("--rates", type=float, nargs="*", default=[], help="instead of those of each --pefts")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seed", type=int, default=0, help="of `tune`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--train-rows", type=int, default=640)
@@ -160,9 +162,9 @@ def main() -> None:
             tables[task] = parts_of(options.data, task, rows)
         return tables[task]
 
-    def tune(_: str, backbone: str, peft: str, task: str, method: str, rate: float) -> dict[str, Any]:
+    def tune(_: str, backbone: str, peft: str, task: str, method: str, rate: float, seed: int = 0) -> dict[str, Any]:
         settings = {"backbone": f"builtin:{backbone}", "peft": peft, "method": method, "learning_rate": rate}
-        settings |= {"epochs": options.epochs, "seed": 0}
+        settings |= {"epochs": options.epochs, "seed": seed}
         names = {"backbone": backbone, "peft": peft, "task": task, "method": method, "rate": rate}
         return {**names, **fitted(parts(task), task, "validation", settings)}
 
@@ -181,8 +183,8 @@ def main() -> None:
     short = [backbone.removeprefix("builtin:") for backbone in options.backbones]
     if options.stage == "tune":
         cells = [
-            ("tune", backbone, peft, task, method, rate)
-            for backbone, peft, task, method in itertools.product(short, options.pefts, options.tasks, METHODS)
+            ("tune", backbone, peft, task, method, rate, *([options.seed] if options.seed else []))
+            for backbone, peft, task, method in itertools.product(short, options.pefts, options.tasks, options.methods)
             for rate in options.rates or RATES[peft]
         ]
         print(tuned_table(run_cells(cells, tune, options.out, options.only)), flush=True)

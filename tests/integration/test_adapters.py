@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 import predgen
-from predgen.adapters import apply_peft, default_learning_rate
+from predgen.adapters import apply_peft
 from predgen.backbones import find_source, load_backbone
 from predgen.backbones.decoder_only import DecoderOnlyBackbone
 from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.buckets import answer_all
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-from predgen.names import PEFT_METHODS
+from predgen.names import METHODS, PEFT_METHODS
+from predgen.names.entries import PeftMethod
 from predgen.writing.sampling import Draws
 from tests.helpers.shapes import (
     FAMILIES,
@@ -123,11 +124,17 @@ def test_a_model_without_linear_layers_is_refused() -> None:
 
 
 def test_the_learning_rate_falls_with_the_width() -> None:
-    for peft in ("none", "lora"):
-        widest = PEFT_METHODS[peft].widest
-        assert default_learning_rate(peft, widest) == PEFT_METHODS[peft].learning_rate
-        assert default_learning_rate(peft, 4 * widest) == pytest.approx(PEFT_METHODS[peft].learning_rate / 4)
-        assert default_learning_rate(peft, 16) == PEFT_METHODS[peft].learning_rate
+    for peft in PEFT_METHODS.values():
+        widest = max(peft.learning_rates)
+        for method in METHODS:
+            assert peft.learning_rate(4 * widest, method) == pytest.approx(peft.learning_rate(widest, method) / 4)
+
+
+def test_a_width_that_was_tuned_has_its_own_learning_rate_for_each_method() -> None:
+    rates = PeftMethod("A", "a", "", {100: 0.5, 200: {"predictor": 0.1, "predgen": 0.2}})
+    found = [rates.learning_rate(width, "predictor") for width in (10, 100, 140, 145, 200, 400)]
+    assert found == [0.5, 0.5, 0.5, 0.1, 0.1, 0.05]
+    assert rates.learning_rate(200, "predgen") == 0.2
 
 
 # ---- added tokens

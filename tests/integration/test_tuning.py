@@ -36,7 +36,7 @@ def test_every_method_gets_the_same_number_of_trials_and_its_best_one(tmp_path: 
         trials = trials_of(tmp_path / "runs", method)
         assert len(trials) == 3
         first = trials[0]["settings"]
-        assert first["train.learning_rate"] == pytest.approx(PEFT_METHODS["lora"].learning_rate)
+        assert first["train.learning_rate"] == pytest.approx(PEFT_METHODS["lora"].learning_rate(256, method))
         if method == "generator":
             assert set(first) == {"train.learning_rate"}
         else:
@@ -89,7 +89,9 @@ def test_a_trial_that_diverges_is_left_out(monkeypatch: pytest.MonkeyPatch, capl
     options: dict[str, Any] = {"methods": ["predictor"], **SMALL, "max_steps": 1}
     everything, error = False, DivergenceError
     found = predgen.compare(reviews(40), "mood", trials=2, **options)
-    assert found.tuned["predictor"]["train.learning_rate"] != pytest.approx(PEFT_METHODS["lora"].learning_rate)
+    assert found.tuned["predictor"]["train.learning_rate"] != pytest.approx(
+        PEFT_METHODS["lora"].learning_rate(256, "predictor")
+    )
     assert "The trial failed: Expected a finite loss" in caplog.text
     everything = True
     with pytest.raises(TrainingError, match=r"a trial of predictor with finite figures, found none in 2"):

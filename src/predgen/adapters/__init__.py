@@ -3,7 +3,6 @@
 from predgen.adapters.applying import (
     TUNED_HEAD_LEARNING_RATE,
     apply_peft,
-    default_learning_rate,
     initial_rank_of,
 )
 from predgen.adapters.merging import merge_update, unmerge_update
@@ -14,7 +13,6 @@ __all__ = [
     "apply_peft",
     "choose_by_magnitude",
     "chosen_indices",
-    "default_learning_rate",
     "initial_rank_of",
     "merge_update",
     "unmerge_update",

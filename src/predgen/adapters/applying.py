@@ -41,15 +41,6 @@ class Update:
     layers: int | None = None
 
 
-def default_learning_rate(peft: str, hidden_size: int) -> float:
-    """Returns the default learning rate of the backbone's trained part, which falls beyond the width it was tuned at.
-
-    The best rate falls with the width (arXiv 2203.03466). `predgen.names.PeftMethod` says where it is tuned and where
-    it is not.
-    """
-    return PEFT_METHODS[peft].learning_rate * min(1.0, PEFT_METHODS[peft].widest / hidden_size)
-
-
 def initial_rank_of(rank: int, initial_rank: int | None = None) -> int:
     """Returns the rank that AdaLoRA begins with: the given one, or half as much again as it ends with.
 

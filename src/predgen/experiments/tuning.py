@@ -5,12 +5,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from predgen.adapters import TUNED_HEAD_LEARNING_RATE, default_learning_rate
+from predgen.adapters import TUNED_HEAD_LEARNING_RATE
 from predgen.backbones import width_of
 from predgen.config import RunConfig
 from predgen.errors import DivergenceError, TrainingError, require
 from predgen.measures.metrics import higher_is_better
-from predgen.names import METHODS
+from predgen.names import METHODS, PEFT_METHODS
 from predgen.training.fitting import fit_prepared
 from predgen.training.preparing import Prepared
 from predgen.training.runs import Finished
@@ -96,9 +96,10 @@ def tune(
 def _defaults(config: RunConfig) -> dict[str, float]:
     """Returns the searched settings with their defaults; the generator has no heads."""
     width = width_of(source_of(config))
-    rate = config.train.learning_rate or default_learning_rate(config.model.peft, width)
+    method = config.model.method
+    rate = config.train.learning_rate or PEFT_METHODS[config.model.peft].learning_rate(width, method)
     defaults = {"train.learning_rate": rate}
-    if METHODS[config.model.method].has_heads:
+    if METHODS[method].has_heads:
         defaults["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
     return defaults
 

@@ -65,24 +65,40 @@ BASELINES = Choices(
     },
 )
 DEFAULT_BASELINES = tuple(name for name, baseline in BASELINES.items() if baseline.is_default)
+# By the width that they were tuned at, and the method.
+LORA_RATES: dict[int, float | dict[str, float]] = {
+    256: 1e-3,
+    576: {"predictor": 1e-3, "generator": 1e-3, "predgen": 1e-3},
+    640: {"predictor": 3e-4, "generator": 3e-4, "predgen": 1e-3},
+}
+ALL_WEIGHTS_RATES: dict[int, float | dict[str, float]] = {256: 2.5e-4}
 PEFT_METHODS = Choices(
     "PEFT method",
     {
         "none": PeftMethod(
-            "all weights", "all of it", "predgen.adapters.applying:train_all_weights", 2.5e-4, "", is_tuned=True
+            "all weights",
+            "all of it",
+            "predgen.adapters.applying:train_all_weights",
+            ALL_WEIGHTS_RATES,
+            "",
+            is_tuned=True,
         ),
-        "lora": PeftMethod("LoRA", "low rank", "predgen.adapters.applying:add_lora", 1e-3, is_tuned=True, widest=640),
+        "lora": PeftMethod("LoRA", "low rank", "predgen.adapters.applying:add_lora", LORA_RATES, is_tuned=True),
         "dora": PeftMethod(
-            "DoRA", "low rank, direction and size apart", "predgen.adapters.applying:add_dora", 1e-3, widest=640
+            "DoRA", "low rank, direction and size apart", "predgen.adapters.applying:add_dora", LORA_RATES
         ),
         "adalora": PeftMethod(
-            "AdaLoRA", "low rank, moved to where it helps", "predgen.adapters.applying:add_adalora", 1e-3, widest=640
+            "AdaLoRA", "low rank, moved to where it helps", "predgen.adapters.applying:add_adalora", LORA_RATES
         ),
         "rocoft": PeftMethod(
-            "RoCoFT", "rows or columns", "predgen.adapters.applying:add_rows_or_columns", 2e-3, "rocoft_rank"
+            "RoCoFT", "rows or columns", "predgen.adapters.applying:add_rows_or_columns", {256: 2e-3}, "rocoft_rank"
         ),
         "frozen": PeftMethod(
-            "frozen backbone", "nothing of it, the heads alone", "predgen.adapters.applying:train_nothing", 1e-3, ""
+            "frozen backbone",
+            "nothing of it, the heads alone",
+            "predgen.adapters.applying:train_nothing",
+            {256: 1e-3},
+            "",
         ),
     },
 )

@@ -1,5 +1,7 @@
 """The lines of the tables: a name's description, its implementation, and what else is asked of it."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -32,27 +34,41 @@ class MethodChoice:
 class PeftMethod:
     """What is trained of the backbone.
 
-    The learning rates of `none` and `lora` are tuned on builtin:nano, LoRA's on SmolLM2-135M too
-    (docs/developers/log.md). DoRA and AdaLoRA have LoRA's; RoCoFT's is of the size that its paper uses.
+    The learning rates of `none` and `lora` are tuned, for each method by itself, on builtin:nano (width 256),
+    SmolLM2-135M (576) and Gemma 3 270M (640); see docs/developers/log.md. DoRA and AdaLoRA have LoRA's; RoCoFT's is of
+    the size that its paper uses.
 
     Attributes:
         title: what people call it.
         description: as in `Entry`.
         path: of a function that marks, in place, what is trained; its arguments are a backbone and an
             `predgen.adapters.applying.Update`.
-        learning_rate: the default for a backbone of at most the width `widest`; lower in wider ones.
+        learning_rates: the default for each width that it was tuned at, narrowest first: one for all methods, or one
+            for each.
         rank_setting: the setting of `model` that says how large the update is; empty where there is no update.
-        is_tuned: whether the learning rate was tuned for it.
-        widest: the largest width that the learning rate was tuned at.
+        is_tuned: whether the learning rates were tuned for it.
     """
 
     title: str
     description: str
     path: str
-    learning_rate: float
+    learning_rates: Mapping[int, float | Mapping[str, float]]
     rank_setting: str = "lora_rank"
     is_tuned: bool = False
-    widest: int = 256
+
+    def learning_rate(self, width: int, method: str) -> float:
+        """Returns the default for a backbone: that of the nearest width, and less beyond the widest.
+
+        The best rate falls with the width (arXiv 2203.03466).
+
+        Args:
+            width: the size of the backbone's states.
+            method: one of `predgen.names.METHODS`.
+        """
+        nearest = min(self.learning_rates, key=lambda tuned: abs(math.log(tuned / width)))
+        found = self.learning_rates[nearest]
+        rate = found if isinstance(found, float) else found[method]
+        return rate * min(1.0, max(self.learning_rates) / width)
 
     @property
     def is_low_rank(self) -> bool:

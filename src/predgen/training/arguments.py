@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -10,7 +9,6 @@ from transformers import (
 )
 from transformers.integrations import get_reporting_integration_callbacks
 
-from predgen.adapters import default_learning_rate
 from predgen.config import TrainSettings
 from predgen.errors import ConfigError
 from predgen.processes import num_processes
@@ -36,7 +34,7 @@ def _warmup_steps(settings: TrainSettings, steps: int) -> int:
 
 
 def training_arguments(
-    settings: TrainSettings, folder: Path, *, num_rows: int, peft: Any, hidden_size: int, metric: str, higher: bool
+    settings: TrainSettings, folder: Path, *, num_rows: int, learning_rate: float, metric: str, higher: bool
 ) -> TrainingArguments:
     """Returns the Trainer's arguments for a run.
 
@@ -44,8 +42,7 @@ def training_arguments(
         settings: the run's settings.
         folder: where checkpoints go.
         num_rows: training rows.
-        peft: which tuned learning rate is the default.
-        hidden_size: the backbone's width, for the same.
+        learning_rate: the default of the backbone's.
         metric: the metric that chooses the checkpoint.
         higher: whether a higher metric is better.
 
@@ -61,7 +58,7 @@ def training_arguments(
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.eval_batch_size,
         gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate or default_learning_rate(peft, hidden_size),
+        learning_rate=settings.learning_rate or learning_rate,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         lr_scheduler_type="cosine",

@@ -36,6 +36,7 @@ from predgen.models.encoding import encode_prompts
 from predgen.models.forms import with_form
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
+from predgen.names import PEFT_METHODS
 from predgen.processes import from_first, is_first
 from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
@@ -195,12 +196,12 @@ class Run:
 
     def _arguments(self, settings: TrainSettings, method: Method, num_rows: int) -> TrainingArguments:
         """Returns the Trainer's arguments."""
+        model = self.config.model
         return training_arguments(
             settings,
             self.folder / CHECKPOINTS,
             num_rows=num_rows,
-            peft=self.config.model.peft,
-            hidden_size=method.backbone.hidden_size,
+            learning_rate=PEFT_METHODS[model.peft].learning_rate(method.backbone.hidden_size, model.method),
             metric=self.metric,
             higher=higher_is_better(self.metric),
         )
