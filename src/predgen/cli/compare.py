@@ -14,6 +14,7 @@ from predgen.cli.output import (
     Resume,
     RunsPath,
     Seeds,
+    Strict,
     check_pictures,
     check_results,
     fails_clearly,
@@ -45,6 +46,7 @@ def compare(
     markdown: MarkdownPath = None,
     plot: PlotPath = None,
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods on the same rows, seeds and budget, beside baselines.
@@ -76,7 +78,7 @@ def compare(
     from predgen.config import ModelSettings, split_names
     from predgen.errors import ConfigError
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     check_results(json, markdown, plot)
     check_pictures(plot)
     if config.model.method != ModelSettings().method:

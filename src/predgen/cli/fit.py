@@ -9,6 +9,7 @@ from predgen.cli.output import (
     JsonPath,
     Overwrite,
     Quiet,
+    Strict,
     check_pictures,
     check_results,
     fails_clearly,
@@ -41,6 +42,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit a model to a column of a table.
@@ -68,7 +70,7 @@ def fit(
     config = run_config(context, data)
     import predgen
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     check_results(json, plot)
     check_pictures(plot)
     try:

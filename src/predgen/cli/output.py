@@ -19,6 +19,7 @@ import typer
 from predgen.cli import INTERRUPTED
 from predgen.errors import EXIT_CODE, ConfigError, PredGenError, printable
 from predgen.names import ANSWER_SOURCES, DEVICES
+from predgen.warning_kinds import PredGenWarning
 
 # As shells say it of a process that SIGPIPE ended.
 READER_LEFT = 141
@@ -27,6 +28,9 @@ WIDE = 200
 
 JsonPath = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes, only results and warnings.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Warnings about tables and answers are errors: nothing is written then.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 # Of the commands that fit several models.
 Seeds = Annotated[int, typer.Option("--seeds", help="Training seeds, counted from --seed.")]
@@ -120,6 +124,9 @@ def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
         except PredGenError as error:
             print_line(f"error: {error}", err=True)
             raise typer.Exit(EXIT_CODE) from error
+        except PredGenWarning as warning:
+            print_line(f"error: {warning} (a warning, which --strict makes an error)", err=True)
+            raise typer.Exit(EXIT_CODE) from warning
         except BrokenPipeError as error:
             # Who read the output has left: there is nobody to tell, and nothing may be flushed at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,17 +153,40 @@ class _Lines(logging.Handler):
         print(printable(prefix + record.getMessage()), file=sys.stderr)
 
 
-def show_notes(quiet: bool) -> None:
-    """Shows what the library notes and warns of; only warnings when quiet. Other libraries keep to themselves."""
+def show_notes(quiet: bool, *, strict: bool = False) -> None:
+    """Shows what the library notes and warns of; only warnings when quiet. Other libraries keep to themselves.
+
+    Args:
+        quiet: show no notes.
+        strict: a warning about a table or an answer is an error.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.warnoptions:  # what `python -W` or PYTHONWARNINGS ask for is shown
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PredGenWarning)
+    if strict:
+        warnings.simplefilter("error", PredGenWarning)
+    _show_warnings()
     log = logging.getLogger("predgen")
     log.handlers = [_Lines()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         log.setLevel(logging.ERROR)
     log.propagate = False
+
+
+def _show_warnings() -> None:
+    """Shows the package's warnings as the log's are shown, each once."""
+    show_others, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, PredGenWarning):
+            show_others(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            logging.getLogger("predgen").warning("%s", message)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 @contextmanager
