@@ -22,6 +22,7 @@ from predgen.models.asked import Asked, InvalidPolicy
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
+from predgen.models.one_at_a_time import one_at_a_time
 from predgen.models.scored import Evaluation
 from predgen.tables.reading import TableLike, read_table
 from predgen.targets.record import Target
@@ -31,6 +32,9 @@ log = logging.getLogger("predgen")
 
 class Model:
     """A method with its settings; made before training, it answers in training and afterwards by the same code.
+
+    Several threads may use one model: each has the answers that it would have alone, and waits for its turn. So may a
+    process that was forked, on a CPU; on other devices it must load the model itself.
 
     Attributes:
         target: what it predicts.
@@ -227,7 +231,7 @@ class Model:
         """
         asked = asked or Asked()
         # The weights of a model in training change from one validation to the next.
-        with nullcontext() if self.method.training else self._packed:
+        with one_at_a_time(self.method.device), nullcontext() if self.method.training else self._packed:
             return answer_all_each(
                 self.method,
                 encoded.prompts,
