@@ -13,6 +13,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    is_first,
     print_line,
     print_table,
     show_notes,
@@ -90,7 +91,7 @@ def fit(
             print_line(f"'{unfinished_folder(out)}' is kept. The same command with --resume goes on with it.", err=True)
         raise
     record = model.record
-    if plot is not None:
+    if plot is not None and is_first():
         from predgen.report.plots import save_training
 
         save_training(record, plot)

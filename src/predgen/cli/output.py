@@ -10,7 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,13 +113,28 @@ def _stops_cleanly() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def is_first() -> bool:
+    """Returns whether this process is the first of those that a launcher started, which prints and writes results."""
+    return os.environ.get("RANK", "0") == "0"  # as `predgen.processes` says it, which imports torch
+
+
+@contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Lets the first of several processes print results; the others print errors alone."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
     """Turns the errors that people can mend into one line on standard error and exit code 2."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
-            with _stops_cleanly():
+            with _stops_cleanly(), _first_speaks():
                 command(*args, **kwargs)
         except PredGenError as error:
             print_line(f"error: {error}", err=True)
@@ -170,7 +185,7 @@ def show_notes(quiet: bool, *, strict: bool = False) -> None:
     log = logging.getLogger("predgen")
     log.handlers = [_Lines()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if not is_first():
         log.setLevel(logging.ERROR)
     log.propagate = False
 
@@ -290,7 +305,7 @@ def _takes_files(folder: Path) -> bool:
 
 def write_json(path: str | None, result: Any) -> None:
     """Writes a result as JSON, whole or not at all."""
-    if path is not None:
+    if path is not None and is_first():
         from predgen.files import write_text
 
         write_text(path, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
