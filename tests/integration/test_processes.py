@@ -1,6 +1,7 @@
 """Two gloo processes, and accumulated batches, against one process with one big batch."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -54,7 +55,9 @@ def run_in(processes: int, arguments: list[str]) -> list[tuple[int, str, str]]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
     ended = [process.communicate(timeout=600) for process in started]
-    return [(process.returncode, *texts) for process, texts in zip(started, ended, strict=True)]
+    # Lines that begin with [rank are what torch's C++ part logs.
+    said = [(out, re.sub(r"(?m)^\[rank.*\n", "", errors)) for out, errors in ended]
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
 
 
 def fit(
