@@ -134,7 +134,8 @@ def test_of_two_processes_the_first_one_prints_and_writes(folder: Path, tmp_path
     # What is wrong both say, as each must end.
     again = run_in(2, ["-c", COMMAND, *command, *written])
     assert [(code, output) for code, output, _ in again] == [(2, "")] * 2
-    assert all(errors.startswith("error: ") for _, _, errors in again)
+    assert [len(re.findall(r"(?m)^error: ", errors)) for _, _, errors in again] == [1, 1]
+    assert again[1][2].startswith("error: ")  # and no notes before it
 
 
 @pytest.mark.slow
