@@ -17,6 +17,11 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tables of tests are small, and most are warned of; the tests of warnings ask for them (`pytest.warns`)."""
+    config.addinivalue_line("filterwarnings", "ignore::predgen.PredGenWarning")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _collection_looks_at_new_objects_alone() -> None:
     """Every training run ends with a garbage collection, which takes a second over all that the libraries made."""

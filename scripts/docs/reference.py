@@ -29,7 +29,7 @@ SECTION_TITLES = {"data": "Data", "model": "Model", "train": "Training"}
 TYPE_NAMES = {bool: "true or false", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
 VALUE_NAMES = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-FUNCTIONS, CLASSES, ERRORS = "functions", "classes", "errors"
+FUNCTIONS, CLASSES, ERRORS, WARNINGS = "functions", "classes", "errors", "warnings"
 
 
 # Settings
@@ -232,10 +232,12 @@ def command_index() -> str:
 
 def public_names() -> dict[str, list[str]]:
     """Returns the public names by what they are."""
-    grouped: dict[str, list[str]] = {FUNCTIONS: [], CLASSES: [], ERRORS: []}
+    grouped: dict[str, list[str]] = {FUNCTIONS: [], CLASSES: [], ERRORS: [], WARNINGS: []}
     for name in predgen.__all__:
         value = getattr(predgen, name)
-        if isinstance(value, type):
+        if isinstance(value, type) and issubclass(value, Warning):
+            grouped[WARNINGS].append(name)
+        elif isinstance(value, type):
             grouped[ERRORS if issubclass(value, Exception) else CLASSES].append(name)
         elif callable(value):
             grouped[FUNCTIONS].append(name)
@@ -254,7 +256,8 @@ def python_page() -> str:
         "# Python",
         "",
         "Everything here is a name of the package `predgen`; `predgen.__version__` is its version. The settings that a",
-        "function takes as keywords are [a page of their own](settings.md), and so are the [errors](errors.md).",
+        "function takes as keywords are [a page of their own](settings.md), and so are the [errors](errors.md)",
+        "and the [warnings](../warnings.md).",
         "",
         "## Functions",
         "",

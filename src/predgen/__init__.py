@@ -47,30 +47,78 @@ if TYPE_CHECKING:
     from predgen.targets.number import Number
     from predgen.targets.ordinal import Ordinal
     from predgen.targets.record import Record
+    from predgen.warning_kinds import (
+        CalibrationEndWarning,
+        CertainProbabilitiesWarning,
+        CoarseDistributionWarning,
+        ConstantInputWarning,
+        ConstantTargetWarning,
+        CutPromptsWarning,
+        FarNumbersWarning,
+        FewCalibrationRowsWarning,
+        IdTargetWarning,
+        InvalidAnswersWarning,
+        LeakWarning,
+        LostLabelsWarning,
+        MissingLabelsWarning,
+        NoTestPartWarning,
+        OpenQuoteWarning,
+        OtherPartsWarning,
+        PredGenWarning,
+        RareLabelsWarning,
+        SharedRowsWarning,
+        SimilarLabelsWarning,
+        TakenNameWarning,
+        UnseenLabelsWarning,
+        UntunedThresholdsWarning,
+    )
 
 __all__ = [
     "ArtifactError",
     "BackboneError",
+    "CalibrationEndWarning",
+    "CertainProbabilitiesWarning",
+    "CoarseDistributionWarning",
     "Comparison",
     "ConfigError",
+    "ConstantInputWarning",
+    "ConstantTargetWarning",
+    "CutPromptsWarning",
     "DataError",
     "DivergenceError",
     "Evaluation",
+    "FarNumbersWarning",
+    "FewCalibrationRowsWarning",
+    "IdTargetWarning",
     "Inspection",
+    "InvalidAnswersWarning",
     "Label",
     "LabelSet",
+    "LeakWarning",
+    "LostLabelsWarning",
+    "MissingLabelsWarning",
     "MissingPackageError",
     "Model",
+    "NoTestPartWarning",
     "Number",
+    "OpenQuoteWarning",
     "Ordinal",
+    "OtherPartsWarning",
     "OutputExistsError",
     "PredGenError",
+    "PredGenWarning",
+    "RareLabelsWarning",
     "Record",
+    "SharedRowsWarning",
+    "SimilarLabelsWarning",
+    "TakenNameWarning",
     "TargetError",
     "Task",
     "TemplateError",
     "TrainingError",
     "UnknownNameError",
+    "UnseenLabelsWarning",
+    "UntunedThresholdsWarning",
     "__version__",
     "ablate",
     "compare",
@@ -115,7 +163,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'predgen' has no attribute '{name}'")
-    return getattr(import_module(f"predgen.{_HOMES.get(name, 'errors')}"), name)
+    home = "warning_kinds" if name.endswith("Warning") else _HOMES.get(name, "errors")
+    return getattr(import_module(f"predgen.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from predgen.errors import BackboneError
 from predgen.methods import Method
 from predgen.methods.buckets import answer_all
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-from predgen.names import METHODS, PEFT_METHODS
+from predgen.names import PEFT_METHODS
 from predgen.names.entries import PeftMethod
 from predgen.writing.sampling import Draws
 from tests.helpers.shapes import (

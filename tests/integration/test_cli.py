@@ -359,7 +359,8 @@ def test_evaluate_takes_the_test_part_and_warns_of_unseen_labels(models: dict[st
     done = run("evaluate", models["mood"], "parts", "--json", "scores.json", "--quiet")
     assert done.code == 0
     assert done.stderr == (
-        "warning: 9 rows have labels that were never seen in training ('meh'); they count as wrong.\n"
+        "warning: 9 rows have labels that were never seen in training ('meh'); they count as wrong. Add rows of them "
+        "to the training part.\n"
     )
     scores = strict_json(tmp_path / "scores.json")
     assert scores["rows"] == 9

@@ -18,6 +18,7 @@ from predgen.cli.output import print_table
 from predgen.report.tables import evaluation_table
 from tests.helpers.commands import run
 from tests.helpers.tables import reviews
+from tests.helpers.warned import all_warnings
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 1, "quiet": True, "device": "cpu"}
 ESCAPES = "\x1b]0;gone\x07\x1b[2J"
@@ -134,10 +135,11 @@ def test_an_input_with_the_name_of_an_answer_is_refused_before_training(name: st
     assert not list(tmp_path.iterdir())
 
 
-def test_other_columns_with_the_name_of_an_answer_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_columns_with_the_name_of_an_answer_are_warned_of() -> None:
     table = reviews(40).assign(written="x", probability_good="y", std="z")
-    predgen.fit(table, "mood", **SMALL)
-    (warning,) = [record.message for record in caplog.records if "A prediction adds columns" in record.message]
+    with all_warnings() as found:
+        predgen.fit(table, "mood", **SMALL)
+    (warning,) = [str(one) for one in found if isinstance(one, predgen.TakenNameWarning)]
     assert "'written', 'probability_good'" in warning
     assert "'std'" not in warning
 

@@ -212,18 +212,19 @@ def test_all_methods_share_rows_and_settings(monkeypatch: pytest.MonkeyPatch) ->
     assert runs[0][0].train.max_steps == 1
 
 
-def test_without_a_test_part_the_figures_are_of_the_validation_part(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_test_part_the_figures_are_of_the_validation_part() -> None:
     parts = {"train": reviews(30), "validation": reviews(7, seed=2)}
-    found = predgen.compare(parts, "stars", methods=["predictor"], **{**SMALL, "max_steps": 1}).to_json()
+    with pytest.warns(predgen.NoTestPartWarning, match="^There is no test part: the figures are of the 7 validation"):
+        found = predgen.compare(parts, "stars", methods=["predictor"], **{**SMALL, "max_steps": 1}).to_json()
     assert (found["part"], found["rows"]) == ("validation", 7)
-    assert "There is no test part: the figures are of the validation part" in caplog.text
 
 
-def test_labels_never_seen_count_as_wrong_for_every_method(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_never_seen_count_as_wrong_for_every_method() -> None:
     held_out = pd.concat([reviews(6, seed=2), reviews(6, seed=3).assign(mood="meh")], ignore_index=True)
     parts = {"train": reviews(30), "validation": reviews(7, seed=4), "test": held_out}
-    found = predgen.compare(parts, "mood", methods=["predictor"], **{**SMALL, "max_steps": 1}).to_json()
-    assert "6 rows have labels that were never seen in training ('meh'); they count as wrong." in caplog.text
+    unseen = r"^6 rows have labels that were never seen in training \('meh'\); they count as wrong\."
+    with pytest.warns(predgen.UnseenLabelsWarning, match=unseen):
+        found = predgen.compare(parts, "mood", methods=["predictor"], **{**SMALL, "max_steps": 1}).to_json()
     for result in found["methods"].values():
         assert result["metrics"]["accuracy"] <= 0.5
         assert result["metrics"]["log_loss"] is not None

@@ -1,6 +1,7 @@
 """Two gloo processes, and accumulated batches, against one process with one big batch."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,22 +15,25 @@ from tests.helpers.tables import reviews
 
 NUM_ROWS = 12
 SAME = 1e-3
-# One step reads all rows, so that the order of the rows cannot matter.
 PROGRAM = """
 import sys
 import pandas as pd
 import predgen
 
-path, out, loss, batch_size, accumulation = sys.argv[1:]
+path, out, loss, batch_size, accumulation, sampling_end = sys.argv[1:]
 table = pd.read_csv(path).astype(object)
 model = predgen.fit(
     {"train": table, "validation": table}, "stars", inputs=["review"], out=out, quiet=True, loss=loss,
     batch_size=int(batch_size),
-    accumulation=int(accumulation), max_steps=3, learning_rate=1e-3, sampling_end=0, weight_decay=0, max_grad_norm=1e9,
+    accumulation=int(accumulation), max_steps=3, learning_rate=1e-3, sampling_end=float(sampling_end),
+    weight_decay=0, max_grad_norm=1e9,
     warmup_fraction=0, device="cpu",
 )
 assert model.record["train_rows"] == len(table)
 """
+
+# What `predgen` runs.
+COMMAND = "from predgen.cli import main; main()"
 
 
 def free_port() -> int:
@@ -38,12 +42,8 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def fit(folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, processes: int = 1) -> dict[str, Tensor]:
-    """Returns the trained weights of a run in processes of its own."""
-    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}"
-    if out.exists():  # another test wanted the same run
-        return load_file(out / "weights.safetensors")
-    command = [sys.executable, "-c", PROGRAM, *map(str, (folder / "rows.csv", out, loss, batch_size, accumulation))]
+def run_in(processes: int, arguments: list[str]) -> list[tuple[int, str, str]]:
+    """Returns the exit code, standard output and standard error of processes, started as torchrun does."""
     port = str(free_port())
     started = []
     for rank in range(processes):
@@ -51,10 +51,25 @@ def fit(folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, proc
         if processes > 1:
             environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in started:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        command = [sys.executable, *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    ended = [process.communicate(timeout=600) for process in started]
+    # Lines that begin with [rank are what torch's C++ part logs.
+    said = [(out, re.sub(r"(?m)^\[rank.*\n", "", errors)) for out, errors in ended]
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+
+def fit(
+    folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, processes: int = 1, sampling_end: float = 0
+) -> dict[str, Tensor]:
+    """Returns the trained weights of a run in processes of its own."""
+    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}-{sampling_end}"
+    if out.exists():  # another test wanted the same run
+        return load_file(out / "weights.safetensors")
+    arguments = map(str, (folder / "rows.csv", out, loss, batch_size, accumulation, sampling_end))
+    for code, _, errors in run_in(processes, ["-c", PROGRAM, *arguments]):
+        assert code == 0, errors
     assert not out.with_name(out.name + ".unfinished").exists()
     weights = load_file(out / "weights.safetensors")
     # Runs that had not trained would be equal for nothing.
@@ -86,6 +101,41 @@ def test_two_processes_train_as_one_with_the_big_batch(folder: Path, loss: str) 
     whole = fit(folder, loss, batch_size=NUM_ROWS)
     shared = fit(folder, loss, batch_size=NUM_ROWS // 2, processes=2)
     assert difference(whole, shared) < SAME
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_rows_of_each_step_that_one_takes(folder: Path) -> None:
+    """With batches of a third of the rows, the order of the rows matters."""
+    whole = fit(folder, "sum", batch_size=NUM_ROWS // 3)
+    shared = fit(folder, "sum", batch_size=NUM_ROWS // 6, processes=2)
+    assert difference(whole, shared) < SAME
+    # The rows of a step matter, or this would show nothing.
+    assert difference(whole, fit(folder, "sum", batch_size=NUM_ROWS)) > 10 * SAME
+
+
+@pytest.mark.slow
+def test_what_is_drawn_in_training_differs_between_one_process_and_two(folder: Path) -> None:
+    """Each process draws its own rows' tokens, from the seed, the step and its number."""
+    whole = fit(folder, "sum", batch_size=NUM_ROWS // 3, sampling_end=1)
+    shared = fit(folder, "sum", batch_size=NUM_ROWS // 6, processes=2, sampling_end=1)
+    assert difference(whole, shared) > 10 * SAME
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_one_prints_and_writes(folder: Path, tmp_path: Path) -> None:
+    settings = ["--batch-size", "6", "--set", "max_steps=1", "--method", "predictor", "--device", "cpu"]
+    command = ["fit", str(folder / "rows.csv"), "--target", "stars", "--inputs", "review", *settings]
+    written = ["--out", str(tmp_path / "model"), "--json", str(tmp_path / "fit.json")]
+    first, second = run_in(2, ["-c", COMMAND, *command, *written])
+    assert (first[0], second) == (0, (0, "", "")), (first, second)
+    assert "The model is in" in first[1]
+    assert "Rows: " in first[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "fit.json"}
+    # What is wrong both say, as each must end.
+    again = run_in(2, ["-c", COMMAND, *command, *written])
+    assert [(code, output) for code, output, _ in again] == [(2, "")] * 2
+    assert [len(re.findall(r"(?m)^error: ", errors)) for _, _, errors in again] == [1, 1]
+    assert again[1][2].startswith("error: ")  # and no notes before it
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from predgen.cli.output import (
     check_pictures,
     check_results,
     fails_clearly,
+    is_first,
     save_comparison_page,
     says_what_is_kept,
     show_comparison,
@@ -72,6 +73,6 @@ def ablate(
             quiet=quiet,
         )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
-    if report is not None:
+    if report is not None and is_first():
         options = ["--seeds", str(seeds), *([] if parts is None else ["--parts", parts])]
         save_comparison_page(report, comparison.to_json(), config, "ablate", options)

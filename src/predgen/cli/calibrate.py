@@ -9,6 +9,7 @@ from predgen.cli.output import (
     MovedBackbone,
     PredictFrom,
     Quiet,
+    Strict,
     TrustRemoteCode,
     fails_clearly,
     print_line,
@@ -24,6 +25,7 @@ def calibrate(
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Teach a fitted model what it can promise, from rows that nothing was chosen on.
@@ -39,7 +41,7 @@ def calibrate(
     """
     import predgen
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     model = predgen.load(
         model_dir,
         backbone=backbone,

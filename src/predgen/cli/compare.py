@@ -16,9 +16,11 @@ from predgen.cli.output import (
     Resume,
     RunsPath,
     Seeds,
+    Strict,
     check_pictures,
     check_results,
     fails_clearly,
+    is_first,
     save_comparison_page,
     says_what_is_kept,
     show_comparison,
@@ -50,6 +52,7 @@ def compare(
     plot: PlotPath = None,
     report: ReportPath = None,
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods on the same rows, seeds and budget, beside baselines.
@@ -81,7 +84,7 @@ def compare(
     from predgen.config import ModelSettings, split_names
     from predgen.errors import ConfigError
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     check_results(json, markdown, plot, report)
     check_pictures(plot, report)
     if config.model.method != ModelSettings().method:
@@ -100,6 +103,6 @@ def compare(
             quiet=quiet,
         )
     show_comparison(comparison.to_json(), json=json, markdown=markdown, plot=plot)
-    if report is not None:
+    if report is not None and is_first():
         options = ["--methods", methods, "--baselines", baselines, "--seeds", str(seeds), "--trials", str(trials)]
         save_comparison_page(report, comparison.to_json(), config, "compare", options)

@@ -11,6 +11,7 @@ from predgen.cli.output import (
     MovedBackbone,
     PredictFrom,
     Quiet,
+    Strict,
     TaskName,
     TrustRemoteCode,
     check_results,
@@ -32,6 +33,7 @@ def evaluate(
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Score a fitted model on rows whose answers are known, with 95 % intervals.
@@ -51,7 +53,7 @@ def evaluate(
     from predgen.report.tables import evaluation_table
     from predgen.tables.splits import held_out_rows
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     check_results(json)
     model = predgen.load(
         model_dir,

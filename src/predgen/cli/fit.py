@@ -10,9 +10,11 @@ from predgen.cli.output import (
     Overwrite,
     Quiet,
     ReportPath,
+    Strict,
     check_pictures,
     check_results,
     fails_clearly,
+    is_first,
     print_line,
     print_table,
     says_what_is_kept,
@@ -44,6 +46,7 @@ def fit(
     plot: Annotated[str | None, typer.Option("--plot", metavar="PNG", help="Also draw the course of training.")] = None,
     report: ReportPath = None,
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit a model to a column of a table.
@@ -73,7 +76,7 @@ def fit(
     config = run_config(context, data)
     import predgen
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     check_results(json, plot, report)
     check_pictures(plot, report)
     from predgen.training.runs import unfinished_folder
@@ -89,11 +92,11 @@ def fit(
             quiet=quiet,
         )
     record = model.record
-    if plot is not None:
+    if plot is not None and is_first():
         from predgen.report.plots import save_training
 
         save_training(record, plot)
-    if report is not None:
+    if report is not None and is_first():
         from predgen.report.run_page import write_report
 
         write_report(predgen.describe(model), report)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ import typer
 from predgen.cli import INTERRUPTED
 from predgen.errors import EXIT_CODE, ConfigError, PredGenError, printable
 from predgen.names import ANSWER_SOURCES, DEVICES
+from predgen.warning_kinds import PredGenWarning
 
 # As shells say it of a process that SIGPIPE ended.
 READER_LEFT = 141
@@ -27,6 +28,9 @@ WIDE = 200
 
 JsonPath = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes, only results and warnings.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Warnings about tables and answers are errors: nothing is written then.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 # Of the commands that fit several models.
 Seeds = Annotated[int, typer.Option("--seeds", help="Training seeds, counted from --seed.")]
@@ -114,17 +118,35 @@ def _stops_cleanly() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def is_first() -> bool:
+    """Returns whether this process is the first of those that a launcher started, which prints and writes results."""
+    return os.environ.get("RANK", "0") == "0"  # as `predgen.processes` says it, which imports torch
+
+
+@contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Lets the first of several processes print results; the others print errors alone."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def fails_clearly(command: Callable[..., None]) -> Callable[..., None]:
     """Turns the errors that people can mend into one line on standard error and exit code 2."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
-            with _stops_cleanly():
+            with _stops_cleanly(), _first_speaks():
                 command(*args, **kwargs)
         except PredGenError as error:
             print_line(f"error: {error}", err=True)
             raise typer.Exit(EXIT_CODE) from error
+        except PredGenWarning as warning:
+            print_line(f"error: {warning} (a warning, which --strict makes an error)", err=True)
+            raise typer.Exit(EXIT_CODE) from warning
         except BrokenPipeError as error:
             # Who read the output has left: there is nobody to tell, and nothing may be flushed at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,17 +191,40 @@ class _Lines(logging.Handler):
         print(printable(prefix + record.getMessage()), file=sys.stderr)
 
 
-def show_notes(quiet: bool) -> None:
-    """Shows what the library notes and warns of; only warnings when quiet. Other libraries keep to themselves."""
+def show_notes(quiet: bool, *, strict: bool = False) -> None:
+    """Shows what the library notes and warns of; only warnings when quiet. Other libraries keep to themselves.
+
+    Args:
+        quiet: show no notes.
+        strict: a warning about a table or an answer is an error.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.warnoptions:  # what `python -W` or PYTHONWARNINGS ask for is shown
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PredGenWarning)
+    if strict:
+        warnings.simplefilter("error", PredGenWarning)
+    _show_warnings()
     log = logging.getLogger("predgen")
     log.handlers = [_Lines()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if not is_first():
         log.setLevel(logging.ERROR)
     log.propagate = False
+
+
+def _show_warnings() -> None:
+    """Shows the package's warnings as the log's are shown, each once."""
+    show_others, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, PredGenWarning):
+            show_others(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            logging.getLogger("predgen").warning("%s", message)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 @contextmanager
@@ -307,7 +352,7 @@ def _takes_files(folder: Path) -> bool:
 
 def write_json(path: str | None, result: Any) -> None:
     """Writes a result as JSON, whole or not at all."""
-    if path is not None:
+    if path is not None and is_first():
         from predgen.files import write_text
 
         write_text(path, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

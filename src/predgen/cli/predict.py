@@ -13,6 +13,7 @@ from predgen.cli.output import (
     Overwrite,
     PredictFrom,
     Quiet,
+    Strict,
     TaskName,
     TrustRemoteCode,
     check_results,
@@ -50,6 +51,7 @@ def predict(
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     json: JsonPath = None,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict rows: the input columns, and `prediction`, `written`, `invalid`, in the rows' order.
@@ -72,7 +74,7 @@ def predict(
     """
     from predgen.errors import unknown_name
 
-    show_notes(quiet)
+    show_notes(quiet, strict=strict)
     if invalid not in ("nan", "warn", "raise"):
         raise unknown_name("policy for invalid answers", invalid, ["nan", "warn", "raise"])
     if (data is None) == (not text):

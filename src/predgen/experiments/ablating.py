@@ -16,6 +16,7 @@ from predgen.names import JOINS, METHODS, READINGS, SAMPLING_CHOICES, SAMPLING_U
 from predgen.tables.reading import TableLike
 from predgen.training.preparing import run_of
 from predgen.training.training_run import settled
+from predgen.warning_kinds import each_once
 
 log = logging.getLogger("predgen")
 
@@ -66,6 +67,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
 FOR_NUMBERS = ("writer_loss", "standardization")
 
 
+@each_once()
 def ablate(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,

@@ -31,6 +31,7 @@ from predgen.training.fitting import fit_method
 from predgen.training.preparing import run_of
 from predgen.training.runs import UNFINISHED, Finished, unfinished_folder
 from predgen.training.training_run import settled
+from predgen.warning_kinds import each_once
 
 log = logging.getLogger("predgen")
 
@@ -43,6 +44,7 @@ CAVEAT = (
 
 
 @random_states_kept()
+@each_once()
 def fit(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,

@@ -25,15 +25,17 @@ from predgen.models.model import Model
 from predgen.models.scored import score, scored_from_json
 from predgen.names import BASELINES, DEFAULT_BASELINES, METHODS
 from predgen.tables.reading import TableLike
-from predgen.tables.values import log_unseen, values_of
+from predgen.tables.values import values_of, warn_of_unseen
 from predgen.training.fitting import fit_prepared, prepared_for, say_backbone
 from predgen.training.preparing import Prepared, run_of
 from predgen.training.runs import Finished, begin, check_rows, check_settings
 from predgen.training.training_run import settled
+from predgen.warning_kinds import NoTestPartWarning, each_once, warn
 
 log = logging.getLogger("predgen")
 
 
+@each_once()
 def compare(
     data: TableLike | None = None,
     target: str | Sequence[str] | None = None,
@@ -188,12 +190,15 @@ class Bench:
         if table is None:
             table, part = prepared.splits.validation, "validation"
         if part == "validation" and not chooses:
-            log.warning(
-                "There is no test part: the figures are of the validation part, which also chose the checkpoints."
+            warn(
+                NoTestPartWarning(
+                    f"There is no test part: the figures are of the {len(table)} validation rows, which also chose the "
+                    "checkpoints. Give a test part (--test, --split)."
+                )
             )
         truth = values_of(prepared.target, table, prepared.columns)
         if part == "test":
-            log_unseen(prepared.target, truth, table, prepared.columns)
+            warn_of_unseen(prepared.target, truth, table, prepared.columns)
         return cls(prepared, table, part, truth, seed, finished, quiet)
 
     def result(self, name: str, config: RunConfig, seeds: int) -> MethodResult:

@@ -29,6 +29,7 @@ from predgen.experiments.reported_rows import ReportedRows, rows_to_report
 from predgen.experiments.results import Comparison, MethodResult
 from predgen.measures.base import json_number
 from predgen.models.answer_columns import column_of, with_answers
+from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.artifact import LIBRARIES
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_prompts
@@ -122,7 +123,7 @@ def _answered(model: Model, table: pd.DataFrame, truth: Sequence[Any]) -> tuple[
     encoded = model.encode(bare, asked)
     answers = model.answers(encoded, asked)
     seconds = time.perf_counter() - start
-    model.warn_of(encoded, answers)
+    warn_of_answers(model, encoded, answers, asked)
     calibrated = {
         name: calibration
         for name, calibration in model.contents.calibrations.items()

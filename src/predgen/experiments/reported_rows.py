@@ -1,6 +1,5 @@
 """Which rows a report is about, and which the model learned from."""
 
-import logging
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,8 +10,7 @@ from predgen.models.model import Model
 from predgen.tables.reading import TableLike
 from predgen.tables.splits import held_out_rows
 from predgen.training.preparing import TABLE_IN_MEMORY, Prepared, prepare
-
-log = logging.getLogger("predgen")
+from predgen.warning_kinds import NoTestPartWarning, warn
 
 GIVEN = "given"
 
@@ -96,7 +94,12 @@ def _held_out(fitted: Prepared, source: str) -> ReportedRows:
     """Returns the rows that the model did not learn from: the test part, else the validation part."""
     if fitted.splits.test is not None:
         return ReportedRows(fitted.splits.test, "test", source, fitted)
-    log.warning("There is no test part: the report is of the validation part, which also chose the checkpoint.")
+    warn(
+        NoTestPartWarning(
+            f"There is no test part: the report is of the {len(fitted.splits.validation)} validation rows, which also "
+            "chose the checkpoint. Give a test part (--test, --split), or other rows."
+        )
+    )
     return ReportedRows(fitted.splits.validation, "validation", source, fitted)
 
 

@@ -24,6 +24,7 @@ from predgen.measures.kinds import measure_of
 from predgen.methods import Answers, Generator
 from predgen.methods.answering import FieldSources, field_answer
 from predgen.methods.buckets import run_in_buckets
+from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.building import check_method
 from predgen.models.encoding import encode_prompts, encode_rows
@@ -178,7 +179,7 @@ def _answers(model: Model, table: pd.DataFrame) -> tuple[Answers, float, float]:
     encoded = encode_rows(model.method, model.contents, table)
     answers = model.answers(encoded, Asked(probabilities=bool(model.method.fields[0].field.labels)))
     seconds = time.perf_counter() - start
-    model.warn_of(encoded, answers)
+    warn_of_answers(model, encoded, answers, Asked())
     return answers, 0.0, seconds
 
 
@@ -197,7 +198,7 @@ def _calibrated_answers(model: Model, table: pd.DataFrame) -> tuple[Answers, flo
         batches, order = run_in_buckets([len(prompt) for prompt in encoded.prompts], model.limits, answer)
         answers = Answers.joined(batches, order)
     seconds = time.perf_counter() - learned
-    model.warn_of(encoded, answers)
+    warn_of_answers(model, encoded, answers, Asked())
     return answers, learned - start, seconds
 
 

@@ -1,6 +1,5 @@
 """How much of the answer fitted models have in their states: estimates, controls and layers, side by side."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,7 @@ from predgen.targets.record import Target
 from predgen.training.fitting import prepared_for
 from predgen.training.preparing import TABLE_IN_MEMORY, Prepared
 from predgen.version import __version__
-
-log = logging.getLogger("predgen")
+from predgen.warning_kinds import NoTestPartWarning, UnseenLabelsWarning, each_once, warn
 
 DEFAULT_SOURCES = ("pooled", "written", "written_mean")
 DEFAULT_ESTIMATORS = ("mine", "infonce", "smile", "neighbours")
@@ -54,7 +52,12 @@ class Parts:
         held_out = splits.test
         if held_out is None:
             held_out, self.estimated_on = splits.validation, "validation"
-            log.warning("There is no test part: the estimates are of the validation part, which chose the checkpoints.")
+            warn(
+                NoTestPartWarning(
+                    f"There is no test part: the estimates are of the {len(held_out)} validation rows, which chose the "
+                    "checkpoints. Give a test part (--test, --split)."
+                )
+            )
         unused, self.learned_from = splits.unused, UNUSED
         if unused is not None and group is not None:
             known = pd.concat([table[group] for table in (splits.train, splits.validation, held_out)])
@@ -67,7 +70,12 @@ class Parts:
         self.held_out, self.held_out_answers, other = self._answered(_some(held_out, min(rows, MOST_SCORED)))
         self.dropped = lost + other
         if self.dropped:
-            log.warning("%d rows are left out: their label is none that the models know.", self.dropped)
+            warn(
+                UnseenLabelsWarning(
+                    f"{self.dropped} rows are left out: their label is none that the models know. Give training rows "
+                    "of it."
+                )
+            )
         check_rows(len(self.learn), len(self.held_out))
 
     @property
@@ -139,6 +147,7 @@ def answers_of(target: Target, values: Sequence[Any]) -> Float[Tensor, "row answ
     return torch.tensor(measure_of(field).coordinates(values), dtype=torch.float32)
 
 
+@each_once()
 def measure_information(
     runs: Sequence[str | Path],
     data: TableLike | None = None,

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 
 from predgen.errors import ConfigError, DataError, explain, require
+from predgen.warning_kinds import CalibrationEndWarning, FewCalibrationRowsWarning, PredGenWarning
 
 # Temperatures are sought between 1 / this and this; what comes this near to an end, as a factor, was not found inside.
 HOTTEST = 100.0
@@ -184,18 +185,19 @@ def fitted_temperature(probabilities: Float[np.ndarray, "row label"], truth: Int
     return float(np.exp(minimize_scalar(loss, bounds=ends, method="bounded").x))
 
 
-def doubt_about(calibration: Calibration) -> str | None:
-    """Returns a sentence about probabilities that the calibration rows say little of; None where they say enough."""
+def doubt_about(calibration: Calibration) -> PredGenWarning | None:
+    """Returns a warning of probabilities that the calibration rows say little of; None where they say enough."""
     if calibration.uniform_fraction == 0.0:
         return None
     temperature, num_rows = calibration.temperature, len(calibration.scores)
     if not AT_END / HOTTEST < temperature < HOTTEST / AT_END:
-        return (
-            f"The temperature is {temperature:.3g}, an end of what was searched ({1 / HOTTEST:g} … {HOTTEST:g}): the "
-            "probabilities are not to be trusted. Check that the calibration rows are rows of this model's target."
+        return CalibrationEndWarning(
+            f"The temperature is {temperature:.3g}, an end of what was searched ({1 / HOTTEST:g} … {HOTTEST:g}), of "
+            f"{num_rows} rows: the probabilities are not to be trusted. Check that the calibration rows are rows of "
+            "this model's target."
         )
     if num_rows < FEW_ROWS:
-        return (
+        return FewCalibrationRowsWarning(
             f"Only {num_rows} rows measure the calibrated probabilities, and about as many chose the temperature "
             f"({temperature:.3g}): they are mostly a guess. Calibrate on {2 * FEW_ROWS} rows or more."
         )

@@ -10,6 +10,7 @@ from predgen.methods import Method
 from predgen.models.contents import Contents
 from predgen.tables.inputs import check_inputs
 from predgen.tables.reading import require_columns
+from predgen.warning_kinds import CutPromptsWarning
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,31 @@ def encode_rows(method: Method, contents: Contents, table: pd.DataFrame, added: 
 
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
     """Returns the prompts of a table's rows as token ids, and how many were cut."""
-    backbone, written = method.backbone, method.max_written(contents.answering.decoding)
-    longest = min(contents.config.model.max_prompt_tokens, backbone.longest_prompt(written))
+    longest = min(contents.config.model.max_prompt_tokens, _room(method, contents))
     fields = list(contents.template.fields)
     rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
-    return contents.template.prompts(rows, backbone.tokenize_prompts, longest)
+    return contents.template.prompts(rows, method.backbone.tokenize_prompts, longest)
+
+
+def cut_warning(method: Method, contents: Contents, num_cut: int, num_rows: int, part: str = "") -> CutPromptsWarning:
+    """Returns what is said of prompts that were cut.
+
+    Args:
+        method: the method that reads them.
+        contents: its settings.
+        num_cut: how many were cut.
+        num_rows: of how many.
+        part: of which part they are, such as `training`.
+    """
+    most, room = contents.config.model.max_prompt_tokens, _room(method, contents)
+    raised = f"Raise max_prompt_tokens, at most to {room}, or shorten" if most < room else "Shorten"
+    prompts = f"{part} prompts".strip()
+    return CutPromptsWarning(
+        f"{num_cut} of {num_rows} {prompts} were cut inside their longest field ({100 * num_cut / num_rows:.0f} %): "
+        f"they may have {min(most, room)} tokens. {raised} the longest column, or leave it out."
+    )
+
+
+def _room(method: Method, contents: Contents) -> int:
+    """Returns the most tokens of a prompt that the backbone can read before an answer."""
+    return method.backbone.longest_prompt(method.max_written(contents.answering.decoding))

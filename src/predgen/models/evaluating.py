@@ -1,6 +1,5 @@
 """Metrics and calibrations from rows whose answers are known: each row is tokenized once."""
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,16 @@ from predgen.measures.calibration import Calibration, doubt_about
 from predgen.measures.number import crps
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
+from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
 from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of
+from predgen.warning_kinds import UnseenLabelsWarning, warn
 
 if TYPE_CHECKING:
     from predgen.models.model import Model
-
-log = logging.getLogger("predgen")
 
 # Rows that are answered once more, to see how long the answers alone take.
 TIMED_ROWS = 128
@@ -43,7 +42,7 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
     truth = values_of(model.target, table, columns)
     unseen = unseen_labels(model.target, truth, table, columns)
     if unseen:
-        log.warning(unseen)
+        warn(UnseenLabelsWarning(unseen))
     answers, seconds = timed_answers(model, table, distributions=bool(_scored_distributions(model)))
     scored = score(model.target, truth, answers)
     metrics, ci95 = scored.metrics(), intervals(scored)
@@ -92,7 +91,7 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
         begun = time.perf_counter()
         model.answers(some)
         seconds = (time.perf_counter() - begun) * len(table) / len(some.prompts)
-    model.warn_of(encoded, answers)
+    warn_of_answers(model, encoded, answers, asked)
     return answers, tokenized - start + seconds
 
 
@@ -113,7 +112,7 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
     (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
-    model.warn_of(encoded, answers)
+    warn_of_answers(model, encoded, answers, Asked())
     by_field = {
         name: field.measure.calibrate(field.truth, field.predicted, field.probabilities)
         for name, field in score(model.target, truth, answers).fields.items()
@@ -127,7 +126,7 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     for name, calibration in calibrations.items():
         doubt = doubt_about(calibration)
         if doubt is not None:
-            log.warning("%s%s", f"'{name}': " if name else "", doubt)
+            warn(type(doubt)(f"'{name}': {doubt}") if name else doubt)
     return calibrations
 
 

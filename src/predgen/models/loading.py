@@ -1,6 +1,5 @@
 """An artifact becomes a model again: where it runs, and where its answers come from."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from predgen.models.artifact import load_artifact
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
 from predgen.names import ANSWER_SOURCES
-
-log = logging.getLogger("predgen")
+from predgen.warning_kinds import UntunedThresholdsWarning, warn
 
 
 @random_states_kept()
@@ -64,10 +62,12 @@ def load(
                     "--predict-from stack."
                 )
             if any(threshold is not None for threshold in contents.answering.thresholds):
-                log.warning(
-                    "The thresholds of labels were tuned for the answers of the %s; those of the %s are one half.",
-                    contents.config.model.predict_from,
-                    predict_from,
+                warn(
+                    UntunedThresholdsWarning(
+                        "The thresholds of labels were tuned for the answers of the "
+                        f"{contents.config.model.predict_from}; those of the {predict_from} are one half. Fit with "
+                        f"--predict-from {predict_from} to tune them."
+                    )
                 )
             # From here on it is a model that answers from there; what was promised was of the other answers.
             config = contents.config

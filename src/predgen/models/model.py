@@ -12,28 +12,29 @@ import torch
 
 from predgen.backbones.prepacking import PrepackedWeights
 from predgen.config import RunConfig
-from predgen.errors import DataError, explain
 from predgen.methods import Answering, Answers, Generator, Method, PredGen
 from predgen.methods.buckets import BatchLimits, answer_all_each
 from predgen.methods.writer import NUM_SAMPLES
 from predgen.models.answer_columns import with_answers
+from predgen.models.answer_warnings import AnswerWarnings
 from predgen.models.artifact import save_artifact
 from predgen.models.asked import Asked, InvalidPolicy
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
+from predgen.models.one_at_a_time import one_at_a_time
 from predgen.models.scored import Evaluation
-from predgen.tables.reading import TableLike, read_table, row_numbers
+from predgen.tables.reading import TableLike, read_table
 from predgen.targets.record import Target
 
 log = logging.getLogger("predgen")
 
-# Below this share of the Writer's probability, a warning says that what was computed from it is coarse.
-COARSE_BELOW = 0.99
-
 
 class Model:
     """A method with its settings; made before training, it answers in training and afterwards by the same code.
+
+    Several threads may use one model: each has the answers that it would have alone, and waits for its turn. So may a
+    process that was forked, on a CPU; on other devices it must load the model itself.
 
     Attributes:
         target: what it predicts.
@@ -120,12 +121,15 @@ class Model:
         added = (asked or Asked()).columns(self)
         return encode_rows(self.method, self.contents, read_table(rows), added)
 
-    def predict_encoded(self, encoded: Encoded, asked: Asked | None = None) -> pd.DataFrame:
+    def predict_encoded(
+        self, encoded: Encoded, asked: Asked | None = None, warnings: AnswerWarnings | None = None
+    ) -> pd.DataFrame:
         """Returns the predictions of rows that `encode` made ready, as `predict` returns them.
 
         Args:
             encoded: the rows.
             asked: what is asked for.
+            warnings: counts what is to be warned of, for the caller to give; None to give the warnings here.
 
         Raises:
             DataError: an answer is invalid and the policy is `raise`.
@@ -133,7 +137,10 @@ class Model:
         """
         asked = asked or Asked()
         answers = self.answers(encoded, asked)
-        self.warn_of(encoded, answers)
+        counted = warnings or AnswerWarnings(self, asked)
+        counted.add(encoded, answers)
+        if warnings is None:
+            counted.give()
         writer = self.method.writer if isinstance(self.method, Generator | PredGen) else None
         if asked.marginal and writer is not None and not writer.marginals_are_exact:
             log.info(
@@ -142,7 +149,6 @@ class Model:
                 NUM_SAMPLES,
                 0.5 / NUM_SAMPLES**0.5,
             )
-        self._treat_invalid(encoded, answers, asked.invalid)
         return with_answers(
             encoded.table,
             self.target,
@@ -152,22 +158,6 @@ class Model:
             std=asked.std,
             interval=asked.interval,
         )
-
-    def _treat_invalid(self, encoded: Encoded, answers: Answers, policy: InvalidPolicy) -> None:
-        """Says of answers that are no value of the target, or raises, as the policy wants it."""
-        invalid = [value is None for value in answers.values]
-        if not any(invalid) or policy == "nan":
-            return
-        first = invalid.index(True)
-        message = explain(
-            expected=f"a written {self.target.kind}",
-            found=f"{sum(invalid)} invalid of {len(invalid)}, first '{answers.written[first]}'",
-            fix="Use another decoding than free, or the policy 'nan'.",
-            row=row_numbers(encoded.table)[first],
-        )
-        if policy == "raise":
-            raise DataError(message)
-        log.warning(message)
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
@@ -241,7 +231,7 @@ class Model:
         """
         asked = asked or Asked()
         # The weights of a model in training change from one validation to the next.
-        with nullcontext() if self.method.training else self._packed:
+        with one_at_a_time(self.method.device), nullcontext() if self.method.training else self._packed:
             return answer_all_each(
                 self.method,
                 encoded.prompts,
@@ -267,27 +257,3 @@ class Model:
     def _packed(self) -> PrepackedWeights:
         """The weights as this machine reads them fastest, kept from one prediction to the next."""
         return PrepackedWeights(self.method.backbone)
-
-    def warn_of(self, encoded: Encoded, answers: Answers) -> None:
-        """Warns of prompts that were cut, and of distributions that are coarse.
-
-        Args:
-            encoded: the rows.
-            answers: the answers for them.
-        """
-        if encoded.num_cut:
-            log.warning(
-                "%d of %d prompts were cut inside their longest field to fit the model.",
-                encoded.num_cut,
-                len(encoded.prompts),
-            )
-        for of_field in answers.by_field:
-            if of_field.covered is not None and float(of_field.covered.mean()) < COARSE_BELOW:
-                log.warning(
-                    "%.1f %% of the Writer's probability is known number by number, the rest for ranges of numbers "
-                    "alone: means and standard deviations are coarse. %s them exact.",
-                    100 * float(of_field.covered.mean()),
-                    "trie_mass=1 makes"
-                    if self.config.model.trie_mass < 1
-                    else "Fewer decimals or a smaller range make",
-                )

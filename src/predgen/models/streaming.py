@@ -11,6 +11,7 @@ import pandas as pd
 
 from predgen.catalogue import flat_table, held_out_flat, load_task
 from predgen.models.answer_columns import INVALID
+from predgen.models.answer_warnings import AnswerWarnings
 from predgen.models.asked import Asked
 from predgen.models.encoding import Encoded
 from predgen.models.model import Model
@@ -106,8 +107,10 @@ def predict_chunks(
     """
     asked.check(model)
     encoded = (model.encode(chunk, asked) for chunk in chunks)
+    warnings = AnswerWarnings(model, asked)
     for rows in _one_ahead(encoded) if ahead else encoded:
-        yield model.predict_encoded(rows, asked)
+        yield model.predict_encoded(rows, asked, warnings)
+    warnings.give()
 
 
 def _one_ahead(items: Iterator[Encoded]) -> Iterator[Encoded]:

@@ -71,7 +71,6 @@ LORA_RATES: dict[int, float | dict[str, float]] = {
     576: {"predictor": 1e-3, "generator": 1e-3, "predgen": 1e-3},
     640: {"predictor": 3e-4, "generator": 3e-4, "predgen": 1e-3},
 }
-ALL_WEIGHTS_RATES: dict[int, float | dict[str, float]] = {256: 2.5e-4}
 PEFT_METHODS = Choices(
     "PEFT method",
     {
@@ -79,7 +78,7 @@ PEFT_METHODS = Choices(
             "all weights",
             "all of it",
             "predgen.adapters.applying:train_all_weights",
-            ALL_WEIGHTS_RATES,
+            {256: 2.5e-4},
             "",
             is_tuned=True,
         ),

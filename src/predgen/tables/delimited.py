@@ -14,6 +14,7 @@ import pandas as pd
 
 from predgen.errors import DataError, explain
 from predgen.tables.files import is_utf8, open_text, refuse_double_columns
+from predgen.warning_kinds import OpenQuoteWarning, warn
 
 log = logging.getLogger("predgen")
 
@@ -127,11 +128,11 @@ def _csv_rows(reader: Iterator[list[str]], header: list[str], path: Path, delimi
                 raise _broken_row(row, number, header, path, delimiter)
             if not warned and any("\n" in cell for cell in row) and _looks_like_rows(row, delimiter):
                 warned = True
-                log.warning(
-                    "Row %d of '%s' holds a line break inside quotes, and each of its lines looks like a row of its "
-                    "own. If a quote was left open there, double it.",
-                    number,
-                    path,
+                warn(
+                    OpenQuoteWarning(
+                        f"Row {number} of '{path}' holds a line break inside quotes, and each of its lines looks like "
+                        "a row of its own. If a quote was left open there, double it."
+                    )
                 )
             yield row
     except csv.Error as error:

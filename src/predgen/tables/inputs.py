@@ -90,6 +90,18 @@ def leak_warnings(table: pd.DataFrame, inputs: Sequence[str], target: str) -> li
     return warnings
 
 
+def constant_inputs(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
+    """Returns the input columns that hold the same in all rows of a table, which has several."""
+    return [name for name in inputs if len(table) > 1 and table[name].map(str).nunique() == 1]
+
+
+def shared_rows(table: pd.DataFrame, others: pd.DataFrame, inputs: Sequence[str]) -> int:
+    """Returns how many rows of a table have the inputs of a row of another one."""
+    rows, known = (zip(*(part[name].map(str) for name in inputs), strict=True) for part in (table, others))
+    seen = set(known)
+    return sum(row in seen for row in rows)
+
+
 def _correlated(table: pd.DataFrame, name: str, target: str) -> str | None:
     pairs = [(parse_number(cell), parse_number(truth)) for cell, truth in zip(table[name], table[target], strict=True)]
     known = np.array([pair for pair in pairs if None not in pair], dtype=np.float64)

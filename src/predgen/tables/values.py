@@ -1,6 +1,5 @@
 """A target's columns: from cells to values, with messages for cells that hold none."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +10,7 @@ from predgen.tables.reading import require_columns, row_numbers
 from predgen.targets.cells import Cell
 from predgen.targets.field import Field, missing_message
 from predgen.targets.record import Target, field_values, joined_values
-
-log = logging.getLogger("predgen")
+from predgen.warning_kinds import UnseenLabelsWarning, warn
 
 
 def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence[int]) -> list[Any]:
@@ -110,11 +108,14 @@ def unseen_labels(target: Target, values: Sequence[Any], table: pd.DataFrame, co
     if not unseen:
         return None
     names = ", ".join(sorted({f"'{cell}'" for cell in unseen})[:5])
-    return f"{len(unseen)} rows have labels that were never seen in training ({names}); they count as wrong."
+    return (
+        f"{len(unseen)} rows have labels that were never seen in training ({names}); they count as wrong. Add rows of "
+        "them to the training part."
+    )
 
 
-def log_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> None:
+def warn_of_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Warns of labels that training never saw."""
-    warning = unseen_labels(target, values, table, columns)
-    if warning:
-        log.warning(warning)
+    unseen = unseen_labels(target, values, table, columns)
+    if unseen:
+        warn(UnseenLabelsWarning(unseen))

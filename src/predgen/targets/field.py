@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from predgen.errors import ConfigError, explain
 from predgen.targets.cells import Cell, LabelValue, is_missing
 from predgen.targets.declared import Declared
+from predgen.warning_kinds import PredGenWarning
 
 # The name of the only field of a target that is no record.
 ALONE = ""
@@ -102,9 +103,13 @@ class Field(ABC):
         """Returns the labels that other rows of the column have and this field does not know, in order."""
         return []
 
-    def doubts(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns sentences about training cells that may be meant otherwise than they are read."""
+    def doubts(self, cells: Sequence[Cell]) -> list[PredGenWarning]:
+        """Returns what is doubtful of training cells, such as that they may be meant otherwise than they are read."""
         return []
+
+    def labels_in(self, value: Any) -> tuple[LabelValue, ...]:
+        """Returns the labels of a value, those that are known; none for a number."""
+        return ()
 
     # ---- a value
 

@@ -19,6 +19,12 @@ from predgen.targets.cells import (
 )
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
+from predgen.warning_kinds import IdTargetWarning, PredGenWarning, RareLabelsWarning, SimilarLabelsWarning
+
+# A column of labels looks like an id if at least this share of its rows have a label of their own, of so many rows.
+# (More labels than half of the rows are refused.)
+ID_SHARE = 0.4
+MIN_ID_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,13 @@ class Label(Field):
         """Returns the labels that other rows of the column have and this field does not know, in order."""
         return sorted({label_key(cell) for cell in cells if not is_missing(cell)} - set(map(label_key, self.values)))
 
-    def doubts(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns sentences about labels that are written in several ways, or look like others."""
-        return label_doubts(cells)
+    def doubts(self, cells: Sequence[Cell]) -> list[PredGenWarning]:
+        """Returns what is doubtful of labels: written in several ways, alike, of one row, or ids."""
+        return [*similar_labels(cells), *rare_labels([(cell,) for cell in cells])]
+
+    def labels_in(self, value: Any) -> tuple[LabelValue, ...]:
+        """Returns the label itself."""
+        return () if value is None else (value,)
 
     @property
     def default_metric(self) -> str:
@@ -177,8 +187,8 @@ def check_words(values: Sequence[LabelValue], words: Sequence[str]) -> None:
         )
 
 
-def label_doubts(cells: Sequence[Any]) -> list[str]:
-    """Returns sentences about labels that are read as one though their texts differ, or as two though they look alike.
+def similar_labels(cells: Sequence[Any]) -> list[SimilarLabelsWarning]:
+    """Returns warnings of labels that are read as one though their texts differ, or as two though they look alike.
 
     Texts look alike that are one in Unicode's form NFKC, signs without width left out.
 
@@ -194,9 +204,37 @@ def label_doubts(cells: Sequence[Any]) -> list[str]:
         looks.setdefault(" ".join(shown.split()), {})[key] = None
     merged = [f"{' and '.join(map(repr, found))} are one label" for found in texts.values() if len(found) > 1]
     alike = [f"{' and '.join(map(ascii, keys))} are different labels" for keys in looks.values() if len(keys) > 1]
-    return [
+    sentences = [
         *(f"{sentence}. If they are not, change their texts, as with a letter in front." for sentence in merged[:3]),
         *(f"{sentence}, but look alike. If they are one, give them one text." for sentence in alike[:3]),
+    ]
+    return list(map(SimilarLabelsWarning, sentences))
+
+
+def rare_labels(rows: Sequence[Sequence[Any]]) -> list[PredGenWarning]:
+    """Returns a warning of labels that stand in one row alone, or of a column of which nearly every row has its own.
+
+    Args:
+        rows: the labels of each training row.
+    """
+    num_rows = Counter(key for labels in rows for key in {label_key(label): None for label in labels})
+    rare = [key for key, count in num_rows.items() if count == 1]
+    with_rare = sum(any(num_rows[label_key(label)] == 1 for label in labels) for labels in rows)
+    if len(rows) >= MIN_ID_ROWS and with_rare >= ID_SHARE * len(rows):
+        return [
+            IdTargetWarning(
+                f"{with_rare} of {len(rows)} training rows have a label that no other row has: the column looks like "
+                "an id, which nobody can predict. Name another column with --target."
+            )
+        ]
+    if not rare:
+        return []
+    names = ", ".join(f"'{key}'" for key in rare[:5]) + (", …" if len(rare) > 5 else "")
+    return [
+        RareLabelsWarning(
+            f"{len(rare)} of {len(num_rows)} labels stand in one training row alone ({names}): little can be learned "
+            "of them. Add rows of them, join them with others, or leave them out."
+        )
     ]
 
 

@@ -12,7 +12,8 @@ from predgen.errors import ConfigError, DataError, TargetError, explain
 from predgen.targets.cells import Cell, LabelValue, describe, is_missing, label_key
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
-from predgen.targets.label import check_words, label_doubts, labels_of
+from predgen.targets.label import check_words, labels_of, rare_labels, similar_labels
+from predgen.warning_kinds import PredGenWarning
 
 # What may stand between the labels of a cell; a column's own is the first of them that it holds.
 DELIMITERS = ("|", ";", ",")
@@ -97,9 +98,14 @@ class LabelSet(Field):
         items = [item for cell in cells if not is_empty(cell) for item in items_of(cell, delimiter, self.empty)]
         return sorted({label_key(item) for item in items if not is_missing(item)} - set(map(label_key, self.values)))
 
-    def doubts(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns sentences about labels that are written in several ways, or look like others."""
-        return label_doubts([item for cell in cells for item in items_of(cell, self.delimiter, self.empty)])
+    def doubts(self, cells: Sequence[Cell]) -> list[PredGenWarning]:
+        """Returns what is doubtful of labels: written in several ways, alike, of one row, or ids."""
+        rows = [items_of(cell, self.delimiter, self.empty) for cell in cells]
+        return [*similar_labels([item for items in rows for item in items]), *rare_labels(rows)]
+
+    def labels_in(self, value: SetValue) -> tuple[LabelValue, ...]:
+        """Returns the members of the set that are known."""
+        return tuple(label for label in value if label is not None)
 
     @property
     def default_metric(self) -> str:

@@ -15,9 +15,15 @@ from predgen.targets.cells import Cell, describe, number_form, parse_number
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
 from predgen.targets.ranges import MAX_DECIMALS, MAX_UNITS, Form, infer_range
+from predgen.warning_kinds import ConstantTargetWarning, IdTargetWarning, PredGenWarning
 
 # The first digit of a mantissa stands before its point.
 MAX_MANTISSA_DECIMALS = scientific.MAX_DIGITS - 1
+
+# A column of numbers looks like an id if this many rows or more all have different whole numbers, out of at most so
+# many for each row.
+MIN_ID_ROWS = 20
+ID_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -327,13 +333,15 @@ class Number(Field):
             more += f", least magnitude {self.smallest:.15g}"
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
 
-    def doubts(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns a sentence about a column of one number."""
+    def doubts(self, cells: Sequence[Cell]) -> list[PredGenWarning]:
+        """Returns a warning of a column of one number, or of numbers that count the rows."""
         values = {parse_number(cell) for cell in cells}
         if len(values) > 1:
-            return []
+            return _id_doubts(sorted(value for value in values if value is not None), len(cells))
         return [
-            f"all {len(cells)} training rows hold {values.pop():.15g}: there is nothing to learn. Check the column."
+            ConstantTargetWarning(
+                f"all {len(cells)} training rows hold {values.pop():.15g}: there is nothing to learn. Check the column."
+            )
         ]
 
     def describe_column(self, cells: Sequence[Cell]) -> str:
@@ -342,6 +350,26 @@ class Number(Field):
         apart = len(set(map(self.to_text, values)))
         note = f"; {apart} of {len(values)} different values are written apart" if apart < len(values) else ""
         return self.describe() + note
+
+
+def _id_doubts(values: Sequence[float], num_rows: int) -> list[PredGenWarning]:
+    """Returns a warning where rows have different whole numbers that stand close together, as ids do.
+
+    Args:
+        values: the different numbers, ascending.
+        num_rows: how many rows have them.
+    """
+    spread = values[-1] - values[0] + 1
+    if len(values) < max(MIN_ID_ROWS, num_rows) or spread > ID_SPREAD * num_rows:
+        return []
+    if not all(value.is_integer() for value in values):
+        return []
+    return [
+        IdTargetWarning(
+            f"all {num_rows} training rows hold different whole numbers from {values[0]:.15g} to {values[-1]:.15g}: "
+            "the column looks like an id, which nobody can predict. Name another column with --target."
+        )
+    ]
 
 
 def infer_number(

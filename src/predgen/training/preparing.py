@@ -16,13 +16,15 @@ from predgen.config import TASK_ROWS, DataSettings, RunConfig, merged_layers
 from predgen.errors import ConfigError, DataError, explain
 from predgen.measures.calibration import Calibration
 from predgen.models.answer_columns import output_names
-from predgen.tables.inputs import check_inputs, infer_inputs, leak_warnings
+from predgen.tables.inputs import check_inputs, infer_inputs
 from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
-from predgen.tables.values import log_unseen, target_columns, values_of
+from predgen.tables.values import target_columns, values_of, warn_of_unseen
 from predgen.targets.kinds import field_kind
 from predgen.targets.record import Target
+from predgen.training.table_warnings import warn_of_inputs, warn_of_missing_labels
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
+from predgen.warning_kinds import OtherPartsWarning, TakenNameWarning, warn
 
 log = logging.getLogger("predgen")
 
@@ -107,15 +109,14 @@ def prepare(
         if part is not None:
             require_columns(part, template.fields)
             check_inputs(part, template.fields)
-    for column in columns:
-        for warning in leak_warnings(splits.train, list(template.fields), column):
-            log.warning(warning)
+    warn_of_inputs(splits, template.fields, columns)
     validation_values = values_of(target, splits.validation, columns)
-    log_unseen(target, validation_values, splits.validation, columns)
+    warn_of_unseen(target, validation_values, splits.validation, columns)
+    warn_of_missing_labels(target, train_values, validation_values)
     for part in (splits.test, splits.calibration):
         if part is not None:
             # A bad cell is better found now than after training.
-            log_unseen(target, values_of(target, part, columns), part, columns)
+            warn_of_unseen(target, values_of(target, part, columns), part, columns)
     return Prepared(splits, columns, target, template, train_values, validation_values, seed)
 
 
@@ -160,10 +161,12 @@ def _check_names(template: Template, train: pd.DataFrame, target: Target) -> Non
             )
     taken = [str(name) for name in train.columns if name in asked]
     if taken:
-        log.warning(
-            "A prediction adds columns of the names %s, when it is asked for them: of a table with columns of these "
-            "names it refuses to. Rename them before.",
-            ", ".join(f"'{name}'" for name in taken),
+        names = ", ".join(f"'{name}'" for name in taken)
+        warn(
+            TakenNameWarning(
+                f"A prediction adds columns of the names {names}, when it is asked for them: of a table with columns "
+                "of these names it refuses to. Rename them before."
+            )
         )
 
 
@@ -192,8 +195,10 @@ def _tables(settings: DataSettings, source: TableLike | None) -> _Tables:
     if source is None or (isinstance(source, str | Path) and not Path(source).expanduser().is_file()):
         task_tables = task_rows(task, source)
         log.info("Task: %s, %s; rows from %s", task.reference, task.title, task_tables.origin)
-        if task_tables.note:
-            log.log(logging.WARNING if task_tables.is_fallback else logging.INFO, task_tables.note)
+        if task_tables.note and task_tables.is_fallback:
+            warn(OtherPartsWarning(task_tables.note))
+        elif task_tables.note:
+            log.info(task_tables.note)
         flat_source = dict(task_tables.parts)
     else:
         flat_source = flat(source)

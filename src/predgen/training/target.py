@@ -16,6 +16,7 @@ from predgen.targets.field import Field
 from predgen.targets.inference import infer_kind
 from predgen.targets.kinds import field_kind
 from predgen.targets.record import Record, Target, joined_values
+from predgen.warning_kinds import LostLabelsWarning, warn
 
 log = logging.getLogger("predgen")
 
@@ -66,7 +67,7 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
     values = parse_cells(field, cells, column, rows)
     log.info("Target: '%s', %s — %s", column, field.describe_column(cells), reason)
     for doubt in field.doubts(cells):
-        log.warning("Target '%s': %s", column, doubt)
+        warn(type(doubt)(f"Target '{column}': {doubt}"))
     return field, values
 
 
@@ -101,9 +102,9 @@ def warn_of_lost_labels(field: Field, cells: Sequence[Cell], num_rows: int) -> N
     """Warns of labels that the first rows lack, as those of a sorted table do."""
     lost = field.lost_labels(cells)
     if lost:
-        log.warning(
-            "The first %d training rows lack labels that others have (%s); the model will never answer them. Shuffle "
-            "the table, or raise --max-train-rows.",
-            num_rows,
-            ", ".join(lost[:5]),
+        warn(
+            LostLabelsWarning(
+                f"The first {num_rows} training rows lack labels that others have ({', '.join(lost[:5])}); the model "
+                "will never answer them. Shuffle the table, or raise --max-train-rows."
+            )
         )

@@ -96,9 +96,14 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
     # ---- order of the rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        """Returns length buckets whose order depends on seed and epoch alone, so that a resumed run repeats it."""
+        """Returns length buckets whose order depends on seed and epoch alone, so that a resumed run repeats it.
+
+        A bucket is the batch of all processes, which accelerate deals out among them in pieces of `batch_size` rows: a
+        step has the rows that it has in one process with the big batch.
+        """
         examples: Examples = self.data_collator.examples
-        self.sampler = BucketSampler(examples.lengths, self.args.train_batch_size, self.args.seed)
+        size = self.args.train_batch_size * self.args.world_size
+        self.sampler = BucketSampler(examples.lengths, size, self.args.seed)
         return self.sampler
 
     # ---- losses

@@ -32,7 +32,7 @@ from predgen.models.building import (
     writer_of,
 )
 from predgen.models.contents import Contents
-from predgen.models.encoding import encode_prompts
+from predgen.models.encoding import cut_warning, encode_prompts
 from predgen.models.forms import with_form
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
@@ -48,6 +48,7 @@ from predgen.training.preparing import Prepared
 from predgen.training.progress import TrainingProgress
 from predgen.training.trainer import PredGenTrainer
 from predgen.training.validating import Validation
+from predgen.warning_kinds import warn
 
 log = logging.getLogger("predgen")
 
@@ -156,7 +157,8 @@ class Run:
         keep_frozen_states(model, self.config, self.prepared)
         prompts, num_cut = encode_prompts(method, model.contents, self.prepared.splits.train)
         if num_cut:
-            log.warning("%d of %d training prompts were cut inside their longest field.", num_cut, len(prompts))
+            cut = cut_warning(method, model.contents, num_cut, len(prompts), "training")
+            warn(cut, about=("training", len(prompts)))
         values = self.prepared.train_values
         truth = truth_of(method.target, values, [head.scale for head in method.fields])
         examples = Examples(prompts, values, truth)

@@ -1,6 +1,5 @@
 """Answers on validation rows, and the choices (mixes, thresholds) that are fitted on them."""
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +17,13 @@ from predgen.methods import Answering, Answers, Batch, Method, PredGen
 from predgen.methods.buckets import BatchLimits, run_in_buckets
 from predgen.methods.heads import Head, truth_of
 from predgen.models.asked import Asked
-from predgen.models.encoding import Encoded, encode_prompts
+from predgen.models.encoding import Encoded, cut_warning, encode_prompts
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredField, score
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
+from predgen.warning_kinds import warn
 from predgen.writing.targets import Decoding
-
-log = logging.getLogger("predgen")
 
 # Validation rows on which the exposure gap is measured.
 EXPOSURE_ROWS = 256
@@ -49,7 +47,8 @@ class Validation:
         table = prepared.splits.validation
         prompts, num_cut = encode_prompts(model.method, model.contents, table)
         if num_cut:
-            log.warning("%d of %d validation prompts were cut inside their longest field.", num_cut, len(prompts))
+            cut = cut_warning(model.method, model.contents, num_cut, len(prompts), "validation")
+            warn(cut, about=("validation", len(prompts)))
         self.rows = Encoded(table, prompts, num_cut)
         self.exposure_rows = _exposure_rows(model.method, prompts, prepared.validation_values)
 

@@ -18,6 +18,7 @@ from predgen.measures.calibration import (
     fitted_temperature,
     set_texts,
 )
+from predgen.warning_kinds import CalibrationEndWarning, FewCalibrationRowsWarning
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=60), st.floats(0.05, 0.95))
@@ -134,9 +135,12 @@ def test_few_rows_move_the_temperature_little_and_many_rows_far() -> None:
 
 def test_a_temperature_at_an_end_and_one_of_few_rows_are_told() -> None:
     wrong = np.array([[1 - 1e-9, 1e-9]] * 400)
-    assert "an end of what was searched (0.01 … 100)" in str(doubt_about(calibrate_labels(wrong, np.ones(400, int))))
+    doubt = doubt_about(calibrate_labels(wrong, np.ones(400, int)))
+    assert isinstance(doubt, CalibrationEndWarning)
+    assert "an end of what was searched (0.01 … 100), of 200 rows" in str(doubt)
     few = calibrate_labels(np.array([[0.7, 0.3]] * 6), np.array([0, 1, 0, 0, 1, 0]))
-    assert "Only 3 rows" in str(doubt_about(few))
+    assert isinstance(doubt_about(few), FewCalibrationRowsWarning)
+    assert str(doubt_about(few)).startswith("Only 3 rows")
     enough = calibrate_labels(np.array([[0.7, 0.3]] * 20), np.array([0, 0, 1, 0] * 5))
     assert doubt_about(enough) is None
     assert doubt_about(calibrate_numbers(np.zeros(3), np.zeros(3))) is None

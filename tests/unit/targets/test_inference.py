@@ -13,8 +13,10 @@ from predgen.errors import ConfigError, DataError, TargetError
 from predgen.targets.cells import label_key
 from predgen.targets.inference import infer_kind
 from predgen.targets.label import Label, infer_label
+from predgen.targets.label_set import infer_set
 from predgen.targets.number import Number, infer_number, written_value
 from predgen.targets.ranges import Form
+from predgen.warning_kinds import ConstantTargetWarning, IdTargetWarning, RareLabelsWarning, SimilarLabelsWarning
 from tests.unit.targets.test_targets import exact
 
 PROPERTY = settings(max_examples=150)
@@ -287,7 +289,8 @@ def test_a_column_of_one_number_has_one_value_and_is_warned_of(value: float) -> 
     assert (number.low, number.high, number.num_values) == (value, value, 1)
     assert written_value(number.to_text(value + 1)) == value
     (doubt,) = number.doubts([value, str(value)])
-    assert "there is nothing to learn" in doubt
+    assert isinstance(doubt, ConstantTargetWarning)
+    assert "there is nothing to learn" in str(doubt)
     assert infer_number([value, value + 100.0]).doubts([value, value + 100.0]) == []
 
 
@@ -304,9 +307,44 @@ def test_a_column_of_one_number_has_one_value_and_is_warned_of(value: float) -> 
     ],
 )
 def test_labels_of_several_texts_and_labels_that_look_alike_are_told(cells: list[Any], doubts: list[str]) -> None:
-    found = infer_label(cells).doubts(cells)
+    found = [str(one) for one in infer_label(cells).doubts(cells) if isinstance(one, SimilarLabelsWarning)]
     assert len(found) == len(doubts)
     assert all(sentence.startswith(doubt) for sentence, doubt in zip(found, doubts, strict=True))
+
+
+def test_labels_of_one_row_are_counted() -> None:
+    cells = ["cat"] * 8 + ["dog"] * 8 + ["elk", "fox", 1, "1.0"]
+    (doubt,) = [one for one in infer_label(cells).doubts(cells) if not isinstance(one, SimilarLabelsWarning)]
+    assert isinstance(doubt, RareLabelsWarning)
+    assert str(doubt).startswith("2 of 5 labels stand in one training row alone ('elk', 'fox'): little can be learned")
+    assert infer_label(cells[:16]).doubts(cells[:16]) == []
+    sets = ["cat|dog", "dog|cat", "cat|elk", "none"]  # the last is the empty set
+    (doubt,) = infer_set(sets).doubts(sets)
+    assert isinstance(doubt, RareLabelsWarning)
+    assert str(doubt).startswith("1 of 3 labels stand in one training row alone ('elk')")
+
+
+def test_a_column_of_ids_is_told_from_one_of_rare_labels() -> None:
+    ids = [f"row-{number}" for number in range(16)] + ["cat"] * 24
+    (doubt,) = infer_label(ids).doubts(ids)
+    assert isinstance(doubt, IdTargetWarning)
+    assert str(doubt).startswith("16 of 40 training rows have a label that no other row has: the column looks like an")
+    fewer = [*ids[1:], "cat"]
+    assert [type(one) for one in infer_label(fewer).doubts(fewer)] == [RareLabelsWarning]
+    few = ids[:15] + ["cat"] * 4  # of so few rows nothing is said of the column
+    assert [type(one) for one in infer_label(few).doubts(few)] == [RareLabelsWarning]
+
+
+def test_whole_numbers_that_count_the_rows_look_like_an_id() -> None:
+    counted = [str(number) for number in range(1000, 1100) if number % 5]
+    (doubt,) = infer_number(list(map(float, counted))).doubts(counted)
+    assert isinstance(doubt, IdTargetWarning)
+    assert str(doubt).startswith(
+        "all 80 training rows hold different whole numbers from 1001 to 1099: the column looks"
+    )
+    twice, apart, halves = [*counted[1:], counted[1]], [7 * row for row in range(80)], [row + 0.5 for row in range(80)]
+    for cells in (twice, apart, halves, counted[:19]):
+        assert infer_number(list(map(float, cells))).doubts(cells) == []
 
 
 @pytest.mark.parametrize(

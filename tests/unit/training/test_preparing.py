@@ -16,6 +16,8 @@ from predgen.tables.values import target_columns, unseen_labels, values_of
 from predgen.targets.label import Label
 from predgen.targets.number import Number
 from predgen.training.preparing import Prepared, prepare, run_of
+from predgen.warning_kinds import LeakWarning, LostLabelsWarning, UnseenLabelsWarning
+from tests.helpers.warned import all_warnings
 
 WORDS = ["river", "stone", "lamp", "green", "quiet", "under", "bright", "seven", "house", "cold", "paper", "wind"]
 Parts = dict[str, pd.DataFrame]
@@ -126,18 +128,18 @@ def test_labels_are_stratified_and_numbers_are_not() -> None:
     assert "stratified" not in ready(numbers(100)).splits.how
 
 
-def test_labels_that_the_first_rows_lack_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_that_the_first_rows_lack_are_told() -> None:
     texts = [f"some words of row {row}" for row in range(60)]
     rows = pd.DataFrame({"text": texts, "y": ["bird"] * 20 + ["cat"] * 20 + ["dog"] * 20}, dtype=object)
-    with caplog.at_level("WARNING", logger="predgen"):
+    lost = r"^The first 30 training rows lack labels that others have \(dog\); .*Shuffle the table, or raise"
+    with pytest.warns(LostLabelsWarning, match=lost):
         prepare(DataSettings(data="a.csv", target="y", max_train_rows=30), rows, 0)
-    assert "The first 30 training rows lack labels that others have (dog)" in caplog.text
-    caplog.clear()
-    prepare(DataSettings(data="a.csv", target="y", max_train_rows=44), rows, 0)
-    assert "lack labels" not in caplog.text
+    with all_warnings() as found:
+        prepare(DataSettings(data="a.csv", target="y", max_train_rows=44), rows, 0)
+    assert not [one for one in found if isinstance(one, LostLabelsWarning)]
     sets = rows.assign(y=["bird|cat"] * 20 + ["cat|bird"] * 20 + ["dog|cat"] * 20)
-    prepare(DataSettings(data="a.csv", target="y", max_train_rows=30), sets, 0)
-    assert "The first 30 training rows lack labels that others have (dog)" in caplog.text
+    with pytest.warns(LostLabelsWarning, match=lost):
+        prepare(DataSettings(data="a.csv", target="y", max_train_rows=30), sets, 0)
 
 
 def test_the_fingerprint_follows_the_rows_the_target_and_the_template() -> None:
@@ -214,17 +216,15 @@ def test_inputs_that_are_none(settings: dict[str, Any], error: type[Exception], 
         ready(parts(moods), **settings)
 
 
-def test_an_input_that_gives_the_target_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_input_that_gives_the_target_away() -> None:
     source = parts(moods)
     for part in source.values():
         part["verdict"] = [f"in {row} we find it {mood}" for row, mood in enumerate(part["y"])]
-    with caplog.at_level(logging.WARNING, logger="predgen"):
+    with pytest.warns(LeakWarning, match="'verdict' nearly gives the target 'y' away"):
         ready(source)
-    assert [message for message in caplog.messages if "'verdict' nearly gives the target 'y' away" in message]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="predgen"):
+    with all_warnings() as found:
         ready(source, inputs=("text",))
-    assert not caplog.messages
+    assert not found
 
 
 # ── Bad cells ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -303,18 +303,21 @@ def test_a_cell_of_one_table_keeps_its_row_after_the_split() -> None:
 # ── Labels that training never saw ───────────────────────────────────────────────────────────────────────────
 
 
-def test_unseen_labels_have_no_value_and_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_unseen_labels_have_no_value_and_are_reported() -> None:
     source = parts(moods)
     source["validation"].loc[[1, 4, 5], "y"] = ["odd", "new", "odd"]
-    with caplog.at_level(logging.WARNING, logger="predgen"):
+    with all_warnings() as warned:
         found = ready(source)
     assert [row for row, value in enumerate(found.validation_values) if value is None] == [1, 4, 5]
-    assert caplog.messages == [
-        "3 rows have labels that were never seen in training ('new', 'odd'); they count as wrong."
-    ]
-    caplog.clear()
-    ready(parts(moods))
-    assert not caplog.messages
+    (warning,) = warned
+    assert isinstance(warning, UnseenLabelsWarning)
+    assert str(warning) == (
+        "3 rows have labels that were never seen in training ('new', 'odd'); they count as wrong. Add rows of them to "
+        "the training part."
+    )
+    with all_warnings() as warned:
+        ready(parts(moods))
+    assert not warned
 
 
 def test_values_of_a_held_out_column() -> None:

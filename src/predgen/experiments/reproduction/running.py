@@ -25,6 +25,7 @@ from predgen.training.fitting import prepared_for, say_backbone
 from predgen.training.runs import Finished, check_folder, check_one_of
 from predgen.training.training_run import source_of
 from predgen.version import __version__
+from predgen.warning_kinds import each_once
 
 log = logging.getLogger("predgen")
 
@@ -75,6 +76,7 @@ class _Failed(Exception):
         self.error = error
 
 
+@each_once()
 def reproduce(
     preset: str = "small",
     *,

@@ -1,6 +1,5 @@
 """The head of a number: a standardized output, or several whose mean is the answer."""
 
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from predgen.measures.distributions import NumberDistribution, PredictiveDistrib
 from predgen.methods.heads.base import Head, Scale
 from predgen.names import NUMBER_LOSSES
 from predgen.targets.number import Number
-
-log = logging.getLogger("predgen")
+from predgen.warning_kinds import FarNumbersWarning, warn
 
 # In interquartile ranges beyond the quartiles: far enough that none of a usual distribution lies there.
 FAR = 100.0
@@ -116,12 +114,12 @@ def _bounds(column: Float[np.ndarray, " row"]) -> tuple[float | None, float | No
     high = float(third + clip_distance) if column.max() > third + clip_distance else None
     if low is not None or high is not None:
         num_far = int(((column < first - clip_distance) | (column > third + clip_distance)).sum())
-        log.warning(
-            "%d of %d training answers are more than %g interquartile ranges from the others; heads learn them as if "
-            "they lay at %s. If the numbers spread over magnitudes, logarithmic=true may fit them.",
-            num_far,
-            len(column),
-            FAR,
-            " and ".join(f"{bound:.6g}" for bound in (low, high) if bound is not None),
+        ends = " and ".join(f"{bound:.6g}" for bound in (low, high) if bound is not None)
+        warn(
+            FarNumbersWarning(
+                f"{num_far} of {len(column)} training answers are more than {FAR:g} interquartile ranges from the "
+                f"others; heads learn them as if they lay at {ends}. If the numbers spread over magnitudes, "
+                "logarithmic=true may fit them."
+            )
         )
     return low, high
