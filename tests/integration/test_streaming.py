@@ -104,10 +104,10 @@ def test_one_chunk_is_encoded_ahead_in_a_thread_and_no_more(
         ahead_of.append(int(rows.index[0]) // 8 - answered)
         return encode(self, rows, asked)
 
-    def predicted(self: predgen.Model, one: Any, asked: Asked) -> pd.DataFrame:
+    def predicted(self: predgen.Model, one: Any, asked: Asked, warnings: Any) -> pd.DataFrame:
         nonlocal answered
         assert threading.current_thread() is threading.main_thread()
-        answers = answer(self, one, asked)
+        answers = answer(self, one, asked, warnings)
         answered += 1
         return answers
 
