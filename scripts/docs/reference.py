@@ -294,6 +294,9 @@ def errors_page() -> str:
     ]
     for name in public_names()[ERRORS]:
         lines += autodoc("autoexception", name, "show-inheritance:")
+    lines += ["## Warnings", "", "[What each means, and what to do](../warnings.md).", ""]
+    for name in public_names()[WARNINGS]:
+        lines += autodoc("autoexception", name, "show-inheritance:")
     return "\n".join(lines)
 
 

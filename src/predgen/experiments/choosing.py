@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DivergenceError, PredGenError
@@ -33,6 +33,9 @@ from predgen.training.runs import UNFINISHED, Finished, unfinished_folder
 from predgen.training.training_run import settled
 from predgen.warning_kinds import each_once
 
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
 log = logging.getLogger("predgen")
 
 # Where the candidates' models are, in the folder of the unfinished run.
@@ -56,6 +59,7 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     quiet: bool = False,
+    callbacks: Sequence["TrainerCallback"] = (),
     **settings: Any,
 ) -> Model:
     """Returns a model fitted to a table's column.
@@ -77,6 +81,8 @@ def fit(
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
         quiet: show no progress.
+        callbacks: what the Trainer calls besides, such as a `transformers.TrainerCallback` of yours; not with the
+            method `auto`.
         settings: any setting of `predgen.config`.
 
     Raises:
@@ -91,7 +97,9 @@ def fit(
                     f"Expected the method auto with --{name}, found {config.model.method}. Leave --{name} out, or use "
                     "--method auto."
                 )
-        return fit_method(config, data, out=out, overwrite=overwrite, resume=resume, quiet=quiet)
+        return fit_method(config, data, out=out, overwrite=overwrite, resume=resume, quiet=quiet, callbacks=callbacks)
+    if callbacks:
+        raise ConfigError("Expected no callbacks with the method auto, found some. Fit one method with them.")
     if budget is not None and not (math.isfinite(budget) and budget > 0):
         raise ConfigError(f"Expected a budget above 0 seconds, found {budget}. Leave it out to fit all methods.")
     if num_processes() > 1:

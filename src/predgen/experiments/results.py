@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from predgen.config import RunConfig
 from predgen.measures.base import json_number
@@ -19,6 +20,9 @@ from predgen.measures.statistics import (
     percentile_interval,
 )
 from predgen.models.scored import BOOTSTRAP_SEED, Scored
+
+# What a method cost, in the JSON of a comparison.
+COSTS = ("train_seconds", "predict_examples_per_second", "invalid_fraction")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,34 @@ class Comparison:
         if self.against is None:
             return list(itertools.combinations(self.methods, 2))
         return [(name, self.against) for name in self.methods if name != self.against]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a row for each method: metrics, the ends of their intervals (`<metric>_low`, `_high`), and costs."""
+        rows = {}
+        for name, result in self.to_json()["methods"].items():
+            cells: dict[str, Any] = {}
+            for metric, value in result["metrics"].items():
+                low, high = result["ci95"].get(metric, (None, None))
+                cells |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
+            rows[name] = cells | {cost: result[cost] for cost in COSTS}
+        return pd.DataFrame.from_dict(rows, orient="index").astype(float).rename_axis("method")
+
+    def tests_frame(self) -> pd.DataFrame:
+        """Returns a row for each paired test: `a`, `b`, `metric`, `difference`, `low`, `high`, `p_value`, `p_holm`."""
+        tests = [
+            {
+                **{name: cell for name, cell in test.items() if name != "ci95"},
+                "low": test["ci95"][0],
+                "high": test["ci95"][1],
+            }
+            for test in self.to_json()["tests"]
+        ]
+        names = ["a", "b", "metric", "difference", "low", "high", "p_value", "p_holm"]
+        return pd.DataFrame(tests, columns=names)
+
+    def _repr_html_(self) -> str:
+        """Returns the methods as notebooks show them."""
+        return str(self.to_frame().to_html(float_format="{:.4g}".format))
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values: `methods` with their metrics, and the paired `tests`."""

@@ -67,6 +67,18 @@ class Model:
         """The training record: rows read, losses and metrics over training, the best step, seconds."""
         return self.contents.record
 
+    def _repr_html_(self) -> str:
+        """Returns the facts of the model as notebooks show them."""
+        facts: dict[str, Any] = {
+            "target": f"{', '.join(self.config.data.target)}: {self.target.describe()}",
+            "inputs": ", ".join(self.inputs),
+            "method": self.config.model.method,
+            "backbone": self.contents.base_name,
+            "calibrated": "yes" if self.contents.calibrations else "no",
+            **{name: self.record[name] for name in ("train_rows", "metric", "best_metric") if name in self.record},
+        }
+        return str(pd.Series(facts, name="model").to_frame().to_html())
+
     def predict(
         self,
         rows: TableLike,

@@ -6,6 +6,7 @@ from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from predgen.measures.base import Measure, json_number, metric_of
 from predgen.measures.kinds import measure_of
@@ -226,6 +227,19 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     reliability: tuple[dict[str, Any], ...] = ()
     metric_rows: dict[str, int] = dataclass_field(default_factory=dict)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a row for each metric: `value`, the ends `low` and `high` of its 95 % interval, and its `rows`."""
+        rows = {
+            name: [value, *self.ci95.get(name, (np.nan, np.nan)), self.metric_rows.get(name, self.rows)]
+            for name, value in self.metrics.items()
+        }
+        names = ["value", "low", "high", "rows"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("metric")
+
+    def _repr_html_(self) -> str:
+        """Returns the metrics as notebooks show them."""
+        return str(self.to_frame().to_html(float_format="{:.4g}".format))
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; a metric that is not defined is null."""

@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from transformers import TrainerCallback
+
 from predgen.backbones import default_template, is_for_trying
 from predgen.backbones.packaged import PACKAGED_MODELS
 from predgen.backbones.template import Template
@@ -38,6 +40,7 @@ def fit_method(
     overwrite: bool = False,
     resume: bool = False,
     quiet: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Model:
     """Returns a model of the method that the settings name; the other arguments are those of `predgen.fit`.
 
@@ -48,6 +51,7 @@ def fit_method(
         overwrite: replace an artifact, or an unfinished run, that is there.
         resume: go on with the unfinished run of `out`.
         quiet: show no progress.
+        callbacks: what the Trainer calls besides.
 
     Raises:
         PredGenError: as `predgen.fit`.
@@ -57,15 +61,25 @@ def fit_method(
         say_backbone(config.model.backbone)
     join_processes(on_cpu=runs_on_cpu(config.train))
     if out is None:
-        return fit_prepared(config, prepared_for(config, data), quiet=quiet)
+        return fit_prepared(config, prepared_for(config, data), quiet=quiet, callbacks=callbacks)
     check_output(Path(out), overwrite=overwrite)
     folder = unfinished_folder(out)
     with alone_at(folder if is_first() else None):
-        return _fit_at(folder, Path(out), config, data, overwrite=overwrite, resume=resume, quiet=quiet)
+        return _fit_at(
+            folder, Path(out), config, data, overwrite=overwrite, resume=resume, quiet=quiet, callbacks=callbacks
+        )
 
 
 def _fit_at(
-    folder: Path, out: Path, config: RunConfig, data: TableLike | None, *, overwrite: bool, resume: bool, quiet: bool
+    folder: Path,
+    out: Path,
+    config: RunConfig,
+    data: TableLike | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+    callbacks: Sequence[TrainerCallback],
 ) -> Model:
     """Returns a model that `out` holds then; the other arguments are those of `fit_method`.
 
@@ -77,6 +91,7 @@ def _fit_at(
         overwrite: replace what is there.
         resume: go on with the unfinished run.
         quiet: show no progress.
+        callbacks: what the Trainer calls besides.
     """
     check_output(out, overwrite=overwrite)
     check_settings(folder, config, overwrite=overwrite, resume=resume)
@@ -88,7 +103,7 @@ def _fit_at(
         if not resume and is_first():
             begin(folder, config, prepared.fingerprint())
         wait_for_all()
-        model = fit_prepared(config, prepared, folder, resume=resume, quiet=quiet)
+        model = fit_prepared(config, prepared, folder, resume=resume, quiet=quiet, callbacks=callbacks)
         if is_first():
             model.save(out, overwrite=overwrite)
     except BaseException:
@@ -126,7 +141,13 @@ def say_backbone(backbone: str) -> None:
 
 @random_states_kept()
 def fit_prepared(
-    config: RunConfig, prepared: Prepared, run_folder: Path | None = None, *, resume: bool = False, quiet: bool = False
+    config: RunConfig,
+    prepared: Prepared,
+    run_folder: Path | None = None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Model:
     """Returns a model fitted to a prepared table.
 
@@ -136,9 +157,10 @@ def fit_prepared(
         run_folder: where checkpoints go; None for a temporary folder.
         resume: go on from the last whole checkpoint there.
         quiet: show no progress.
+        callbacks: what the Trainer calls besides.
     """
     with nullcontext(run_folder) if run_folder else tempfile.TemporaryDirectory(prefix="predgen-") as name:
-        run = Run(config, prepared, from_first(Path(name)), resume=resume, quiet=quiet)
+        run = Run(config, prepared, from_first(Path(name)), resume, quiet, tuple(callbacks))
         model, validation = run.trained()
         wait_for_all()  # the folder goes when the first process leaves it
     model.contents = replace(model.contents, answering=validation.chosen_answering())

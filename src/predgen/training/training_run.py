@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from predgen.adapters import choose_by_magnitude
 from predgen.adapters.adalora import ranks_of, tuner_of
@@ -117,6 +117,7 @@ class Run:
         folder: where checkpoints go.
         resume: go on from the last whole checkpoint there.
         quiet: show no progress.
+        callbacks: what the Trainer calls besides.
     """
 
     config: RunConfig
@@ -124,6 +125,7 @@ class Run:
     folder: Path
     resume: bool = False
     quiet: bool = False
+    callbacks: tuple[TrainerCallback, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -213,6 +215,8 @@ class Run:
         progress = TrainingProgress(self.metric)
         if not self.quiet:
             trainer.add_callback(progress)
+        for callback in self.callbacks:
+            trainer.add_callback(callback)
         start = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=_checkpoint_in(self.folder / CHECKPOINTS) if self.resume else None)
