@@ -220,9 +220,9 @@ def test_predict_streams_in_the_order_of_the_rows(
     sizes = []
     original = predgen.Model.predict_encoded
 
-    def counted(self: predgen.Model, chunk: Any, asked: Any) -> pd.DataFrame:
+    def counted(self: predgen.Model, chunk: Any, asked: Any, warnings: Any) -> pd.DataFrame:
         sizes.append(len(chunk.prompts))
-        return original(self, chunk, asked)
+        return original(self, chunk, asked, warnings)
 
     monkeypatch.setattr("predgen.models.streaming.ROWS_PER_CHUNK", 8)
     monkeypatch.setattr(predgen.Model, "predict_encoded", counted)

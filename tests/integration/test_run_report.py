@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import predgen
-from predgen.experiments.describing import command_of
+from predgen.config import command_of
 from predgen.report.run_page import run_page, write_report
 from tests.helpers.commands import refused, run
 from tests.helpers.tables import reviews

@@ -59,6 +59,7 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": ("label t.csv", "number t.jsonl --json scores.json", "set t.csv"),
     "calibrate": ("copy t.csv",),
+    "card": ("copy t.csv",),
     "report": ("label t.csv --out report.html", "number t.jsonl --out report.html --json facts.json"),
     "compare": ("t.csv --target mood --inputs review --backbone {backbone} --runs runs",),
     "ablate": ("t.csv --target stars --inputs review --backbone {backbone} --parts loss",),

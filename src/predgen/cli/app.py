@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "predgen.cli.predict:predict",
     "evaluate": "predgen.cli.evaluate:evaluate",
     "report": "predgen.cli.report:report",
+    "card": "predgen.cli.card:card",
     "calibrate": "predgen.cli.calibrate:calibrate",
     "compare": "predgen.cli.compare:compare",
     "ablate": "predgen.cli.ablate:ablate",

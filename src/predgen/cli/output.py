@@ -302,7 +302,8 @@ def save_comparison_page(path: str, comparison: Any, config: Any, command: str, 
         command: what made it.
         options: the command's that are no settings.
     """
-    from predgen.experiments.describing import changed_settings, command_of, versions
+    from predgen.config import changed_settings, command_of
+    from predgen.experiments.describing import versions
     from predgen.files import write_text
     from predgen.report.comparison_page import comparisons_page
 

@@ -3,6 +3,7 @@
 Configuration objects stay in the runs and the command line; flat values go into the mathematics.
 """
 
+from predgen.config.command import changed_settings, command_of
 from predgen.config.files import read_config_file, write_config
 from predgen.config.layers import SECTIONS, RunConfig, build_config, merged_layers, section_of
 from predgen.config.settings import TASK_ROWS, DataSettings, FieldSettings, ModelSettings, TrainSettings
@@ -18,6 +19,8 @@ __all__ = [
     "RunConfig",
     "TrainSettings",
     "build_config",
+    "changed_settings",
+    "command_of",
     "merged_layers",
     "read_config_file",
     "section_of",

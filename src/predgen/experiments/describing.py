@@ -1,6 +1,5 @@
 """All that a report says of a fitted model, gathered from one prediction of its held-out rows."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -9,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from predgen.config import SECTIONS, TASK_ROWS, RunConfig
+from predgen.config import changed_settings, command_of
 from predgen.errors import unknown_name
 from predgen.experiments.answer_facts import (
     INTERVAL,
@@ -207,37 +205,6 @@ def _shown(cell: Any) -> str | None:
     if cell is None or (isinstance(cell, float) and not np.isfinite(cell)):
         return None
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def changed_settings(config: RunConfig) -> dict[str, Any]:
-    """Returns the settings that are not the defaults, under their whole names."""
-    found = {}
-    for section, kind in SECTIONS.items():
-        given = getattr(config, section).model_dump(mode="json")
-        for name, field in kind.model_fields.items():
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
-            default = list(default) if isinstance(default, tuple) else default
-            if given[name] != default:
-                found[f"{section}.{name}"] = given[name]
-    return found
-
-
-def command_of(config: RunConfig, command: str = "fit", options: Sequence[str] = ("--out", "model")) -> str:
-    """Returns the command line of some settings.
-
-    Args:
-        config: the settings.
-        command: what it does.
-        options: its options that are no settings.
-    """
-    settings = changed_settings(config)
-    data, target = settings.pop("data.data"), settings.pop("data.target")
-    parts = ["predgen", command, *([] if data == TASK_ROWS else [data])]
-    parts += ["--target", target if isinstance(target, str) else ",".join(target)]
-    for name, value in settings.items():
-        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("\n...\n")
-        parts += ["--set", f"{name}={text.strip()}"]
-    return shlex.join([*parts, *options])
 
 
 def versions() -> dict[str, str]:

@@ -34,6 +34,7 @@ from predgen.measures.choices import Mix
 from predgen.methods import Answering, Method, PredGen, Scale
 from predgen.methods.weights import load_trainable_weights, trainable_weights
 from predgen.models.building import answering_of, build_method, load_base
+from predgen.models.card import CARD_FILE, card_of
 from predgen.models.contents import Contents
 from predgen.models.description import (
     DESCRIPTION_FILE,
@@ -111,6 +112,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
         # As the other files; safetensors lets only its owner read it.
         shutil.copymode(folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
         description["files"] = {name: sha256_of(file) for name, file in files_of(folder).items()}
+        (folder / CARD_FILE).write_text(card_of(contents, method.target), encoding="utf-8")
         text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
