@@ -1,5 +1,6 @@
 """Settings in layers, checked together, with the nearest name for a wrong one."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from predgen.catalogue.loading import parse_task
 from predgen.cli.options import parse_assignments
 from predgen.config import (
     SECTIONS,
@@ -288,3 +290,24 @@ def test_the_default_backbone_is_the_real_one_where_it_can_be_read(
     assert build_config(BASE).model.backbone == expected
     monkeypatch.setenv(BACKBONE_VARIABLE, "some/folder")
     assert build_config(BASE).model.backbone == "some/folder"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("when: 2020-13-40", "month must be in 1..12"),
+        ("when: !!timestamp z", "a value that cannot be read"),
+        ("[" * 5000 + "]" * 5000, "values in values too deeply"),
+        ("a: !!int x", "a value that cannot be read"),
+        ("a: [1", "found a mistake"),
+    ],
+)
+def test_what_yaml_cannot_read_is_a_mistake_in_the_file(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_config_file(tmp_path / "run.yaml")
+    with pytest.raises(ConfigError, match="found a mistake"):
+        parse_task(text, "task.yaml")
+    if ":" not in text:
+        with pytest.raises(ConfigError, match="found a mistake"):
+            parse_assignments([f"seed={text}"])

@@ -176,13 +176,12 @@ def tried(request: Request) -> str:
     prepared = prepare(config.data, source, config.train.seed)
     check_method(config, prepared.target)
     if request.depth == "build":
-        model = new_model(config, prepared)
+        new_model(config, prepared)
         arguments = training_arguments(
             config.train,
             world().scratch / "run",
             num_rows=len(prepared.train_values),
-            peft=config.model.peft,
-            hidden_size=model.method.backbone.hidden_size,
+            learning_rate=1e-3,
             metric=config.train.metric or "mse",
             higher=False,
         )

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from predgen.catalogue.schema import Task
+from predgen.config import parse_yaml
 from predgen.errors import ConfigError, unknown_name
 
 FOLDER = files("predgen.catalogue") / "definitions"
@@ -92,7 +93,7 @@ def parse_task(text: str, where: str) -> Task:
         ConfigError: all mistakes in one message, each with where it stands.
     """
     try:
-        loaded = yaml.load(text, _Loader)
+        loaded = parse_yaml(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"Expected YAML in '{where}', found a mistake: {error}. Correct it.") from error
     if not isinstance(loaded, dict):

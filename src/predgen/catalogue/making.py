@@ -110,7 +110,7 @@ def _read(cell: Any, kind: CellType | Mapping[str, CellType], row: int, name: st
     if (not isinstance(kind, str) or kind == "texts") and isinstance(cell, str):
         try:
             value = json.loads(cell)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = cell
     if isinstance(kind, Mapping):
         if not isinstance(value, Mapping) or not set(kind) <= set(value):

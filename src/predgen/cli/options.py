@@ -18,6 +18,7 @@ from predgen.config import (
     RunConfig,
     build_config,
     merged_layers,
+    parse_yaml,
     read_config_file,
     split_names,
 )
@@ -196,7 +197,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"Expected --set key=value, found '{text}'. Put '=' between the name and the value.")
         try:
-            layer[key.strip()] = yaml.safe_load(value)
+            layer[key.strip()] = parse_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"Expected a YAML value in --set {text}, found a mistake: {error}. Quote it.") from error
     return layer

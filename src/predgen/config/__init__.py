@@ -4,7 +4,7 @@ Configuration objects stay in the runs and the command line; flat values go into
 """
 
 from predgen.config.command import changed_settings, command_of
-from predgen.config.files import read_config_file, write_config
+from predgen.config.files import parse_yaml, read_config_file, write_config
 from predgen.config.layers import SECTIONS, RunConfig, build_config, merged_layers, section_of
 from predgen.config.settings import TASK_ROWS, DataSettings, FieldSettings, ModelSettings, TrainSettings
 from predgen.config.values import LabelText, split_names, target_names
@@ -22,6 +22,7 @@ __all__ = [
     "changed_settings",
     "command_of",
     "merged_layers",
+    "parse_yaml",
     "read_config_file",
     "section_of",
     "split_names",

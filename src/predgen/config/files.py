@@ -9,6 +9,24 @@ from predgen.config.layers import RunConfig
 from predgen.errors import ConfigError
 
 
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Returns what a YAML text holds.
+
+    Args:
+        text: the YAML.
+        loader: what reads it.
+
+    Raises:
+        YAMLError: it is none, or a value in it cannot be read, such as a date that no calendar has.
+    """
+    try:
+        return yaml.load(text, loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("values in values too deeply") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:  # of the readers of single values
+        raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
+
+
 def read_config_file(path: str | Path) -> dict[str, Any]:
     """Returns the layer that a YAML file holds.
 
@@ -16,7 +34,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is no mapping.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Expected a readable YAML file, found none at '{path}': {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
