@@ -240,7 +240,8 @@ def test_the_demo_compares_all_methods_on_each_question(tmp_path: Path, monkeypa
         assert tested.count(metric) == 15  # every pair of six
     assert done.stdout.index("On which continent") < done.stdout.index("How far north")
     assert "predgen fit tables/cities.csv --target latitude --inputs city,country --out model" in done.stdout
-    assert done.stderr == ""
+    # Sixty cities are so few that a continent is in no validation row.
+    assert all("labels are in no row of the 6 validation rows" in line for line in done.stderr.splitlines())
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()

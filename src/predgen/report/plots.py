@@ -81,7 +81,7 @@ def save_training(record: Mapping[str, Any], path: str | Path) -> None:
     """
     panels = training_panels(record)
     figure = Figure(figsize=(3.4 * len(panels), 3.2), layout="constrained")
-    draw_training(figure.subplots(1, len(panels), squeeze=False)[0], panels, record)
+    draw_training(list(figure.subplots(1, len(panels), squeeze=False)[0]), panels, record)
     save_figure(figure, path)
 
 

@@ -5,6 +5,7 @@ A TSV file has no quotes unless it is seen to use them: in texts separated by ta
 
 import csv
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -23,6 +24,7 @@ ROWS_PER_CHUNK = 2048
 CSV_FIELD_LETTERS = 1 << 22
 # Signs between the cells of files whose name says CSV, where their header has no comma.
 OTHER_DELIMITERS = (";", "\t")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def delimited_frames(path: Path, suffix: str) -> Iterator[pd.DataFrame]:
@@ -53,8 +55,9 @@ def _delimiter_of(path: Path) -> str:
     """Returns a comma, or what the header has in its place."""
     with open_text(path) as file:
         header = next((line for line in iter(partial(file.readline, CSV_FIELD_LETTERS), "") if line.strip()), "")
-    found = [delimiter for delimiter in OTHER_DELIMITERS if delimiter in header]
-    if "," in header or not found:
+    bare = _QUOTED.sub("", header)
+    found = [delimiter for delimiter in OTHER_DELIMITERS if delimiter in bare]
+    if "," in bare or not found:
         return ","
     log.info("Cells: '%s' has %s between them, not commas", path, "tabs" if found[0] == "\t" else found[0])
     return found[0]
@@ -63,15 +66,16 @@ def _delimiter_of(path: Path) -> str:
 def _uses_quotes(path: Path, delimiter: str) -> bool:
     """Returns whether quotes enclose cells of a file whose kind has none by itself.
 
-    They do where the rows fit the header with quotes alone; or both ways, and every name of the header is quoted, or a
-    quoted cell doubles the quotes in it.
+    They do where the rows fit the header with quotes alone; or both ways, and each name of the header is quoted, or one
+    is quoted and goes on in the next line, or a quoted cell doubles the quotes in it.
     """
     with open_text(path) as file:
         plain = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
         try:
             header = next(filter(None, plain), [])
             has_quotes = any('"' in name for name in header)
-            evident = bool(header) and all(map(_is_quoted, header))
+            goes_on = bool(header) and header[-1].startswith('"') and not _is_quoted(header[-1])
+            evident = goes_on or (bool(header) and all(map(_is_quoted, header)))
             fits = True
             for row in filter(None, plain):
                 fits = fits and len(row) == len(header)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pa_parquet
 
 from predgen.errors import ConfigError, DataError, OutputExistsError, explain
 from predgen.files import new_beside, put
-from predgen.tables.delimited import ROWS_PER_CHUNK
+from predgen.tables.delimited import OTHER_DELIMITERS, ROWS_PER_CHUNK
 from predgen.tables.formats import is_nan, plain_frame
 
 # What a cell of a TSV file cannot hold without quotes.
@@ -93,6 +93,8 @@ class TableWriter:
         texts = [cell for cell in [*frame.columns, *frame.to_numpy().ravel()] if isinstance(cell, str)]
         # Python below 3.13 leaves a lone carriage return unquoted, and readers take it as the row's end.
         quotes_all = any("\r" in text for text in texts)
+        # A header without a comma and with one of these would be read as one that they part.
+        quotes_all = quotes_all or any(sign in str(name) for name in frame.columns for sign in OTHER_DELIMITERS)
         if self.suffix == ".tsv":
             quotes_all = len(frame.columns) == 1 or any(not _TSV_SIGNS.isdisjoint(text) for text in texts)
             if quotes_all and not self._quoted and self._columns is not None:

@@ -568,3 +568,12 @@ def test_rows_of_jsonl_are_objects(tmp_path: Path) -> None:
     written(tmp_path / "a.jsonl", [pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": ["x"]})])
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"a": 1}, {"a": 2}, {"a": "x"}]
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(".csv", "0\t"), (".csv", "a;b"), (".tsv", "0\n"), (".tsv", 'a"\nb')])
+def test_names_that_hold_other_signs_come_back(tmp_path: Path, suffix: str, name: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    with TableWriter(path) as writer:
+        writer.write(pd.DataFrame({name: ["", "x", "a;b"]}))
+    assert list(read_table(path)) == [name]
+    assert read_table(path)[name].tolist() == ["", "x", "a;b"]
