@@ -245,7 +245,8 @@ def test_the_demo_compares_all_methods_on_each_question(tmp_path: Path, monkeypa
     assert all(f"  {method}: " in done.stdout for method in methods)  # each row is explained
     assert str(tmp_path / "demo.html") in done.stdout
     page = (tmp_path / "demo.html").read_text()
-    assert page.count("<table>") == 6
+    assert page.count("<table>") == 9  # the methods, the tests, and the figures behind the chart, three times
+    assert page.count("<svg") == 3
     assert "How far north is a city" in page
 
 
