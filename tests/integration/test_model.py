@@ -282,9 +282,9 @@ def test_a_source_that_a_model_does_not_have_is_refused(tmp_path: Path) -> None:
         predgen.load(tmp_path / "pooled", predict_from="writer")
 
 
-def test_the_artifact_holds_json_yaml_and_safetensors_alone(fitted: tuple[predgen.Model, Path]) -> None:
+def test_the_artifact_holds_json_yaml_safetensors_and_a_card_alone(fitted: tuple[predgen.Model, Path]) -> None:
     _, folder = fitted
-    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and path != folder / "README.md"}
     assert suffixes <= {".json", ".yaml", ".safetensors", ".jinja", ".txt", ".model"}
     assert not list(folder.parent.glob("mood.unfinished"))
 

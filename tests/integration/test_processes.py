@@ -20,12 +20,12 @@ import sys
 import pandas as pd
 import predgen
 
-path, out, loss, batch_size, accumulation, sampling_end = sys.argv[1:]
+path, out, loss, batch_size, accumulation, form = sys.argv[1:]
 table = pd.read_csv(path).astype(object)
 model = predgen.fit(
     {"train": table, "validation": table}, "stars", inputs=["review"], out=out, quiet=True, loss=loss,
     batch_size=int(batch_size),
-    accumulation=int(accumulation), max_steps=3, learning_rate=1e-3, sampling_end=float(sampling_end),
+    accumulation=int(accumulation), max_steps=3, learning_rate=1e-3, sampling_end=1, director_form=form or None,
     weight_decay=0, max_grad_norm=1e9,
     warmup_fraction=0, device="cpu",
 )
@@ -61,13 +61,13 @@ def run_in(processes: int, arguments: list[str]) -> list[tuple[int, str, str]]:
 
 
 def fit(
-    folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, processes: int = 1, sampling_end: float = 0
+    folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, processes: int = 1, form: str = ""
 ) -> dict[str, Tensor]:
     """Returns the trained weights of a run in processes of its own."""
-    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}-{sampling_end}"
+    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}-{form}"
     if out.exists():  # another test wanted the same run
         return load_file(out / "weights.safetensors")
-    arguments = map(str, (folder / "rows.csv", out, loss, batch_size, accumulation, sampling_end))
+    arguments = map(str, (folder / "rows.csv", out, loss, batch_size, accumulation, form))
     for code, _, errors in run_in(processes, ["-c", PROGRAM, *arguments]):
         assert code == 0, errors
     assert not out.with_name(out.name + ".unfinished").exists()
@@ -115,9 +115,9 @@ def test_two_processes_take_the_rows_of_each_step_that_one_takes(folder: Path) -
 
 @pytest.mark.slow
 def test_what_is_drawn_in_training_differs_between_one_process_and_two(folder: Path) -> None:
-    """Each process draws its own rows' tokens, from the seed, the step and its number."""
-    whole = fit(folder, "sum", batch_size=NUM_ROWS // 3, sampling_end=1)
-    shared = fit(folder, "sum", batch_size=NUM_ROWS // 6, processes=2, sampling_end=1)
+    """Each process draws its own rows' tokens, from the seed, the step and its number; the default form draws none."""
+    whole = fit(folder, "sum", batch_size=NUM_ROWS // 3, form="states")
+    shared = fit(folder, "sum", batch_size=NUM_ROWS // 6, processes=2, form="states")
     assert difference(whole, shared) > 10 * SAME
 
 
