@@ -1,6 +1,7 @@
 """The settings that a task declares, which the settings of a run override."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from predgen.catalogue.loading import is_file, load_task
@@ -24,7 +25,7 @@ def build_task_config(*layers: Mapping[str, Any]) -> RunConfig:
     """
     given = merged_layers(*layers)
     name = given.get("data.task")
-    if name is None:
+    if not isinstance(name, str | Path):  # which is said with whatever else is not allowed
         return build_config(*layers)
     task = load_task(name)
     layer = task.settings()

@@ -581,3 +581,9 @@ def test_a_test_part_that_a_fallback_shares_with_training_stays_apart(tmp_path: 
     assert list(held_out_flat(task, tmp_path).index) == list(task_rows(task, tmp_path).parts["test"].index)
     write_rows(tmp_path, {"train": many("hellaswag", 50)})
     assert len(held_out_flat(task, tmp_path)) == 50
+
+
+@pytest.mark.parametrize("name", [False, 5, 1.5, ["sst2"], {"a": 1}])
+def test_a_task_that_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="task"):
+        build_task_config({"data.task": name, "data.data": "a.csv", "data.target": "mood"})
