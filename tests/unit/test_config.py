@@ -299,6 +299,7 @@ def test_the_default_backbone_is_the_real_one_where_it_can_be_read(
         ("when: !!timestamp z", "a value that cannot be read"),
         ("[" * 5000 + "]" * 5000, "values in values too deeply"),
         ("a: !!int x", "a value that cannot be read"),
+        ("a: !!bool maybe", "a value that cannot be read"),
         ("a: [1", "found a mistake"),
     ],
 )

@@ -193,7 +193,8 @@ def _in_memory(table: Drawn) -> Any:
     if table.form == "columns":
         return columns
     if table.form == "frame":
-        frame = pd.DataFrame(table.mappings, columns=list(dict.fromkeys(table.names)))
+        # As objects: pandas itself refuses to make texts of half letters.
+        frame = pd.DataFrame(table.mappings, columns=list(dict.fromkeys(table.names)), dtype=object)
         with contextlib.suppress(ValueError):
             frame.columns = list(table.names)  # the same name twice
         return frame

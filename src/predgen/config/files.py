@@ -23,7 +23,7 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
         return yaml.load(text, loader)
     except RecursionError as error:
         raise yaml.YAMLError("values in values too deeply") from error
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:  # of the readers of single values
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:  # of readers of single values
         raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
 
 

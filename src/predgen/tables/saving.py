@@ -176,7 +176,8 @@ def _arrow_type(cells: pd.Series) -> pa.DataType:
         return pa.bool_()
     if kinds == {int} and all(-(2**63) <= cell < 2**63 for cell in there):
         return pa.int64()
-    return pa.float64() if kinds in ({float}, {int, float}) else pa.string()
+    exact = all(isinstance(cell, float) or abs(cell) <= 2**53 for cell in there) if kinds <= {int, float} else False
+    return pa.float64() if exact and float in kinds else pa.string()
 
 
 def _unchanged(cell: Any) -> Any:

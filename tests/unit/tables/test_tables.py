@@ -577,3 +577,14 @@ def test_names_that_hold_other_signs_come_back(tmp_path: Path, suffix: str, name
         writer.write(pd.DataFrame({name: ["", "x", "a;b"]}))
     assert list(read_table(path)) == [name]
     assert read_table(path)[name].tolist() == ["", "x", "a;b"]
+
+
+def test_whole_numbers_that_no_float_holds_are_written_as_texts_beside_floats(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with TableWriter(path) as writer:
+        writer.write(
+            pd.DataFrame({"a": pd.Series([10**400, 0.5], dtype=object), "b": pd.Series([1, 0.5], dtype=object)})
+        )
+    table = read_table(path)
+    assert table["a"].tolist() == [str(10**400), "0.5"]
+    assert table["b"].tolist() == [1.0, 0.5]
