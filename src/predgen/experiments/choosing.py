@@ -110,7 +110,9 @@ def fit(
     config = settled(config)
     keep = None if models is None else Path(models)
     if out is not None:
-        return _fit_best(config, data, Path(out), budget, keep, overwrite=overwrite, resume=resume, quiet=quiet)
+        check_output(Path(out), overwrite=overwrite)
+        with alone_at(unfinished_folder(out)):
+            return _fit_best(config, data, Path(out), budget, keep, overwrite=overwrite, resume=resume, quiet=quiet)
     with TemporaryDirectory(prefix="predgen-") as folder:
         return _fit_best(
             config, data, Path(folder) / "model", budget, keep, overwrite=overwrite, resume=False, quiet=quiet
@@ -226,7 +228,7 @@ def _fit_best(
     resume: bool,
     quiet: bool,
 ) -> Model:
-    """Returns the best method's model, which `out` holds then; the other arguments are those of `fit`.
+    """Returns the best method's model, which `out` holds then; no other process works on the unfinished run.
 
     Args:
         config: the run's settings.
@@ -238,37 +240,7 @@ def _fit_best(
         resume: go on with the unfinished run.
         quiet: show no progress.
     """
-    check_output(out, overwrite=overwrite)
     folder = unfinished_folder(out)
-    with alone_at(folder):
-        return _fit_best_at(folder, config, data, out, budget, keep, overwrite=overwrite, resume=resume, quiet=quiet)
-
-
-def _fit_best_at(
-    folder: Path,
-    config: RunConfig,
-    data: TableLike | None,
-    out: Path,
-    budget: float | None,
-    keep: Path | None,
-    *,
-    overwrite: bool,
-    resume: bool,
-    quiet: bool,
-) -> Model:
-    """Returns the best method's model; the other arguments are those of `_fit_best`.
-
-    Args:
-        folder: of the unfinished run; no other process works on it.
-        config: the run's settings.
-        data: its table.
-        out: the artifact's directory.
-        budget: seconds.
-        keep: where every method's model is kept; None for nowhere.
-        overwrite: replace what is there.
-        resume: go on with the unfinished run.
-        quiet: show no progress.
-    """
     check_output(out, overwrite=overwrite)
     if keep is not None and out.absolute() in (keep.absolute(), *keep.absolute().parents):
         raise ConfigError(f"Expected a folder of models outside of --out, found '{keep}'. Name another --models.")

@@ -30,7 +30,7 @@ from predgen.models.answer_columns import column_of, with_answers
 from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.artifact import LIBRARIES
 from predgen.models.asked import Asked
-from predgen.models.encoding import encode_prompts
+from predgen.models.encoding import Encoded, encode_prompts
 from predgen.models.loading import load
 from predgen.models.model import Model
 from predgen.models.scored import Scored, score
@@ -76,10 +76,14 @@ def describe(
         if name not in table.columns:
             raise unknown_name("column", name, list(map(str, table.columns)))
     values = {part: values_of(model.target, rows, columns) for part, rows in reported.parts.items()}
-    prompts = {part: encode_prompts(model.method, model.contents, rows) for part, rows in reported.parts.items()}
+    scored, answered, encoded, seconds = _answered(model, table, values[reported.part])
+    prompts = {
+        part: encode_prompts(model.method, model.contents, rows)
+        for part, rows in reported.parts.items()
+        if part != reported.part
+    } | {reported.part: (encoded.prompts, encoded.num_cut)}
     lengths = {part: list(map(len, of_part)) for part, (of_part, _) in prompts.items()}
     metric = model.record.get("metric") or model.target.default_metric
-    scored, answered, seconds = _answered(model, table, values[reported.part])
     rows = _Rows(model, reported, scored, answered, metric)
     return {
         "target": list(columns),
@@ -112,8 +116,8 @@ def describe(
     }
 
 
-def _answered(model: Model, table: pd.DataFrame, truth: Sequence[Any]) -> tuple[Scored, pd.DataFrame, float]:
-    """Returns the answers beside the truth, the rows with the answers' columns, and the seconds they took."""
+def _answered(model: Model, table: pd.DataFrame, truth: Sequence[Any]) -> tuple[Scored, pd.DataFrame, Encoded, float]:
+    """Returns the answers beside the truth, the rows with the answers' columns, their prompts, and the seconds."""
     bare = table.loc[:, list(model.inputs)]
     has_labels = any(not field.numeric for field in model.target.fields.values())
     asked = Asked(probabilities=has_labels)
@@ -136,7 +140,7 @@ def _answered(model: Model, table: pd.DataFrame, truth: Sequence[Any]) -> tuple[
         std=False,
         interval=INTERVAL if calibrated else None,
     )
-    return score(model.target, truth, answers), answered, seconds
+    return score(model.target, truth, answers), answered, encoded, seconds
 
 
 def _compared(

@@ -1,5 +1,6 @@
 """Which rows a report is about, and which the model learned from."""
 
+import warnings
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +11,7 @@ from predgen.models.model import Model
 from predgen.tables.reading import TableLike
 from predgen.tables.splits import held_out_rows
 from predgen.training.preparing import TABLE_IN_MEMORY, Prepared, prepare
-from predgen.warning_kinds import NoTestPartWarning, warn
+from predgen.warning_kinds import NoTestPartWarning, PredGenWarning, warn
 
 GIVEN = "given"
 
@@ -74,7 +75,8 @@ def rows_to_report(model: Model, data: TableLike | None) -> ReportedRows:
         return _held_out(fitted, source)
     named = str(data) if isinstance(data, str) or hasattr(data, "__fspath__") else "a table in memory"
     try:
-        fitted = _prepared(model, data)
+        with warnings.catch_warnings(action="ignore", category=PredGenWarning):
+            fitted = _prepared(model, data)
     except PredGenError:  # rows that were never made for a fit, such as a test file alone
         fitted = None
     if fitted is not None:

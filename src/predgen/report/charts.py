@@ -12,7 +12,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from predgen.report.plots import draw_result, draw_training, training_panels
+from predgen.report.plots import draw_results, draw_training, training_panels
 
 # The colors of Okabe and Ito (2008), without yellow, which is faint on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -93,15 +93,7 @@ def results(figure: Figure, comparison: Mapping[str, Any], names: Sequence[str])
         comparison: the JSON of a `Comparison`.
         names: the metrics.
     """
-    methods = comparison["methods"]
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
-        for row, result in enumerate(methods.values()):
-            draw_result(panel, row, result, name)
-        panel.set_title(name)
-        panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(methods)), list(methods))
-    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    draw_results(figure, comparison["methods"], names)
 
 
 def training(figure: Figure, record: Mapping[str, Any]) -> None:

@@ -38,19 +38,30 @@ def save_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
     methods = comparison["methods"]
     names = list(dict.fromkeys(name for result in methods.values() for name in result["metrics"]))
     figure = Figure(figsize=(2.6 * len(names) + 1.5, 0.45 * len(methods) + 1.4), layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
-        for row, result in enumerate(methods.values()):
-            draw_result(panel, row, result, name)
-        panel.set_title(name)
-        panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(methods)), list(methods))
-    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    draw_results(figure, methods, names)
     figure.suptitle(f"{comparison['rows']} {comparison['part']} rows; lines are 95 % intervals over the rows")
     save_figure(figure, path)
 
 
-def draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
+def draw_results(figure: Figure, methods: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Draws a panel for each metric, with a row for each method.
+
+    Args:
+        figure: where.
+        methods: the methods of a comparison's JSON.
+        names: the metrics.
+    """
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        for row, result in enumerate(methods.values()):
+            _draw_result(panel, row, result, name)
+        panel.set_title(name)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(methods)), list(methods))
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+
+
+def _draw_result(panel: Axes, row: int, result: Mapping[str, Any], name: str) -> None:
     """Draws a method's value of a metric, its 95 % interval, and its seeds as small dots.
 
     Args:
