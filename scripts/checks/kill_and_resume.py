@@ -253,9 +253,26 @@ def kill_until_done(place: Place, name: str, wanted: Any, kills: int, seconds: f
                 continue  # a model is there only when all is done
         elif process.exitcode:
             raise SystemExit(f"{name} failed with {process.exitcode} after {hits} kills.")
-        if job.outcome(folder) != wanted:
-            raise SystemExit(f"After {hits} kills {name} ended with other weights, figures or answers.")
+        found = job.outcome(folder)
+        if found != wanted:
+            other = "; ".join(differences(wanted, found))
+            raise SystemExit(f"After {hits} kills {name} ended with other weights, figures or answers: {other}.")
         return hits
+
+
+def differences(wanted: Any, found: Any, place: str = "") -> list[str]:
+    """Returns where two outcomes differ, and how."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        names = sorted({*wanted, *found}, key=str)
+        return [line for one in names for line in differences(wanted.get(one), found.get(one), f"{place}/{one}")]
+    if isinstance(wanted, list | tuple) and isinstance(found, list | tuple) and len(wanted) == len(found):
+        pairs = enumerate(zip(wanted, found, strict=True))
+        return [line for at, (one, other) in pairs for line in differences(one, other, f"{place}/{at}")]
+    if wanted == found:
+        return []
+    if isinstance(wanted, bytes) and isinstance(found, bytes):
+        return [f"{place}: {len(wanted)} and {len(found)} bytes, of which others differ"]
+    return [f"{place}: {wanted!r} and {found!r}"]
 
 
 def check_after_kill(name: str, folder: Path, old: dict[str, bytes], wanted: Any) -> None:

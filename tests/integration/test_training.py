@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 HOOKS = [name for name in vars(PredGenTrainer) if name in dir(Trainer) and callable(vars(PredGenTrainer)[name])]
 
 
-def test_every_overridden_hook_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_overridden_hook_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: set[str] = set()
 
     def spy(name: str) -> None:
@@ -45,7 +45,8 @@ def test_every_overridden_hook_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for name in HOOKS:
         spy(name)
-    predgen.fit(reviews(40), "mood", **SMALL)
+    _stopped_run(tmp_path, monkeypatch, **SMALL | {"epochs": 3})
+    predgen.fit(reviews(50), "stars", out=tmp_path / "parts", resume=True, **SMALL | {"epochs": 3})
     assert {"compute_loss", "evaluation_loop", "create_optimizer", "_save", "_load_best_model"} <= set(HOOKS)
     assert called == set(HOOKS)
 
@@ -109,6 +110,29 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(
     losses = [[one["loss"] for one in record["history"] if "loss" in one] for record in records]
     assert losses[0] == losses[1]
     assert not (tmp_path / "parts.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "steps"),
+    [({"max_steps": 7}, 7), ({"epochs": 4, "evals_per_epoch": 4, "patience": 1, "learning_rate": 0.3}, None)],
+    ids=["all steps", "early stopping"],
+)
+def test_a_run_that_dies_after_its_last_checkpoint_takes_no_step_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], steps: int | None
+) -> None:
+    settings = {**SMALL, "method": "predictor", **more}  # 5 batches an epoch
+    predgen.fit(reviews(50), "stars", out=tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(PredGenTrainer, "_load_best_model", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predgen.fit(reviews(50), "stars", out=tmp_path / "parts", **settings)
+    predgen.fit(reviews(50), "stars", out=tmp_path / "parts", resume=True, **settings)
+    whole, parts = (json.loads((tmp_path / name / "predgen.json").read_text())["record"] for name in ("whole", "parts"))
+    assert whole["steps"] == parts["steps"] == (steps or whole["steps"])
+    assert (steps is None) == (whole["steps"] < whole["max_steps"])
+    evaluations = [[line for line in one["history"] if "eval_mse" in line] for one in (whole, parts)]
+    assert [line["step"] for line in evaluations[0]] == [line["step"] for line in evaluations[1]]
+    assert whole["best_step"] == parts["best_step"]
 
 
 def test_an_unfinished_run_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

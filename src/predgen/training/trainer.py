@@ -79,6 +79,7 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         self._accuracy = 0.0
         self._losses: dict[str, float] = {}
         self._num_losses = 0
+        self._had_ended = False
         super().__init__(
             model=method,
             args=arguments,
@@ -289,6 +290,19 @@ class PredGenTrainer(Trainer):  # type: ignore[misc]
         tuner = tuner_of(method.backbone.model)
         if tuner is not None:
             restore_allocation(tuner, load_file(Path(resume_from_checkpoint) / RANKS_FILE))
+
+    def _load_callback_state(self) -> None:
+        """Restores the callbacks, and whether the run had ended when the checkpoint was written."""
+        super()._load_callback_state()
+        control = self.state.stateful_callbacks.get("TrainerControl", {})
+        self._had_ended = bool(control.get("args", {}).get("should_training_stop"))
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Runs an epoch; Hugging Face's takes a step more where the run had ended, by early stopping or its steps."""
+        if self._had_ended:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _load_best_model(self) -> None:
         """Loads the weights of the best validation, wherever the run's folder is by now."""
