@@ -57,10 +57,10 @@ def test_a_head_learns_the_values_and_answers_with_them(kind: str) -> None:
     truth = truth_of(field, values, [scale])
     outputs = torch.zeros(len(values), head.num_outputs(field), requires_grad=True)
     optimizer = torch.optim.Adam([outputs], lr=0.2)
-    first = head.loss(outputs, truth).item()
+    first = head.loss(outputs, truth).mean().item()
     for _ in range(200):
         optimizer.zero_grad()
-        loss = head.loss(outputs, truth)
+        loss = head.loss(outputs, truth).mean()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1 * first

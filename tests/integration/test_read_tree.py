@@ -61,7 +61,7 @@ def test_scores_and_gradients_are_those_of_a_write_apart(kind: str) -> None:
 
     def gradients(tree: Any) -> list[torch.Tensor]:
         method.zero_grad()
-        method.writer.loss_of_tree(tree, batch.gold, batch.truth).backward()
+        method.writer.loss_of_tree(tree, batch.gold, batch.truth).mean().backward()
         return [one.grad.clone() for one in method.parameters() if one.grad is not None]
 
     assert count_forwards(symbols.backbone.model, lambda: read_and_score_tree(symbols, *prompt_of(batch), trie)) == 1

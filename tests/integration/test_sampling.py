@@ -199,8 +199,8 @@ def test_no_gradient_flows_through_sampling(passes: int | None) -> None:
         fed = sample_parallel(symbols, backbone.detach(memory), gold, own, passes=passes)
     assert not torch.equal(fed, gold.symbols)
     written = usual_write(memory, codec.symbols[fed], gold.mask)
-    loss = method.writer.loss(memory, written.logits[:, :-1], gold, batch.truth)
-    (loss + method.head_loss(method.director(written.states[:, 1:], gold.mask), batch.truth)).backward()
+    loss = method.writer.loss(memory, written.logits[:, :-1], gold, batch.truth).mean()
+    (loss + method.head_loss(method.director(written.states[:, 1:], gold.mask), batch.truth).mean()).backward()
     expected = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
     assert all(relative_difference(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))
 
@@ -289,7 +289,7 @@ def test_the_director_reads_its_own_writing_or_gold(kind: str) -> None:
         gold = method.director(states[:, 1:], batch.gold.mask)
         for director_own in (rows, ~rows, rows | True, rows & False):
             found = method(batch, draws=Draws(director_own=director_own))
-            expected = method.head_loss(torch.where(director_own.unsqueeze(1), own, gold), truth)
+            expected = method.head_loss(torch.where(director_own.unsqueeze(1), own, gold), truth).mean()
             assert float(found["director_loss"]) == pytest.approx(float(expected), rel=1e-5)
             assert float(found["writer_loss"]) == pytest.approx(float(usual["writer_loss"]), rel=1e-6)
         assert float(found["director_loss"]) == pytest.approx(float(usual["director_loss"]), rel=1e-5)

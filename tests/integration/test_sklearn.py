@@ -22,6 +22,7 @@ import predgen
 from predgen.config import SECTIONS
 from predgen.errors import ConfigError, DataError
 from predgen.sklearn import PredGenClassifier, PredGenRegressor
+from tests.helpers.shapes import byte_level_tokenizer, save_model, tiny_model
 from tests.helpers.tables import reviews
 
 FAST: dict[str, Any] = {"backbone": "builtin:nano", "max_steps": 2, "batch_size": 8, "device": "cpu"}
@@ -153,6 +154,7 @@ def test_it_works_inside_pipelines_searches_and_calibration() -> None:
 # What scikit-learn's own checks find otherwise, and why that is right.
 NAMES_ARE_READ = "a data frame's column names are part of the prompt"
 LEARNS_LITTLE = "one step over numbers written as texts learns nothing"
+DRAWS = "the validation part and the batches are drawn from the rows, and other rows are drawn where some are copied"
 
 
 @pytest.mark.slow
@@ -161,16 +163,28 @@ LEARNS_LITTLE = "one step over numbers written as texts learns nothing"
     [
         (
             PredGenClassifier,
-            {"check_classifier_data_not_an_array": NAMES_ARE_READ, "check_classifiers_train": LEARNS_LITTLE},
+            {
+                "check_classifier_data_not_an_array": NAMES_ARE_READ,
+                "check_classifiers_train": LEARNS_LITTLE,
+                "check_sample_weight_equivalence_on_dense_data": DRAWS,
+            },
         ),
         (
             PredGenRegressor,
-            {"check_regressor_data_not_an_array": NAMES_ARE_READ, "check_regressors_train": LEARNS_LITTLE},
+            {
+                "check_regressor_data_not_an_array": NAMES_ARE_READ,
+                "check_regressors_train": LEARNS_LITTLE,
+                "check_sample_weight_equivalence_on_dense_data": DRAWS,
+            },
         ),
     ],
 )
-def test_check_estimator(estimator: Any, expected: dict[str, str]) -> None:
+def test_check_estimator(tmp_path: Path, estimator: Any, expected: dict[str, str]) -> None:
+    tokenizer = byte_level_tokenizer()
+    model = tiny_model("llama", len(tokenizer), max_position_embeddings=512)
+    backbone = save_model(tmp_path / "llama", model, tokenizer)
     settings = {**FAST, "max_steps": 1, "batch_size": 16, "eval_batch_size": 512, "method": "predictor"}
+    settings |= {"backbone": backbone}
     found = check_estimator(estimator(**settings), expected_failed_checks=expected, on_skip=None)
     assert sum(result["status"] == "passed" for result in found) > 40
     assert {result["check_name"] for result in found if result["status"] == "xfail"} <= set(expected)

@@ -126,6 +126,8 @@ RUN_OPTIONS = [
     run_option("data.calibration", str),
     run_option("data.split", str, _split),
     run_option("data.group", str),
+    run_option("data.weight", str),
+    run_option("data.class_weights", str),
     run_option("data.max_train_rows", int),
     run_option("data.max_eval_rows", int),
     run_option("model.backbone", str),

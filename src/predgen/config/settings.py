@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from predgen import names
 from predgen.config.values import (
+    ClassWeights,
     Estimate,
     LabelText,
     Names,
@@ -94,6 +95,14 @@ class DataSettings(FieldSettings):
         (0.8, 0.1, 0.1), description="shares of one table: train/validation/test, such as 80/10/10"
     )
     group: str | None = Field(None, description="rows that share this column's value stay in one part")
+    weight: str | None = Field(
+        None, description="a column of numbers of at least 0 that each training row's losses are multiplied by"
+    )
+    class_weights: ClassWeights = Field(
+        None,
+        description=f"weights of labels: {names.CLASS_WEIGHTS.explained}, or a number for each: a=3,b=1; they multiply "
+        "the losses of their rows",
+    )
     max_train_rows: int | None = Field(None, ge=1, description="first rows of the training part to use")
     max_eval_rows: int | None = Field(None, ge=1, description="first rows of validation and test to use")
 

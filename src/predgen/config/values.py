@@ -1,7 +1,8 @@
 """How the values of settings are read: from the texts of a command line, from YAML, from Python."""
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -37,6 +38,28 @@ def target_in_file(columns: tuple[str, ...]) -> str | list[str]:
 def text_keys(value: Any) -> Any:
     """Returns a mapping with the keys of labels, where YAML reads 0 or true; anything else as it is."""
     return {label_key(key): text for key, text in value.items()} if isinstance(value, Mapping) else value
+
+
+def class_weights(value: Any) -> Any:
+    """Returns the name of a rule, or the weights of labels that a text such as a=3,b=1 or {a: 3, b: 1} lists.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str) and value not in names.CLASS_WEIGHTS:
+        pairs = [pair.partition("=" if "=" in pair else ":") for pair in value.strip().strip("{}").split(",")]
+        value = {name.strip(): weight.strip() for name, _, weight in pairs}
+    if isinstance(value, Mapping):
+        value = text_keys(value)
+        try:
+            weights = {name: float(weight) for name, weight in value.items() if not isinstance(weight, bool)}
+        except (TypeError, ValueError):
+            weights = {}
+        if not value or len(weights) < len(value) or not all(0 <= one < math.inf for one in weights.values()):
+            known = names.in_a_sentence(list(names.CLASS_WEIGHTS))
+            raise ValueError(f"expected {known}, or a number of at least 0 for each label: a=3,b=1")
+        return weights
+    return None if value == "none" else value
 
 
 def table_or_share(value: Any) -> Any:
@@ -79,6 +102,7 @@ def estimate_name(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
+ClassWeights = Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(class_weights)]
 TargetNames = Annotated[
     tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")
 ]

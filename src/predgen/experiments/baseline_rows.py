@@ -81,8 +81,8 @@ def baseline_results(given: Given, names: Sequence[str]) -> dict[str, MethodResu
 
 def mean_or_majority_row(given: Given) -> MethodResult:
     """Returns the result of the best answer that is the same for every row."""
-    num_rows = len(given.table)
-    return _by_field(given, lambda measure, train, _: mean_or_majority(measure, train, num_rows=num_rows))
+    num_rows, weights = len(given.table), given.prepared.train_weights
+    return _by_field(given, lambda measure, train, _: mean_or_majority(measure, train, weights, num_rows=num_rows))
 
 
 def tfidf_linear_row(given: Given) -> MethodResult:
@@ -92,10 +92,10 @@ def tfidf_linear_row(given: Given) -> MethodResult:
         [tuple(map(str, row)) for row in part.loc[:, columns].itertuples(index=False)]
         for part in (splits.train, splits.validation, given.table)
     ]
-    seed = given.config.train.seed
+    seed, weights = given.config.train.seed, given.prepared.train_weights
 
     def answer(measure: Measure[Any], train: np.ndarray, validation: np.ndarray) -> BaselineResult:
-        return tfidf_linear(measure, texts[0], train, texts[1], validation, texts[2], seed=seed)
+        return tfidf_linear(measure, texts[0], train, texts[1], validation, texts[2], weights, seed=seed)
 
     return _by_field(given, answer)
 

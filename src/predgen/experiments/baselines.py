@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
+import sklearn
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -45,16 +46,19 @@ class BaselineResult:
     chosen: str
 
 
-def mean_or_majority(measure: Measure[Any], train: np.ndarray, *, num_rows: int) -> BaselineResult:
+def mean_or_majority(
+    measure: Measure[Any], train: np.ndarray, weights: np.ndarray | None = None, *, num_rows: int
+) -> BaselineResult:
     """Returns the best answer that is the same for every row: a mean, a label, the labels that most rows have.
 
     Args:
         measure: of the field.
         train: the training values, as `Measure.learned` returns them.
+        weights: of the training rows, 1 on average; None for 1 each.
         num_rows: test rows.
     """
     start = time.perf_counter()
-    value, shares, chosen = measure.constant_answer(train)
+    value, shares, chosen = measure.constant_answer(train, np.ones(len(train)) if weights is None else weights)
     trained = time.perf_counter()
     values = np.repeat(value, num_rows, axis=0)
     probabilities = None if shares is None else np.repeat(shares, num_rows, axis=0)
@@ -81,8 +85,8 @@ class LinearModel(ABC):
         """Returns scikit-learn's model."""
 
     @abstractmethod
-    def fit(self, rows: Any, truth: np.ndarray) -> None:
-        """Learns the answers of some rows."""
+    def fit(self, rows: Any, truth: np.ndarray, weights: np.ndarray | None) -> None:
+        """Learns the answers of some rows, which may have weights."""
 
     @abstractmethod
     def loss(self, rows: Any, truth: np.ndarray) -> float:
@@ -105,9 +109,9 @@ class Regression(LinearModel):
     def _model(self, strength: float, seed: int) -> Any:
         return Ridge(alpha=strength, random_state=seed)
 
-    def fit(self, rows: Any, truth: np.ndarray) -> None:
+    def fit(self, rows: Any, truth: np.ndarray, weights: np.ndarray | None) -> None:
         """Learns the numbers."""
-        self.model.fit(rows, truth)
+        self.model.fit(rows, truth, sample_weight=weights)
 
     def loss(self, rows: Any, truth: np.ndarray) -> float:
         """Returns the mean squared error."""
@@ -124,9 +128,9 @@ class Classification(LinearModel):
     def _model(self, strength: float, seed: int) -> Any:
         return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
 
-    def fit(self, rows: Any, truth: np.ndarray) -> None:
+    def fit(self, rows: Any, truth: np.ndarray, weights: np.ndarray | None) -> None:
         """Learns the positions of the labels."""
-        self.model.fit(rows, truth)
+        self.model.fit(rows, truth, sample_weight=weights)
 
     def probabilities(self, rows: Any) -> np.ndarray:
         """Returns the probability of every label, also of those that training lacks."""
@@ -153,14 +157,17 @@ class Multilabel(LinearModel):
 
     def _model(self, strength: float, seed: int) -> Any:
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, random_state=seed)
+        with sklearn.config_context(enable_metadata_routing=True):
+            model = model.set_fit_request(sample_weight=True)
         return OneVsRestClassifier(model)  # a label that all training rows have, or none, is constant
 
-    def fit(self, rows: Any, truth: np.ndarray) -> None:
+    def fit(self, rows: Any, truth: np.ndarray, weights: np.ndarray | None) -> None:
         """Learns the labels as columns, and one that is never there, for a single one would be two classes."""
         columns = np.column_stack([truth[:, :-1], np.zeros(len(truth))]).astype(int)
-        with warnings.catch_warnings():
+        given = {} if weights is None else {"sample_weight": weights}
+        with warnings.catch_warnings(), sklearn.config_context(enable_metadata_routing=True):
             warnings.filterwarnings("ignore", "Label not .* is present in all training examples")
-            self.model.fit(rows, columns)
+            self.model.fit(rows, columns, **given)
 
     def probabilities(self, rows: Any) -> np.ndarray:
         """Returns the probability of each label's being in the set."""
@@ -195,6 +202,7 @@ def tfidf_linear(
     validation_texts: Texts,
     validation: np.ndarray,
     test_texts: Texts,
+    weights: np.ndarray | None = None,
     *,
     seed: int,
 ) -> BaselineResult:
@@ -211,6 +219,7 @@ def tfidf_linear(
         validation_texts: of each validation row.
         validation: the validation values; −1 for a label that training lacks.
         test_texts: of each test row.
+        weights: of the training rows, 1 on average; None for 1 each.
         seed: of the solver.
     """
     start = time.perf_counter()
@@ -225,12 +234,12 @@ def tfidf_linear(
         held_out = features.transform(validation_texts)
         for strength in kind.strengths:
             model = kind(strength, num_labels, seed)
-            model.fit(rows, train)
+            model.fit(rows, train, weights)
             loss = model.loss(held_out, validation)
             if best is None or loss < best[0]:
                 best = (loss, f"{'words and pieces' if pieces else 'words'}, strength {strength:g}", features, model)
     if best is None:
-        return mean_or_majority(measure, train, num_rows=len(test_texts))
+        return mean_or_majority(measure, train, weights, num_rows=len(test_texts))
     _, chosen, features, model = best
     model.choose(features.transform(validation_texts), validation)
     trained = time.perf_counter()

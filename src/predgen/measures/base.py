@@ -127,11 +127,14 @@ class Measure(ABC, Generic[FieldKind]):
     # ---- simple answers
 
     @abstractmethod
-    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def constant_answer(
+        self, train: np.ndarray, weights: Float[np.ndarray, " row"]
+    ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the best answer that is the same for every row, its probabilities, and how people call it.
 
         Args:
             train: the training values, as `learned` returns them.
+            weights: of the training rows, 1 on average.
 
         Returns:
             One row of answers, one of probabilities or None, and a word or two.

@@ -67,10 +67,12 @@ class ExclusiveLabels(Measure[FieldKind]):
         """Returns the labels one-hot."""
         return np.eye(len(self.field.labels))[self.as_array(values)]
 
-    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def constant_answer(
+        self, train: np.ndarray, weights: Float[np.ndarray, " row"]
+    ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the most frequent label, and the labels' shares as probabilities."""
         # One imaginary row of each label, so that no label has probability 0.
-        counts = np.bincount(train, minlength=len(self.field.labels)) + 1.0
+        counts = np.bincount(train, weights, minlength=len(self.field.labels)) + 1.0
         probabilities = (counts / counts.sum())[None, :]
         return np.array([int(counts.argmax())]), probabilities, f"label {counts.argmax()}"
 

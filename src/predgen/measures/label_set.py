@@ -73,9 +73,11 @@ class LabelSetMeasure(Measure[LabelSet]):
         constant = float(np.minimum(shares, 1 - shares).mean())
         return error / constant if constant > 0 else math.nan
 
-    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def constant_answer(
+        self, train: np.ndarray, weights: Float[np.ndarray, " row"]
+    ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the labels that most rows have, and the labels' shares as probabilities."""
-        shares = ((train[:, :-1].sum(axis=0) + 1) / (len(train) + 2))[None, :]
+        shares = ((weights @ train[:, :-1] + 1) / (len(train) + 2))[None, :]
         return np.column_stack([shares >= HALF, np.zeros(1)]).astype(np.float64), shares, "shares"
 
     def distribution_of_values(

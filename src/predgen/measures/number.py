@@ -101,9 +101,11 @@ class NumberMeasure(Measure[Number]):
         """Returns 1 − R² of the learned numbers (or logarithms); an invalid answer counts as the constant one."""
         return number_relative_error(learned(self.field, truth), learned(self.field, predicted))
 
-    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def constant_answer(
+        self, train: np.ndarray, weights: Float[np.ndarray, " row"]
+    ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the training mean."""
-        mean = train.mean()
+        mean = np.average(train, weights=weights)
         return np.array([mean]), None, f"mean {mean:.4g}"
 
     def learned(self, values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import warnings
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from predgen.measures.label import ExclusiveLabels, label_metrics
 from predgen.targets.ordinal import Ordinal
@@ -50,10 +51,14 @@ class OrdinalMeasure(ExclusiveLabels[Ordinal]):
         constant = float(np.abs(known - np.median(known)).mean())
         return float(self._rank_errors(truth, predicted).mean()) / constant if constant > 0 else math.nan
 
-    def constant_answer(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def constant_answer(
+        self, train: np.ndarray, weights: Float[np.ndarray, " row"]
+    ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Returns the median rank, and the labels' shares as probabilities."""
-        _, probabilities, _ = super().constant_answer(train)
-        median = int(np.sort(train)[(len(train) - 1) // 2])
+        _, probabilities, _ = super().constant_answer(train, weights)
+        order = np.argsort(train, kind="stable")
+        below = weights[order].cumsum()
+        median = int(train[order][np.searchsorted(below, below[-1] / 2)])
         return np.array([median]), probabilities, f"median rank {median}"
 
     def _rank_errors(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -166,16 +166,16 @@ class Method(nn.Module, ABC):
         """Outputs of a head, of all fields together."""
         return num_outputs_of(self.fields)
 
-    def head_loss(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> Float[Tensor, ""]:
-        """Returns the loss of a head's outputs; of a record, the mean over its fields of relative losses.
+    def head_loss(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> Float[Tensor, " batch"]:
+        """Returns each row's loss of a head's outputs; of a record, the mean over its fields of relative losses.
 
         A relative loss is the loss divided by the loss of the best constant answer.
         """
         losses = self.field_losses(outputs, truth)
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
 
-    def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, ""]]:
-        """Returns each field's loss; of several fields, divided by the loss of the best constant answer."""
+    def field_losses(self, outputs: Float[Tensor, "batch output"], truth: Tensor) -> list[Float[Tensor, " batch"]]:
+        """Returns each field's loss of each row; of several fields, divided by the loss of the best constant answer."""
         losses = [head.loss(outputs[:, head.outputs], truth[:, head.truth]) for head in self.fields]
         if len(losses) == 1:
             return losses

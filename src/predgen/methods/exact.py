@@ -109,14 +109,15 @@ class ExactPredGen(PredGen):
         """Returns `loss`, `writer_loss` (L_W) and `director_loss` (L_D)."""
         if self.scores_all:
             memory, tree = self._read_and_scored(batch.prompt, batch.prompt_mask)
-            loss_writer = self.writer.loss_of_tree(tree, batch.gold, batch.truth)
+            losses_writer = self.writer.loss_of_tree(tree, batch.gold, batch.truth)
             outputs = self.told(memory, tree)
         else:
             prompt, fed = (batch.prompt, batch.prompt_mask), batch.gold.symbols[:, :-1]
             memory, prefixes = read_prefixes_and_path(self.writer.symbols, prompt, self._trie, self.num_read, fed)
-            loss_writer = self.writer.loss(memory, prefixes.logits, batch.gold, batch.truth)
+            losses_writer = self.writer.loss(memory, prefixes.logits, batch.gold, batch.truth)
             outputs = self._directed(memory, prefixes.states, prefixes.point_scores)
-        loss_director = self.head_loss(outputs, batch.truth)
+        loss_writer = batch.mean(losses_writer)
+        loss_director = batch.mean(self.head_loss(outputs, batch.truth))
         return {
             "loss": self.joined(loss_writer, loss_director, len(batch)),
             "writer_loss": loss_writer,
@@ -161,7 +162,7 @@ class ExactPredGen(PredGen):
         else:
             written = self.writer.write(memory, decoding, with_states=True)
             metrics = self.writer.accuracies(memory, batch.gold, written.decoded)
-        metrics["director_loss_own"] = self.head_loss(self.told(memory, tree), batch.truth)
+        metrics["director_loss_own"] = self.head_loss(self.told(memory, tree), batch.truth).mean()
         return metrics
 
     def sources(

@@ -51,11 +51,11 @@ class Generator(Method):
         gold, symbols, trie = batch.gold, self.writer.symbols, self.writer.only_trie
         if trie is not None and self.writer.learns_from_all:
             _, tree = read_and_score_tree(symbols, batch.prompt, batch.prompt_mask, trie)
-            loss = self.writer.loss_of_tree(tree, gold, batch.truth)
+            loss = batch.mean(self.writer.loss_of_tree(tree, gold, batch.truth))
             return {"loss": loss, "writer_loss": loss}
         fed = gold.symbols[:, :-1], gold.mask[:, :-1]
         memory, logits = symbols.read_and_write(batch.prompt, batch.prompt_mask, *fed)
-        loss = self.writer.loss(memory, logits, gold, batch.truth)
+        loss = batch.mean(self.writer.loss(memory, logits, gold, batch.truth))
         return {"loss": loss, "writer_loss": loss}
 
     @torch.no_grad()

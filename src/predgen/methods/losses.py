@@ -1,7 +1,7 @@
 """The Writer's loss, the Director's loss, and the ways to join them.
 
-L_W is the Writer's loss and L_D the Director's; both are means over examples, so that micro-batches average by
-their number of examples.
+L_W is the Writer's loss and L_D the Director's. A loss is given for each example; both parts are means over examples,
+each times its weight (`Batch.mean`), so that micro-batches average by their number of examples.
 """
 
 import math
@@ -26,8 +26,8 @@ def writer_loss(
     counted: Bool[Tensor, "batch target"],
     *,
     smoothed: Float[Tensor, "batch target symbol"] | None = None,
-) -> Float[Tensor, ""]:
-    """Returns L_W: cross-entropy in nats per counted token, averaged over each example's tokens, then over examples.
+) -> Float[Tensor, " batch"]:
+    """Returns L_W of each example: cross-entropy in nats per counted token, averaged over the example's tokens.
 
     Averaging within the example first makes the loss of a batch the mean of its parts' losses, weighted by their
     number of examples, whatever the lengths of the targets.
@@ -49,17 +49,17 @@ def writer_loss(
 
 def _mean_over_counted(
     losses: Float[Tensor, "batch target"], counted: Bool[Tensor, "batch target"]
-) -> Float[Tensor, ""]:
-    """Returns the mean over each example's counted positions, then over examples."""
+) -> Float[Tensor, " batch"]:
+    """Returns the mean over each example's counted positions."""
     losses = torch.where(counted, losses, torch.zeros_like(losses))
-    return (losses.sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
+    return losses.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
 def token_accuracy(
     chosen: Int[Tensor, "batch target"], symbols: Int[Tensor, "batch target"], counted: Bool[Tensor, "batch target"]
 ) -> Float[Tensor, ""]:
     """Returns the share of counted tokens that are gold's, averaged over each example's tokens, then over examples."""
-    return _mean_over_counted((chosen == symbols).float(), counted)
+    return _mean_over_counted((chosen == symbols).float(), counted).mean()
 
 
 def number_token_loss(
@@ -67,7 +67,7 @@ def number_token_loss(
     symbols: Int[Tensor, "batch target"],
     counted: Bool[Tensor, "batch target"],
     digits: Float[Tensor, " symbol"],
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " batch"]:
     """Returns the number token loss: how far, in digits, the Writer's mass lies from the gold digit.
 
     The Wasserstein-1 form NTL-WAS of arXiv 2411.02083: Σ_v p(v) |v − gold|, p over the digits alone, at the positions
@@ -119,8 +119,8 @@ def expected_value_loss(
     *,
     mean: float,
     deviation: float,
-) -> Float[Tensor, ""]:
-    """Returns the squared error of the Writer's expected value, in standardized units.
+) -> Float[Tensor, " batch"]:
+    """Returns the squared errors of the Writer's expected values, in standardized units.
 
     (E[v] − truth)² with E[v] = Σ_v p(v) v over every number that can be written: regression-aware fine-tuning (RAFT,
     arXiv 2403.04182). It trains the mean of what is written, which is the best answer to the squared error, and says
@@ -134,7 +134,7 @@ def expected_value_loss(
         deviation: of the standardization.
     """
     standardized = ((numbers - mean) / deviation).to(log_probabilities.dtype)
-    return functional.mse_loss((log_probabilities.softmax(dim=-1) * standardized).sum(dim=-1), truth)
+    return ((log_probabilities.softmax(dim=-1) * standardized).sum(dim=-1) - truth) ** 2
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class TokenLoss:
         counted: Bool[Tensor, "batch target"],
         allowed: Bool[Tensor, "batch target symbol"],
         digits: Float[Tensor, " symbol"],
-    ) -> Float[Tensor, ""]:
-        """Returns L_W.
+    ) -> Float[Tensor, " batch"]:
+        """Returns L_W of each example.
 
         Args:
             log_probabilities: of every symbol at every position.
@@ -179,7 +179,7 @@ def cross_entropy(
     counted: Bool[Tensor, "batch target"],
     allowed: Bool[Tensor, "batch target symbol"],
     digits: Float[Tensor, " symbol"],
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " batch"]:
     """Returns the cross-entropy against the gold symbols; the arguments are those of `TokenLoss`."""
     return writer_loss(log_probabilities, symbols, counted)
 
@@ -192,7 +192,7 @@ def cross_entropy_and_distance(
     digits: Float[Tensor, " symbol"],
     *,
     weight: float,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " batch"]:
     """Returns the cross-entropy and the number token loss times its weight; the arguments are those of `TokenLoss`."""
     loss = writer_loss(log_probabilities, symbols, counted)
     return loss + weight * number_token_loss(log_probabilities, symbols, counted, digits)
@@ -206,27 +206,27 @@ def cross_entropy_of_smoothed_digits(
     digits: Float[Tensor, " symbol"],
     *,
     deviation: float,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " batch"]:
     """Returns the cross-entropy against smoothed digits; the arguments are those of `TokenLoss`."""
     smoothed = smoothed_digits(allowed, symbols, digits, deviation=deviation)
     return writer_loss(log_probabilities, symbols, counted, smoothed=smoothed)
 
 
-def number_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-    """Returns the mean squared error of standardized numbers."""
-    return functional.mse_loss(outputs.squeeze(-1), truth.squeeze(-1))
+def number_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+    """Returns the squared errors of standardized numbers."""
+    return (outputs.squeeze(-1) - truth.squeeze(-1)) ** 2
 
 
-def huber_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-    """Returns the mean Huber loss of standardized numbers, twice the usual one: the squared error of small errors.
+def huber_loss(outputs: Float[Tensor, "batch 1"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+    """Returns the Huber losses of standardized numbers, twice the usual one: the squared error of small errors.
 
     e² for |e| ≤ 1, 2 |e| − 1 beyond (Huber 1964, with a bound of one standard deviation of the training numbers).
     """
-    return 2 * functional.huber_loss(outputs.squeeze(-1), truth.squeeze(-1))
+    return 2 * functional.huber_loss(outputs.squeeze(-1), truth.squeeze(-1), reduction="none")
 
 
-def quantile_loss(outputs: Float[Tensor, "batch level"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-    """Returns the mean pinball loss of quantiles of standardized numbers.
+def quantile_loss(outputs: Float[Tensor, "batch level"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+    """Returns the mean pinball loss of each example's quantiles of its standardized number.
 
     Of K outputs, k = 1 … K, output k is the quantile of the level τ = (k − ½) / K, whose loss is max(τ e, (τ − 1) e)
     with e = truth − output (Koenker and Bassett 1978). The mean over the levels is divided by that of a standard normal
@@ -237,17 +237,17 @@ def quantile_loss(outputs: Float[Tensor, "batch level"], truth: Float[Tensor, "b
     errors = truth - outputs
     # The pinball loss of a normal distribution's own quantile z is the density there.
     of_normal = torch.exp(-(torch.special.ndtri(levels) ** 2) / 2).mean() / math.sqrt(2 * math.pi)
-    return torch.maximum(levels * errors, (levels - 1) * errors).mean() / of_normal
+    return torch.maximum(levels * errors, (levels - 1) * errors).mean(dim=-1) / of_normal
 
 
-def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Returns the mean cross-entropy of labels, in nats."""
-    return functional.cross_entropy(logits, truth)
+def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Returns the cross-entropy of each label, in nats."""
+    return functional.cross_entropy(logits, truth, reduction="none")
 
 
-def set_loss(logits: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]) -> Float[Tensor, ""]:
-    """Returns the mean binary cross-entropy of sets of labels, in nats per label."""
-    return functional.binary_cross_entropy_with_logits(logits, truth)
+def set_loss(logits: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:
+    """Returns the binary cross-entropy of each set of labels, in nats per label."""
+    return functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=-1)
 
 
 def wdal(writer: Float[Tensor, ""], director: Float[Tensor, ""]) -> Float[Tensor, ""]:

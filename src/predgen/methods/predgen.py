@@ -85,13 +85,14 @@ class PredGen(Method):
         memory = symbols.read(batch.prompt, batch.prompt_mask)
         fed, gold_scores = self._fed(memory, gold, draws)
         written = symbols.write(memory, fed, gold.mask)
-        loss_writer = self.writer.loss(memory, written.logits[:, :-1], gold, batch.truth)
+        loss_writer = batch.mean(self.writer.loss(memory, written.logits[:, :-1], gold, batch.truth))
         read_states, read_mask, fields = written.states[:, 1:], gold.mask, self.codec.field_of_state[gold.states]
         if draws.director_own is not None:
             read_symbols, read_mask = self._director_reads(memory, gold, draws.director_own)
             read_states = symbols.write(memory, read_symbols, read_mask).states[:, 1:]
             fields = self.codec.fields_along(read_symbols, read_mask)
-        loss_director = self.head_loss(self.directed(memory.state, read_states, read_mask, fields), batch.truth)
+        outputs = self.directed(memory.state, read_states, read_mask, fields)
+        loss_director = batch.mean(self.head_loss(outputs, batch.truth))
         losses = {
             "loss": self.joined(loss_writer, loss_director, len(batch)),
             "writer_loss": loss_writer,
@@ -157,11 +158,11 @@ class PredGen(Method):
             ),
             "director_loss_own": self.directed(memory.state, decoded.states, decoded.mask, written_fields),
         }
-        metrics |= {name: self.head_loss(predicted, batch.truth) for name, predicted in outputs.items()}
+        metrics |= {name: self.head_loss(predicted, batch.truth).mean() for name, predicted in outputs.items()}
         if len(self.fields) > 1:
             losses = self.field_losses(outputs["director_loss_own"], batch.truth)
             names = self.target.fields
-            metrics |= {f"{name}.director_loss_own": loss for name, loss in zip(names, losses, strict=True)}
+            metrics |= {f"{name}.director_loss_own": loss.mean() for name, loss in zip(names, losses, strict=True)}
         return metrics
 
     def directed(

@@ -38,7 +38,7 @@ class Predictor(Method):
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Float[Tensor, ""]]:
         """Returns the head's loss as `loss`."""
-        return {"loss": self.head_loss(self._outputs(batch.prompt, batch.prompt_mask), batch.truth)}
+        return {"loss": batch.mean(self.head_loss(self._outputs(batch.prompt, batch.prompt_mask), batch.truth))}
 
     def sources(
         self,

@@ -103,8 +103,8 @@ class Writer(nn.Module):
 
     def loss(
         self, memory: Memory, logits: Float[Tensor, "batch target kept"], gold: EncodedTargets, truth: Tensor
-    ) -> Float[Tensor, ""]:
-        """Returns L_W, from the logits at H[0..m-1] or from the scores of all numbers.
+    ) -> Float[Tensor, " batch"]:
+        """Returns L_W of each row, from the logits at H[0..m-1] or from the scores of all numbers.
 
         Args:
             memory: what was read.
@@ -126,8 +126,8 @@ class Writer(nn.Module):
         allowed = symbols.codec.allowed(gold.states)
         return self.token_loss(scores, gold.symbols, counted, allowed, symbols.codec.digits)
 
-    def loss_of_tree(self, tree: ScoredTree, gold: EncodedTargets, truth: Tensor) -> Float[Tensor, ""]:
-        """Returns L_W of a target of one field, whose gold path is one of the tree's: the same as `loss` after gold.
+    def loss_of_tree(self, tree: ScoredTree, gold: EncodedTargets, truth: Tensor) -> Float[Tensor, " batch"]:
+        """Returns each row's L_W of a target of one field, whose gold path the tree has: the same as `loss` after gold.
 
         Args:
             tree: all targets.

@@ -185,6 +185,10 @@ ESTIMATES = Choices(
         "median": Choice(),
     },
 )
+CLASS_WEIGHTS = Choices(
+    "class weight",
+    {"balanced": Choice("every label counts alike in all"), "none": Choice("every row does")},
+)
 WRITER_VOCABULARIES = Choices(
     "vocabulary", {"target": Choice("those that the target is written with"), "full": Choice("all, as in the paper")}
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from predgen.errors import ConfigError, DataError
 from predgen.experiments.choosing import fit
@@ -18,8 +18,8 @@ from predgen.sklearn.parameters import FOR_LABELS, FOR_NUMBERS, takes_settings
 from predgen.sklearn.pickling import packed, unpacked
 from predgen.targets.cells import label_key
 
-# The columns of texts that have no name, and of the answers.
-TEXT, ANSWER = "text", "answer"
+# The columns of texts that have no name, of the answers, and of the rows' weights.
+TEXT, ANSWER, WEIGHT = "text", "answer", "weight"
 # The largest step of numbers whose decimals are not declared, in standard deviations.
 FINEST = 0.01
 # Some to learn from and one to choose the checkpoint on.
@@ -38,12 +38,13 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _column_of(self, y: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
         """Returns the column of the answers, and the settings that declare what it holds."""
 
-    def fit(self, X: Any, y: Any) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Returns the estimator, fitted.
 
         Args:
             X: texts, as a list, an array or a series; or a data frame, whose columns are the inputs.
             y: the answer of each row.
+            sample_weight: what each row's losses are multiplied by, at least 0; 1 each if not given.
 
         Raises:
             PredGenError: a parameter, a text or an answer is not right. It is a ValueError too.
@@ -54,14 +55,17 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if len(table) < LEAST_ROWS:
             raise DataError(f"Expected at least {LEAST_ROWS} rows, found n_samples={len(table)}. Give more rows.")
         column, declared = self._column_of(answers)
-        name = ANSWER
-        while name in table.columns:
-            name += "_"
+        name = _free_name(ANSWER, table)
         settings = {key: value for key, value in self.get_params(deep=False).items() if value is not None}
         quiet = not settings.pop("verbose")
         if "template" not in settings:
             declared["inputs"] = list(table.columns)
-        self.model_: Model = fit(table.assign(**{name: column}), [name], quiet=quiet, **declared, **settings)
+        table = table.assign(**{name: column})
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, table, dtype=np.float64, ensure_non_negative=True)
+            declared["weight"] = _free_name(WEIGHT, table)
+            table = table.assign(**{declared["weight"]: weights})
+        self.model_: Model = fit(table, [name], quiet=quiet, **declared, **settings)
         return self
 
     def _rows(self, X: Any) -> pd.DataFrame:
@@ -186,6 +190,13 @@ class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         found = self.model_.predict(self._rows(X), interval=_level(alpha))
         low = pd.to_numeric(found["low"]).fillna(-np.inf)
         return np.column_stack([low, pd.to_numeric(found["high"]).fillna(np.inf)]).astype(np.float64)
+
+
+def _free_name(name: str, table: pd.DataFrame) -> str:
+    """Returns a name that no column has."""
+    while name in table.columns:
+        name += "_"
+    return name
 
 
 def _level(alpha: float) -> float:

@@ -24,11 +24,13 @@ class Examples(Dataset[int]):
         prompts: token ids of each prompt.
         values: the target's values.
         truth: what heads are trained on, as `predgen.methods.heads.truth_of` returns it.
+        weights: what each row's losses are multiplied by; None for 1 each.
     """
 
     prompts: list[list[int]]
     values: list[Any]
     truth: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -54,7 +56,9 @@ class Collator:
         """Returns the batch, on the CPU, under the name `batch`: the Trainer wants its inputs by name."""
         prompt, prompt_mask = self.backbone.collate([self.examples.prompts[position] for position in positions])
         gold = self.codec.encode([self.examples.values[position] for position in positions])
-        return {"batch": Batch(prompt, prompt_mask, gold, self.examples.truth[list(positions)]).to("cpu")}
+        rows = list(positions)
+        weights = None if self.examples.weights is None else self.examples.weights[rows]
+        return {"batch": Batch(prompt, prompt_mask, gold, self.examples.truth[rows], weights).to("cpu")}
 
 
 class BucketSampler(Sampler[int]):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from predgen.backbones.frozen_layers import KeptStates
 from predgen.backbones.template import Template
@@ -24,6 +26,7 @@ from predgen.targets.kinds import field_kind
 from predgen.targets.record import Target
 from predgen.training.table_warnings import warn_of_inputs, warn_of_missing_labels
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
+from predgen.training.weighting import training_weights, weights_in
 from predgen.warning_kinds import OtherPartsWarning, TakenNameWarning, warn
 
 log = logging.getLogger("predgen")
@@ -45,6 +48,7 @@ class Prepared:
         train_values: the training values.
         validation_values: the validation values; None for a label that the training part lacks.
         split_seed: what the split was drawn from.
+        train_weights: what the losses of each training row are multiplied by, 1 on average; None for 1 each.
         frozen_states: what frozen layers made of its prompts, by what they are (`predgen.training.frozen_states`).
     """
 
@@ -55,6 +59,7 @@ class Prepared:
     train_values: list[Any]
     validation_values: list[Any]
     split_seed: int
+    train_weights: Float[np.ndarray, " row"] | None = None
     frozen_states: dict[tuple[Any, ...], KeptStates] = field(default_factory=dict, compare=False, repr=False)
 
     def fingerprint(self) -> str:
@@ -66,6 +71,8 @@ class Prepared:
                 continue
             for row in part.loc[:, columns].itertuples(index=False, name=None):
                 digest.update(repr(row).encode())
+        if self.train_weights is not None:
+            digest.update(self.train_weights.tobytes())
         return digest.hexdigest()
 
 
@@ -117,7 +124,11 @@ def prepare(
         if part is not None:
             # A bad cell is better found now than after training.
             warn_of_unseen(target, values_of(target, part, columns), part, columns)
-    return Prepared(splits, columns, target, template, train_values, validation_values, seed)
+    for part in (splits.validation, splits.test, splits.calibration):
+        if part is not None and settings.weight is not None and settings.weight in part.columns:
+            weights_in(part, settings.weight)  # a bad cell is one, whichever part the row is in
+    weights = training_weights(settings, target, train_values, splits.train)
+    return Prepared(splits, columns, target, template, train_values, validation_values, seed, weights)
 
 
 def _template(
@@ -130,7 +141,8 @@ def _template(
             raise ConfigError("Expected --inputs or --template, found both. The template's fields are the inputs.")
         return Template.parse(settings.template, [name for name in train.columns if name not in columns])
     if inputs is None:
-        inputs = tuple(infer_inputs(train, columns))
+        known = columns if settings.weight is None else [*columns, settings.weight]
+        inputs = tuple(infer_inputs(train, known))
         log.info("Inputs: %s (the free-text columns; name others with --inputs)", ", ".join(inputs))
     require_columns(train, inputs)
     if len(set(inputs)) < len(inputs):

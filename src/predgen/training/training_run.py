@@ -163,7 +163,8 @@ class Run:
             warn(cut, about=("training", len(prompts)))
         values = self.prepared.train_values
         truth = truth_of(method.target, values, [head.scale for head in method.fields])
-        examples = Examples(prompts, values, truth)
+        weights = self.prepared.train_weights
+        examples = Examples(prompts, values, truth, None if weights is None else torch.from_numpy(weights).float())
         arguments = self._arguments(settings, method, len(examples))
         if self.config.model.peft == "rocoft" and self.config.model.rocoft_selection == "magnitude":
             method.to(arguments.device)  # where it is trained, and the pass is fast

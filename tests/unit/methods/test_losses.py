@@ -213,14 +213,14 @@ def writer_loss_by_rows(log_probabilities: Tensor, gold: Tensor, counted: Tensor
 @PROPERTY
 @given(written())
 def test_writer_loss_is_the_mean_of_each_examples_mean(case: tuple[Tensor, Tensor, Tensor]) -> None:
-    assert float(writer_loss(*case)) == pytest.approx(writer_loss_by_rows(*case), rel=1e-12, abs=1e-12)
+    assert float(writer_loss(*case).mean()) == pytest.approx(writer_loss_by_rows(*case), rel=1e-12, abs=1e-12)
 
 
 @PROPERTY
 @given(written())
 def test_writer_loss_of_a_batch_is_the_mean_of_its_parts(case: tuple[Tensor, Tensor, Tensor]) -> None:
-    parts = [writer_loss(*(one[row : row + 1] for one in case)) for row in range(len(case[1]))]
-    assert float(writer_loss(*case)) == pytest.approx(float(torch.stack(parts).mean()), rel=1e-12, abs=1e-12)
+    parts = [writer_loss(*(one[row : row + 1] for one in case)).mean() for row in range(len(case[1]))]
+    assert float(writer_loss(*case).mean()) == pytest.approx(float(torch.stack(parts).mean()), rel=1e-12, abs=1e-12)
 
 
 @PROPERTY
@@ -228,46 +228,46 @@ def test_writer_loss_of_a_batch_is_the_mean_of_its_parts(case: tuple[Tensor, Ten
 def test_writer_loss_moves_the_counted_gold_symbols_alone(case: tuple[Tensor, Tensor, Tensor]) -> None:
     log_probabilities, gold, counted = case
     log_probabilities.requires_grad_(True)
-    (found,) = torch.autograd.grad(writer_loss(log_probabilities, gold, counted), log_probabilities)
+    (found,) = torch.autograd.grad(writer_loss(log_probabilities, gold, counted).mean(), log_probabilities)
     expected = torch.zeros_like(found)
     for row, position in counted.nonzero().tolist():
         expected[row, position, gold[row, position]] = -1 / (len(gold) * int(counted[row].sum()))
     torch.testing.assert_close(found, expected)
 
 
-def test_number_loss_is_the_mean_squared_error() -> None:
+def test_number_loss_is_the_squared_error() -> None:
     found = number_loss(torch.tensor([[1.0], [-2.0], [0.5]]), torch.tensor([[0.0], [1.0], [0.5]]))
-    assert float(found) == pytest.approx((1 + 9 + 0) / 3)
+    assert found.tolist() == pytest.approx([1, 9, 0])
 
 
 def test_huber_loss_is_squared_up_to_one_and_straight_beyond() -> None:
     found = huber_loss(torch.tensor([[0.5], [-2.0], [1.0]]), torch.tensor([[0.0], [1.0], [1.0]]))
-    assert float(found) == pytest.approx((0.25 + (2 * 3 - 1) + 0) / 3)
+    assert found.tolist() == pytest.approx([0.25, 2 * 3 - 1, 0])
 
 
 def test_the_constant_with_the_least_quantile_loss_is_the_quantiles() -> None:
     numbers = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
     levels = (torch.arange(10) + 0.5) / 10
     best = torch.quantile(numbers[:, 0], levels)
-    loss = float(quantile_loss(best.expand(len(numbers), -1), numbers))
+    loss = float(quantile_loss(best.expand(len(numbers), -1), numbers).mean())
     assert loss == pytest.approx(1.0, abs=0.01)  # of a normal distribution
     for level in range(10):
         for step in (-0.1, 0.1):
             other = best.clone()
             other[level] += step
-            assert float(quantile_loss(other.expand(len(numbers), -1), numbers)) > loss
+            assert float(quantile_loss(other.expand(len(numbers), -1), numbers).mean()) > loss
 
 
 def test_one_quantile_is_the_median() -> None:
     found = quantile_loss(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [-3.0]]))
     # ½ |e|, divided by the density of a normal distribution at its median.
-    assert float(found) == pytest.approx((0.5 + 1.5) / 2 * math.sqrt(2 * math.pi))
+    assert found.tolist() == pytest.approx([0.5 * math.sqrt(2 * math.pi), 1.5 * math.sqrt(2 * math.pi)])
 
 
-def test_label_loss_is_the_mean_cross_entropy() -> None:
+def test_label_loss_is_the_cross_entropy() -> None:
     logits, truth = [[1.0, 2.0, -1.0], [0.0, 0.0, 3.0]], [1, 0]
     expected = [math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(logits, truth, strict=True)]
-    assert float(label_loss(torch.tensor(logits), torch.tensor(truth))) == pytest.approx(sum(expected) / 2)
+    assert label_loss(torch.tensor(logits), torch.tensor(truth)).tolist() == pytest.approx(expected)
 
 
 # ── Losses that know that digits are numbers ─────────────────────────────────────────────────────────────────
@@ -311,7 +311,7 @@ def test_token_losses_have_finite_gradients_whatever_is_not_allowed(name: str) -
     counted = torch.tensor([[True, False, True], [True, False, False]])
     logits.requires_grad_(True)
     scores = logits.masked_fill(~allowed, float("-inf")).log_softmax(-1)
-    loss = TokenLoss(name)(scores, gold, counted, allowed, DIGITS)
+    loss = TokenLoss(name)(scores, gold, counted, allowed, DIGITS).mean()
     (gradient,) = torch.autograd.grad(loss, logits)
     assert math.isfinite(float(loss.detach()))
     assert bool(gradient.isfinite().all())
@@ -349,4 +349,4 @@ def test_expected_value_loss_is_the_squared_error_of_the_mean_whatever_the_sprea
     truth = torch.tensor([0.0, 1.0])
     found = expected_value_loss(scores, numbers, truth, mean=1.5, deviation=2.0)
     # Means 1.5 in both rows: 0 standardized.
-    assert float(found) == pytest.approx((0.0 + 1.0) / 2)
+    assert found.tolist() == pytest.approx([0.0, 1.0])

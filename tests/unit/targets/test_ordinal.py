@@ -39,14 +39,14 @@ def test_probabilities_are_differences_of_falling_shares() -> None:
         above = [1.0, *(1 / (1 + math.exp(-logit)) for logit in logits), 0.0]
         assert row == pytest.approx([above[rank] - above[rank + 1] for rank in range(4)], abs=1e-12)
     truth = truth_of(GRADES, ["fair", "best"], [head.scale])
-    expected = -(math.log(probabilities[0, 1]) + math.log(probabilities[1, 3])) / 2
-    assert float(head.loss(outputs, truth)) == pytest.approx(expected)
+    expected = [-math.log(probabilities[0, 1]), -math.log(probabilities[1, 3])]
+    assert head.loss(outputs, truth).tolist() == pytest.approx(expected)
 
 
 def test_extreme_outputs_have_finite_losses_and_gradients() -> None:
     (head,) = field_heads(GRADES, [scale_of(GRADES, ["poor", "good"])])
     outputs = torch.tensor([[200.0, -200.0, 200.0]] * 4 + [[-200.0, 200.0, -200.0]] * 4, requires_grad=True)
-    loss = head.loss(outputs, truth_of(GRADES, list(GRADES.values) * 2, [head.scale]))
+    loss = head.loss(outputs, truth_of(GRADES, list(GRADES.values) * 2, [head.scale])).mean()
     loss.backward()  # type: ignore[no-untyped-call]
     assert math.isfinite(float(loss.detach()))
     assert outputs.grad is not None

@@ -88,8 +88,10 @@ class Head(ABC, Generic[FieldKind]):
         """Returns the head's training targets."""
 
     @abstractmethod
-    def loss(self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch column"]) -> Float[Tensor, ""]:
-        """Returns the mean loss over the rows.
+    def loss(
+        self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch column"]
+    ) -> Float[Tensor, " batch"]:
+        """Returns the loss of each row.
 
         Args:
             outputs: this field's.

@@ -43,8 +43,8 @@ class LabelHead(ExclusiveHead[Label]):
         """Returns the number of labels."""
         return len(field.values)
 
-    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-        """Returns the mean cross-entropy in nats."""
+    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+        """Returns the cross-entropy of each row in nats."""
         return label_loss(outputs, truth.squeeze(-1).long())
 
     def writer_outputs(

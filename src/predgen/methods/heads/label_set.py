@@ -43,8 +43,10 @@ class LabelSetHead(Head[LabelSet]):
         """Returns which labels are in each set."""
         return torch.from_numpy(member_table(self.field, values)).float()
 
-    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]) -> Float[Tensor, ""]:
-        """Returns the mean binary cross-entropy in nats per label."""
+    def loss(
+        self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]
+    ) -> Float[Tensor, " batch"]:
+        """Returns the binary cross-entropy of each row in nats per label."""
         return set_loss(outputs, truth)
 
     def predictions(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:

@@ -61,8 +61,8 @@ class NumberHead(Head[Number]):
             column = column.clamp(self.scale.low, self.scale.high)
         return ((column - self.scale.mean) / self.scale.deviation).float()
 
-    def loss(self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-        """Returns the mean loss of the standardized number."""
+    def loss(self, outputs: Float[Tensor, "batch output"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+        """Returns the loss of each standardized number."""
         loss: Tensor = NUMBER_LOSSES.load(self.number_loss)(outputs, truth)
         return loss
 

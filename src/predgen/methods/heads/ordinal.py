@@ -28,9 +28,9 @@ class OrdinalHead(ExclusiveHead[Ordinal]):
         """Returns the number of labels less one."""
         return len(field.values) - 1
 
-    def loss(self, outputs: Float[Tensor, "batch step"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-        """Returns the mean −log P(label) in nats."""
-        return functional.nll_loss(_log_probabilities(outputs), truth.squeeze(-1).long())
+    def loss(self, outputs: Float[Tensor, "batch step"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+        """Returns −log P(label) of each row in nats."""
+        return functional.nll_loss(_log_probabilities(outputs), truth.squeeze(-1).long(), reduction="none")
 
     def writer_outputs(self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]) -> Float[Tensor, "batch step"]:
         """Returns the logits of "higher than label k" as the outputs that stand for them."""
