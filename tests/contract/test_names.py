@@ -31,6 +31,7 @@ SETTINGS = {
     "model.rocoft_axis": names.ROCOFT_AXES,
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
     "data.kind": names.KINDS,
+    "data.class_weights": names.CLASS_WEIGHTS,
     "model.pooling": names.POOLINGS,
     "model.predict_from": names.ANSWER_SOURCES,
     "model.director": names.READINGS,

@@ -20,14 +20,14 @@ import sys
 import pandas as pd
 import predgen
 
-path, out, loss, batch_size, accumulation, form = sys.argv[1:]
+path, out, loss, batch_size, accumulation, form, weight = sys.argv[1:]
 table = pd.read_csv(path).astype(object)
 model = predgen.fit(
     {"train": table, "validation": table}, "stars", inputs=["review"], out=out, quiet=True, loss=loss,
     batch_size=int(batch_size),
     accumulation=int(accumulation), max_steps=3, learning_rate=1e-3, sampling_end=1, director_form=form or None,
     weight_decay=0, max_grad_norm=1e9,
-    warmup_fraction=0, device="cpu",
+    warmup_fraction=0, device="cpu", weight=weight or None,
 )
 assert model.record["train_rows"] == len(table)
 """
@@ -61,13 +61,20 @@ def run_in(processes: int, arguments: list[str]) -> list[tuple[int, str, str]]:
 
 
 def fit(
-    folder: Path, loss: str, *, batch_size: int, accumulation: int = 1, processes: int = 1, form: str = ""
+    folder: Path,
+    loss: str,
+    *,
+    batch_size: int,
+    accumulation: int = 1,
+    processes: int = 1,
+    form: str = "",
+    weight: str = "",
 ) -> dict[str, Tensor]:
     """Returns the trained weights of a run in processes of its own."""
-    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}-{form}"
+    out = folder / f"{loss}-{batch_size}-{accumulation}-{processes}-{form}-{weight}"
     if out.exists():  # another test wanted the same run
         return load_file(out / "weights.safetensors")
-    arguments = map(str, (folder / "rows.csv", out, loss, batch_size, accumulation, form))
+    arguments = map(str, (folder / "rows.csv", out, loss, batch_size, accumulation, form, weight))
     for code, _, errors in run_in(processes, ["-c", PROGRAM, *arguments]):
         assert code == 0, errors
     assert not out.with_name(out.name + ".unfinished").exists()
@@ -91,7 +98,7 @@ def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    reviews(NUM_ROWS).iloc[:NUM_ROWS].to_csv(folder / "rows.csv", index=False)
+    reviews(NUM_ROWS).assign(trust=[3, 1, 0, 1] * (NUM_ROWS // 4)).to_csv(folder / "rows.csv", index=False)
     return folder
 
 
@@ -101,6 +108,17 @@ def test_two_processes_train_as_one_with_the_big_batch(folder: Path, loss: str) 
     whole = fit(folder, loss, batch_size=NUM_ROWS)
     shared = fit(folder, loss, batch_size=NUM_ROWS // 2, processes=2)
     assert difference(whole, shared) < SAME
+
+
+@pytest.mark.slow
+def test_two_processes_and_accumulated_batches_weigh_rows_as_one_big_batch(folder: Path) -> None:
+    whole = fit(folder, "wdal_stable", batch_size=NUM_ROWS, weight="trust")
+    shared = fit(folder, "wdal_stable", batch_size=NUM_ROWS // 2, processes=2, weight="trust")
+    assert difference(whole, shared) < SAME
+    assert difference(whole, fit(folder, "wdal_stable", batch_size=NUM_ROWS)) > 10 * SAME
+    summed = fit(folder, "sum", batch_size=NUM_ROWS, weight="trust")
+    accumulated = fit(folder, "sum", batch_size=NUM_ROWS // 3, accumulation=3, weight="trust")
+    assert difference(summed, accumulated) < SAME
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ class DataSettings(FieldSettings):
         None, description="a column of numbers of at least 0 that each training row's losses are multiplied by"
     )
     class_weights: ClassWeights = Field(
-        None,
+        "none",
         description=f"weights of labels: {names.CLASS_WEIGHTS.explained}, or a number for each: a=3,b=1; they multiply "
         "the losses of their rows",
     )

@@ -59,7 +59,7 @@ def class_weights(value: Any) -> Any:
             known = names.in_a_sentence(list(names.CLASS_WEIGHTS))
             raise ValueError(f"expected {known}, or a number of at least 0 for each label: a=3,b=1")
         return weights
-    return None if value == "none" else value
+    return value
 
 
 def table_or_share(value: Any) -> Any:
@@ -102,7 +102,7 @@ def estimate_name(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
-ClassWeights = Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(class_weights)]
+ClassWeights = Annotated[Literal["balanced", "none"] | dict[str, float], BeforeValidator(class_weights)]
 TargetNames = Annotated[
     tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")
 ]

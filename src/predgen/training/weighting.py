@@ -39,7 +39,7 @@ def training_weights(
     weights = np.ones(len(values))
     if settings.weight is not None:
         weights *= weights_in(table, settings.weight)
-    if settings.class_weights is not None:
+    if settings.class_weights != "none":
         weights *= _class_weights(target, values, settings.class_weights)
     if bool((weights == weights[0]).all()) and weights[0] > 0:
         return None
