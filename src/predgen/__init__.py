@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from predgen.experiments.choosing import fit
     from predgen.experiments.comparing import compare
     from predgen.experiments.describing import describe
+    from predgen.experiments.prediction_files import compare_files
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
     from predgen.information.measuring import measure_information
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         SharedRowsWarning,
         SimilarLabelsWarning,
         TakenNameWarning,
+        UnmatchedRowsWarning,
         UnseenLabelsWarning,
         UntunedThresholdsWarning,
     )
@@ -117,11 +119,13 @@ __all__ = [
     "TemplateError",
     "TrainingError",
     "UnknownNameError",
+    "UnmatchedRowsWarning",
     "UnseenLabelsWarning",
     "UntunedThresholdsWarning",
     "__version__",
     "ablate",
     "compare",
+    "compare_files",
     "describe",
     "fit",
     "inspect_backbone",
@@ -137,6 +141,7 @@ __all__ = [
 _HOMES = {
     "ablate": "experiments.ablating",
     "compare": "experiments.comparing",
+    "compare_files": "experiments.prediction_files",
     "Comparison": "experiments.results",
     "describe": "experiments.describing",
     "fit": "experiments.choosing",

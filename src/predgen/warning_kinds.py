@@ -90,6 +90,10 @@ class NoTestPartWarning(PredGenWarning):
     """Figures are of the validation part, which also chose."""
 
 
+class UnmatchedRowsWarning(PredGenWarning):
+    """Files of predictions lack rows of the truth, or have others."""
+
+
 class InvalidAnswersWarning(PredGenWarning):
     """Written answers are no value of the target."""
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "card": "predgen.cli.card:card",
     "calibrate": "predgen.cli.calibrate:calibrate",
     "compare": "predgen.cli.compare:compare",
+    "compare-files": "predgen.cli.compare_files:compare_files",
     "ablate": "predgen.cli.ablate:ablate",
     "information": "predgen.cli.information:information",
     "heatmap": "predgen.cli.heatmap:heatmap",

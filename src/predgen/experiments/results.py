@@ -31,13 +31,13 @@ class MethodResult:
 
     Attributes:
         scored: answers and truth, for each seed.
-        train_seconds: mean over the seeds.
-        predict_examples_per_second: median over the seeds.
+        train_seconds: mean over the seeds; None where it is not known.
+        predict_examples_per_second: median over the seeds; None where it is not known.
     """
 
     scored: Sequence[Scored]
-    train_seconds: float
-    predict_examples_per_second: float
+    train_seconds: float | None
+    predict_examples_per_second: float | None
 
     def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Returns the metrics, averaged over the seeds."""
@@ -66,15 +66,15 @@ class Comparison:
 
     Attributes:
         methods: the result of each method, the baselines first.
-        part: which rows the figures are of: `test`, or `validation` where there is no test part.
-        config: the settings that all methods shared.
+        part: which rows the figures are of: `test`, or `validation` where there is no test part; `matched` of files.
+        config: the settings that all methods shared; None of files.
         tuned: the settings that were chosen for each method, where they were tuned.
         against: the one method that all others are tested against; None tests every pair.
     """
 
     methods: dict[str, MethodResult]
     part: str
-    config: RunConfig
+    config: RunConfig | None
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     against: str | None = None
 
@@ -125,7 +125,7 @@ class Comparison:
             ),
             "rows": next(iter(self.methods.values())).scored[0].num_rows,
             "part": self.part,
-            "config": self.config.model_dump(mode="json", exclude={"model": {"method"}}),
+            "config": self.config and self.config.model_dump(mode="json", exclude={"model": {"method"}}),
         }
 
 

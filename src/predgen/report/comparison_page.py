@@ -31,7 +31,7 @@ def comparisons_page(
     parts = [
         {
             "heading": heading,
-            "text": f"{said_rows(comparison)}, with {comparison['config']['model']['backbone']}.",
+            "text": f"{said_rows(comparison)}{_backbone(comparison)}.",
             **compared(comparison),
             "settings": settings_rows(settings or {}),
             "command": command,
@@ -79,8 +79,15 @@ def _figure(comparison: Mapping[str, Any]) -> Figure:
     )
 
 
+def _backbone(comparison: Mapping[str, Any]) -> str:
+    config = comparison["config"]
+    return "" if config is None else f", with {config['model']['backbone']}"
+
+
 def said_rows(comparison: Mapping[str, Any]) -> str:
     """Returns what the figures of a comparison are of."""
+    if comparison["part"] == "matched":
+        return f"{comparison['rows']} rows that the truth and all files have"
     return f"{comparison['rows']} rows of the {comparison['part']} part"
 
 

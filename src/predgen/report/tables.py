@@ -195,7 +195,8 @@ def _is_shown(metric: str, comparison: Mapping[str, Any]) -> bool:
     """Returns whether a metric is shown to people: exact match of numbers is shown only if it is the run's metric."""
     field, _, name = metric.rpartition(".")
     of_number = any(metric_of(field, "mse") in result["metrics"] for result in comparison["methods"].values())
-    return name != EXACT_MATCH or not of_number or comparison["config"]["train"]["metric"] == metric
+    config = comparison["config"]
+    return name != EXACT_MATCH or not of_number or (config is not None and config["train"]["metric"] == metric)
 
 
 def _best(comparison: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -213,10 +214,10 @@ def _best(comparison: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _costs(result: Mapping[str, Any]) -> list[str]:
-    rate = result["predict_examples_per_second"]
+    seconds, rate = result["train_seconds"], result["predict_examples_per_second"]
     return [
-        f"{result['train_seconds']:.1f}",
-        f"{rate:.0f}" if rate < 1e6 else ">1e6",
+        NOT_DEFINED if seconds is None else f"{seconds:.1f}",
+        NOT_DEFINED if rate is None else f"{rate:.0f}" if rate < 1e6 else ">1e6",
         f"{result['invalid_fraction']:.1%}",
     ]
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from predgen.errors import ConfigError, explain
+from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets.cells import Cell, LabelValue, is_missing
 from predgen.targets.declared import Declared
 from predgen.warning_kinds import PredGenWarning
@@ -152,6 +152,14 @@ class Field(ABC):
     def is_unseen(self, value: Any) -> bool:
         """Returns whether a value that `known` returned has a label that was never seen in training."""
         return value is None
+
+    def answered(self, cell: Cell) -> Any:
+        """Returns the value that an answer of any tool stands for; None where it stands for none."""
+        try:
+            value = None if self.is_missing(cell) else self.known(cell)
+        except TargetError:
+            return None
+        return None if value is not None and self.is_unseen(value) else value
 
     @abstractmethod
     def to_text(self, value: Any) -> str:

@@ -261,6 +261,11 @@ class Number(Field):
         """Returns False: every number can be seen."""
         return False
 
+    def answered(self, cell: Cell) -> float | None:
+        """Returns the number, whatever range and decimals are declared; none of a logarithm that is not above 0."""
+        number = parse_number(cell)
+        return None if self.logarithmic and number is not None and number <= 0 else number
+
     def to_units(self, value: float) -> int:
         """Returns the nearest value that can be written in fixed form, in units of the last digit (ties to even)."""
         units = (_exact(value) * 10**self.decimals).to_integral_value(ROUND_HALF_EVEN)
