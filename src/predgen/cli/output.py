@@ -52,6 +52,10 @@ MovedBackbone = Annotated[
     str | None,
     typer.Option("--backbone", metavar="PATH", help="Where the model's base is now, if its folder or file has moved."),
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="NAME", help="Of a model of the hub: a branch, a tag or a commit."),
+]
 Device = Annotated[str, typer.Option("--device", help=f"{DEVICES.listed}.")]
 HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
 ReportPath = Annotated[
