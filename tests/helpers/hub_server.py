@@ -257,7 +257,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def tag(self, repository: str, revision: str) -> None:
         found = self._found(repository, write=True)
-        found.tags[json.loads(self.body)["tag"]] = self._commit_of(found, revision)
+        name = json.loads(self.body)["tag"]
+        if " " in name:
+            raise RefusedError(400, message="Invalid tag name")
+        found.tags[name] = self._commit_of(found, revision)
         self._send_json({})
 
 

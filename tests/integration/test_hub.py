@@ -147,8 +147,15 @@ def test_an_update_takes_away_old_tokenizer_files_and_keeps_what_is_of_the_repos
     assert set(hub.files(NAME)) == {*expected_files(model), ".gitattributes", "LICENSE"}
     assert repository.messages[-1] == "again"
     assert predgen.push(model, NAME).commit == pushed.commit  # nothing has changed
+    predgen.push(model, NAME, tag="v1")
     with pytest.raises(ConfigError, match="Expected a new tag, found that 'us/moods' has the tag 'v1'"):
-        predgen.push(model, NAME, tag="v1") and predgen.push(model, NAME, tag="v1")
+        predgen.push(model, NAME, tag="v1")
+
+
+def test_a_tag_that_the_hub_does_not_take_is_said_beside_the_commit(hub: LocalHub, model: Path) -> None:
+    said = refused("push", model, NAME, "--tag", "version 1")
+    assert "Expected the hub to take the tag 'version 1'" in said
+    assert f"as the commit {hub.repositories[NAME].branches['main']}. Name another tag." in said
 
 
 def test_a_folder_of_that_name_wins(hub: LocalHub, model: Path, tmp_path: Path) -> None:
@@ -381,6 +388,7 @@ def test_the_program_itself_pushes_and_loads(hub: LocalHub, model: Path, tmp_pat
     assert json.loads(Path("pushed.json").read_text())["commit"] == hub.repositories[NAME].branches["main"]
     predicted = do("predict", NAME, "--text", "a lovely film")
     assert predicted.returncode == 0, predicted
+    assert len(predicted.stderr.splitlines()) == 1  # the commit, and no bars where there is no terminal
     assert predicted.stdout.split()[0] == run("predict", model, "--text", "a lovely film").stdout.split()[0]
     missing = do("predict", "us/nothing", "--text", "words")
     assert (missing.returncode, missing.stdout) == (2, "")

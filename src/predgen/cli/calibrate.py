@@ -39,10 +39,10 @@ def calibrate(
 
       predgen predict stars-model new.csv --out answers.csv --interval 0.9
     """
+    show_notes(quiet, strict=strict)
     import predgen
     from predgen.models.hub import check_is_local
 
-    show_notes(quiet, strict=strict)
     check_is_local(model_dir, "a calibration")
     model = predgen.load(
         model_dir,

@@ -49,13 +49,13 @@ def card(
 
       predgen card stars-model new.csv --interval 0.9
     """
+    show_notes(quiet)
     import predgen
     from predgen.experiments.reported_rows import rows_to_report
     from predgen.files import write_text
     from predgen.models.card import CARD_FILE, card_of, for_repository
     from predgen.models.hub import check_is_local
 
-    show_notes(quiet)
     check_results(out)
     if out is None:
         check_is_local(run, "a card")

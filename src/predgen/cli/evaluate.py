@@ -52,12 +52,12 @@ def evaluate(
 
       predgen evaluate boolq-model my-data --task boolq
     """
+    show_notes(quiet, strict=strict)
     import predgen
     from predgen.catalogue import held_out_flat, load_task
     from predgen.report.tables import evaluation_table
     from predgen.tables.splits import held_out_rows
 
-    show_notes(quiet, strict=strict)
     check_results(json)
     model = predgen.load(
         model_dir,

@@ -203,6 +203,8 @@ def show_notes(quiet: bool, *, strict: bool = False) -> None:
         strict: a warning about a table or an answer is an error.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if quiet or not sys.stderr.isatty():  # read when the hub's client is imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:  # what `python -W` or PYTHONWARNINGS ask for is shown
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", PredGenWarning)

@@ -54,10 +54,10 @@ def report(
 
       predgen report stars-model new.csv --group country --group shop
     """
+    show_notes(quiet)
     import predgen
     from predgen.report.run_page import write_report
 
-    show_notes(quiet)
     check_results(out, json)
     check_pictures(out)
     facts = predgen.describe(

@@ -168,8 +168,23 @@ def _commit(
         revision=branch,
     )
     if tag is not None:
-        api.create_tag(repository, tag=tag, revision=done.oid)
+        _tag(api, repository, tag, done.oid)
     return str(done.oid)
+
+
+def _tag(api: HfApi, repository: str, tag: str, commit: str) -> None:
+    """Gives a commit a name.
+
+    Raises:
+        ArtifactError: the hub does not take the name; the model is there all the same.
+    """
+    try:
+        api.create_tag(repository, tag=tag, revision=commit)
+    except HfHubHTTPError as error:
+        raise ArtifactError(
+            f"Expected the hub to take the tag '{tag}', found that it does not ({said_by(error)}). The model is in "
+            f"'{repository}' all the same, as the commit {commit}. Name another tag."
+        ) from error
 
 
 def _info(api: HfApi, repository: str) -> ModelInfo | None:
@@ -202,7 +217,7 @@ def _refusals(repository: str) -> Iterator[None]:
         raise
     except HfHubHTTPError as error:
         status = error.response.status_code
-        fix = f"Try again later. The hub says {said_by(error)}"
+        fix = f"Mend what it says, or try again later: {said_by(error)}"
         if status == UNAUTHORIZED:
             fix = f"It takes no such token, or there is none: {LOG_IN} to one that may write."
         elif status == FORBIDDEN:
