@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from predgen.inspecting.inspection import Inspection, inspect_backbone
     from predgen.models.loading import load
     from predgen.models.model import Model
+    from predgen.models.pushing import Pushed, push
     from predgen.models.scored import Evaluation
     from predgen.targets.label import Label
     from predgen.targets.label_set import LabelSet
@@ -109,6 +110,7 @@ __all__ = [
     "OutputExistsError",
     "PredGenError",
     "PredGenWarning",
+    "Pushed",
     "RareLabelsWarning",
     "Record",
     "SharedRowsWarning",
@@ -133,6 +135,7 @@ __all__ = [
     "load_task",
     "measure_information",
     "plan_reproduction",
+    "push",
     "reproduce",
     "tasks",
     "token_information",
@@ -156,6 +159,8 @@ _HOMES = {
     "Task": "catalogue",
     "tasks": "catalogue",
     "Model": "models.model",
+    "push": "models.pushing",
+    "Pushed": "models.pushing",
     "Evaluation": "models.scored",
     "Label": "targets.label",
     "LabelSet": "targets.label_set",

@@ -7,7 +7,7 @@
     ├── TargetError          (ValueError)   a value cannot be a value of the target
     ├── TemplateError        (ValueError)   the template is malformed or does not fit the model
     ├── BackboneError        (ValueError)   a model cannot be loaded or cannot be used
-    ├── ArtifactError        (ValueError)   a saved model is damaged, too new, or of another base
+    ├── ArtifactError        (ValueError)   a saved model is damaged, too new, of another base, or not had
     ├── OutputExistsError    (FileExistsError)  the output is already there
     ├── MissingPackageError  (ImportError)  a package that only some commands need is not installed
     └── TrainingError        (RuntimeError) training cannot go on
@@ -56,7 +56,7 @@ class BackboneError(PredGenError, ValueError):
 
 
 class ArtifactError(PredGenError, ValueError):
-    """A saved model is damaged, too new, or of another base."""
+    """A saved model is damaged, too new, of another base, or the hub does not give or take it."""
 
 
 class OutputExistsError(PredGenError, FileExistsError):

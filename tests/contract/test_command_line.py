@@ -29,6 +29,7 @@ COMMANDS = [
     "ablate",
     "information",
     "heatmap",
+    "push",
     "tasks",
     "reproduce",
 ]

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,17 @@ def test_check_estimator(tmp_path: Path, estimator: Any, expected: dict[str, str
     found = check_estimator(estimator(**settings), expected_failed_checks=expected, on_skip=None)
     assert sum(result["status"] == "passed" for result in found) > 40
     assert {result["check_name"] for result in found if result["status"] == "xfail"} <= set(expected)
+
+
+# ---- cards of skops
+
+
+def test_skops_makes_a_card_of_a_fitted_estimator(fitted: PredGenClassifier, tmp_path: Path) -> None:
+    card = pytest.importorskip("skops.card").Card(fitted)
+    card.add_metrics(accuracy=0.75)
+    card.save(tmp_path / "card.md")
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| +(\w+) +\| +(.+?) +\|$", text, flags=re.MULTILINE))
+    assert (shown["accuracy"], shown["backbone"], shown["batch_size"]) == ("0.75", "builtin:nano", "8")
+    assert set(fitted.get_params()) <= set(shown)
+    assert "PredGenClassifier" in text

@@ -36,6 +36,7 @@ WORK = (
     "predgen.cli.demo._compare",
     "predgen.information.measuring._of_run",
     "predgen.information.tokens.estimate",
+    "predgen.models.pushing._commit",
 )
 # For each command a line that is right; {…} stands for what is there.
 LINES: dict[str, tuple[str, ...]] = {
@@ -60,6 +61,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "evaluate": ("label t.csv", "number t.jsonl --json scores.json", "set t.csv"),
     "calibrate": ("copy t.csv",),
     "card": ("copy t.csv",),
+    "push": ("label org/name", "copy org/name --public --yes --tag v1"),
     "report": ("label t.csv --out report.html", "number t.jsonl --out report.html --json facts.json"),
     "compare": ("t.csv --target mood --inputs review --backbone {backbone} --runs runs",),
     "ablate": ("t.csv --target stars --inputs review --backbone {backbone} --parts loss",),

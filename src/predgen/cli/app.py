@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "predgen.cli.report:report",
     "card": "predgen.cli.card:card",
     "calibrate": "predgen.cli.calibrate:calibrate",
+    "push": "predgen.cli.push:push",
     "compare": "predgen.cli.compare:compare",
     "compare-files": "predgen.cli.compare_files:compare_files",
     "ablate": "predgen.cli.ablate:ablate",

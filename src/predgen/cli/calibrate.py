@@ -39,9 +39,11 @@ def calibrate(
 
       predgen predict stars-model new.csv --out answers.csv --interval 0.9
     """
-    import predgen
-
     show_notes(quiet, strict=strict)
+    import predgen
+    from predgen.models.hub import check_is_local
+
+    check_is_local(model_dir, "a calibration")
     model = predgen.load(
         model_dir,
         backbone=backbone,

@@ -10,7 +10,9 @@ from predgen.cli.output import (
     Interval,
     MovedBackbone,
     Quiet,
+    Revision,
     TrustRemoteCode,
+    check_results,
     fails_clearly,
     print_line,
     show_notes,
@@ -19,12 +21,18 @@ from predgen.cli.output import (
 
 @fails_clearly
 def card(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A fitted model.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A fitted model, or its name on the hub.", show_default=False)
+    ],
     data: Annotated[
         str | None,
         typer.Argument(metavar="DATA", help="Rows whose answers are known; those of the fit if not given."),
     ] = None,
     interval: Interval = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="The card; README.md in RUN if not given.")
+    ] = None,
+    revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -41,15 +49,20 @@ def card(
 
       predgen card stars-model new.csv --interval 0.9
     """
+    show_notes(quiet)
     import predgen
     from predgen.experiments.reported_rows import rows_to_report
     from predgen.files import write_text
-    from predgen.models.card import CARD_FILE, card_of
+    from predgen.models.card import CARD_FILE, card_of, for_repository
+    from predgen.models.hub import check_is_local
 
-    show_notes(quiet)
-    model = predgen.load(run, backbone=backbone, device=device, trust_remote_code=trust_remote_code)
+    check_results(out)
+    if out is None:
+        check_is_local(run, "a card")
+    model = predgen.load(run, revision=revision, backbone=backbone, device=device, trust_remote_code=trust_remote_code)
     rows = rows_to_report(model, data)
     evaluation = {**model.evaluate(rows.table, interval=interval).to_json(), "part": rows.part, "level": interval}
-    path = Path(run) / CARD_FILE
-    write_text(path, card_of(model.contents, model.target, evaluation))
+    text = card_of(model.contents, model.target, evaluation)
+    path = Path(run) / CARD_FILE if out is None else Path(out)
+    write_text(path, text if model.origin is None else for_repository(text, run))
     print_line(f"The card is in '{path}'.")

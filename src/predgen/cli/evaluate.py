@@ -11,6 +11,7 @@ from predgen.cli.output import (
     MovedBackbone,
     PredictFrom,
     Quiet,
+    Revision,
     Strict,
     TaskName,
     TrustRemoteCode,
@@ -24,11 +25,14 @@ from predgen.cli.output import (
 
 @fails_clearly
 def evaluate(
-    model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
+    model_dir: Annotated[
+        str, typer.Argument(metavar="DIR", help="A fitted model, or its name on the hub.", show_default=False)
+    ],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows whose answers are known.", show_default=False)],
     task: TaskName = None,
     interval: Interval = None,
     predict_from: PredictFrom = None,
+    revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -48,15 +52,16 @@ def evaluate(
 
       predgen evaluate boolq-model my-data --task boolq
     """
+    show_notes(quiet, strict=strict)
     import predgen
     from predgen.catalogue import held_out_flat, load_task
     from predgen.report.tables import evaluation_table
     from predgen.tables.splits import held_out_rows
 
-    show_notes(quiet, strict=strict)
     check_results(json)
     model = predgen.load(
         model_dir,
+        revision=revision,
         backbone=backbone,
         device=device,
         predict_from=predict_from,

@@ -12,6 +12,7 @@ from predgen.cli.output import (
     JsonPath,
     MovedBackbone,
     Quiet,
+    Revision,
     TrustRemoteCode,
     check_pictures,
     check_results,
@@ -25,13 +26,16 @@ from predgen.cli.output import (
 
 @fails_clearly
 def heatmap(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A fitted model.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A fitted model, or its name on the hub.", show_default=False)
+    ],
     text: Annotated[
         list[str], typer.Option("--text", help="A text. With several input columns: column=text for each.")
     ],
     data: FittedOn = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the critic.")] = 3,
     rows: Annotated[int, typer.Option("--rows", help="The most rows that critics learn from.")] = 3000,
+    revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -57,7 +61,7 @@ def heatmap(
     show_notes(quiet)
     check_results(json, plot, html)
     check_pictures(plot, html)
-    model = predgen.load(run, backbone=backbone, device=device, trust_remote_code=trust_remote_code)
+    model = predgen.load(run, revision=revision, backbone=backbone, device=device, trust_remote_code=trust_remote_code)
     with working(quiet) as progress:
         measured = predgen.token_information(
             model, rows_of_texts(text, model.inputs), data, seeds=seeds, rows=rows, progress=progress

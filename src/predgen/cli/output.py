@@ -52,6 +52,10 @@ MovedBackbone = Annotated[
     str | None,
     typer.Option("--backbone", metavar="PATH", help="Where the model's base is now, if its folder or file has moved."),
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="NAME", help="Of a model of the hub: a branch, a tag or a commit."),
+]
 Device = Annotated[str, typer.Option("--device", help=f"{DEVICES.listed}.")]
 HtmlPath = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page that needs no other.")]
 ReportPath = Annotated[
@@ -199,6 +203,8 @@ def show_notes(quiet: bool, *, strict: bool = False) -> None:
         strict: a warning about a table or an answer is an error.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if quiet or not sys.stderr.isatty():  # read when the hub's client is imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:  # what `python -W` or PYTHONWARNINGS ask for is shown
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", PredGenWarning)

@@ -13,6 +13,7 @@ from predgen.cli.output import (
     Overwrite,
     PredictFrom,
     Quiet,
+    Revision,
     Strict,
     TaskName,
     TrustRemoteCode,
@@ -30,7 +31,9 @@ from predgen.errors import ConfigError
 
 @fails_clearly
 def predict(
-    model_dir: Annotated[str, typer.Argument(metavar="DIR", help="A fitted model.", show_default=False)],
+    model_dir: Annotated[
+        str, typer.Argument(metavar="DIR", help="A fitted model, or its name on the hub.", show_default=False)
+    ],
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="The rows to predict.")] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help=".csv, .tsv, .jsonl or .parquet")] = None,
     text: Annotated[
@@ -47,6 +50,7 @@ def predict(
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
+    revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -83,7 +87,7 @@ def predict(
         raise ConfigError("Expected --task together with DATA, found it with --text. Leave one of them out.")
     check_results(json)
     model_of: dict[str, Any] = {"path": model_dir, "backbone": backbone, "device": device, "predict_from": predict_from}
-    model_of["trust_remote_code"] = trust_remote_code
+    model_of |= {"trust_remote_code": trust_remote_code, "revision": revision}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked["marginal"] = marginal
     if text:

@@ -10,6 +10,7 @@ from predgen.cli.output import (
     MovedBackbone,
     PredictFrom,
     Quiet,
+    Revision,
     TrustRemoteCode,
     check_pictures,
     check_results,
@@ -22,7 +23,9 @@ from predgen.cli.output import (
 
 @fails_clearly
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A fitted model.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A fitted model, or its name on the hub.", show_default=False)
+    ],
     data: Annotated[
         str | None,
         typer.Argument(metavar="DATA", help="Rows whose answers are known; those of the fit if not given."),
@@ -33,6 +36,7 @@ def report(
         typer.Option("--group", metavar="COLUMN", help="Also the errors by this column's values; several times."),
     ] = None,
     predict_from: PredictFrom = None,
+    revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -50,16 +54,17 @@ def report(
 
       predgen report stars-model new.csv --group country --group shop
     """
+    show_notes(quiet)
     import predgen
     from predgen.report.run_page import write_report
 
-    show_notes(quiet)
     check_results(out, json)
     check_pictures(out)
     facts = predgen.describe(
         run,
         data,
         groups=group,
+        revision=revision,
         backbone=backbone,
         device=device,
         predict_from=predict_from,

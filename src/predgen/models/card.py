@@ -9,12 +9,17 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from predgen.backbones.packaged import PACKAGED_MODELS
-from predgen.config import TASK_ROWS, command_of
+from predgen.catalogue import load_task
+from predgen.config import TASK_ROWS, RunConfig, command_of
+from predgen.errors import PredGenError
 from predgen.models.contents import Contents
 from predgen.names import METHODS, PEFT_METHODS
+from predgen.tables.files import table_suffix
 from predgen.targets.record import Target
 
 CARD_FILE = "README.md"
+# Stands for the model's name until it has one on the hub.
+PLACE = "PATH"
 
 
 def card_of(contents: Contents, target: Target, evaluation: Mapping[str, Any] | None = None) -> str:
@@ -34,20 +39,24 @@ def card_of(contents: Contents, target: Target, evaluation: Mapping[str, Any] | 
     sections = {
         f"{named} from {inputs}": [
             f"A model of PredGen that predicts {named}: {target.describe()}.",
-            f'```python\nimport predgen\n\nmodel = predgen.load("PATH")\nmodel.predict([{{{row}}}])\n```',
+            f'```python\nimport predgen\n\nmodel = predgen.load("{PLACE}")\nmodel.predict([{{{row}}}])\n```',
         ],
         "Figures": [_figures(contents, evaluation)],
         "Calibration": [_calibration(contents, evaluation)],
-        "Use and limits": [
-            "It is made for rows like those of its training, and answers any text, also one about something else. "
-            "Measure it on rows of your own before you rely on it. Its errors follow those of the answers that it was "
-            "trained on: look at them by group (`predgen report`) before people are judged by them.",
+        "Intended use": [
+            f"It answers rows that are like those of its training: {inputs} in, {named} out. Measure it on rows of "
+            "your own before you rely on it (`predgen evaluate`).",
+        ],
+        "Limits": [
+            "It answers any text, also one about something else, and never says that it does not know. Its errors "
+            "follow those of the answers that it was trained on: look at them by group (`predgen report`) before "
+            "people are judged by them.",
             f"The license of the base model applies: {_license(contents)[1]}",
         ],
         "How it was made": [
             f"The method {model.method} ({METHODS[model.method].description}) over {_base(contents)[1]}; trained: "
             f"{PEFT_METHODS[model.peft].title}; {contents.record.get('train_rows', '?')} rows of {_data(contents)}.",
-            f"```bash\n{command_of(contents.config)}\n```",
+            f"```bash\n{command_of(_without_places(contents.config))}\n```",
         ],
     }
     body = "\n\n".join(
@@ -57,15 +66,26 @@ def card_of(contents: Contents, target: Target, evaluation: Mapping[str, Any] | 
     return f"---\n{_header(contents, target, named, evaluation).to_yaml().strip()}\n---\n\n{body}\n"
 
 
+def for_repository(card: str, repository: str) -> str:
+    """Returns a card that loads the model by its name on the hub.
+
+    Args:
+        card: as `card_of` made it; what people wrote into it stays.
+        repository: the hub's name of the model.
+    """
+    return card.replace(f'predgen.load("{PLACE}")', f'predgen.load("{repository}")')
+
+
 def _header(contents: Contents, target: Target, named: str, evaluation: Mapping[str, Any] | None) -> ModelCardData:
     """Returns what the hub reads; the figures in its `model-index` form."""
     numeric = all(field.numeric for field in target.fields.values())
     base, license_name = _base(contents)[0], _license(contents)[0]
     part, metrics = _metrics(contents, evaluation)
+    dataset = _dataset(contents)
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=_data(contents),
+            dataset_type=dataset or _data(contents),
             dataset_name=_data(contents),
             dataset_split=part,
             metric_type=name,
@@ -77,6 +97,7 @@ def _header(contents: Contents, target: Target, named: str, evaluation: Mapping[
     return ModelCardData(
         base_model=base,
         license=license_name,
+        datasets=None if dataset is None else [dataset],
         library_name="predgen",
         pipeline_tag="text-classification",
         tags=["predgen", contents.config.model.method, "regression" if numeric else "classification"],
@@ -123,10 +144,13 @@ def _calibration(contents: Contents, evaluation: Mapping[str, Any] | None) -> st
     if not contents.calibrations:
         return "It is not calibrated: it promises neither its probabilities nor intervals. See `predgen calibrate`."
     lines = [
-        f"{f'{name}: ' if name else ''}calibrated on {len(fitted.scores)} rows, temperature {fitted.temperature:.3g}."
+        f"{f'{name}: ' if name else 'It is '}calibrated on {len(fitted.scores)} rows, "
+        f"temperature {fitted.temperature:.3g}."
         for name, fitted in contents.calibrations.items()
     ]
-    if evaluation is not None and evaluation.get("level") is not None:
+    if evaluation is None or evaluation.get("level") is None:
+        lines += ["How often intervals or label sets hold the answer: `predgen card --interval 0.9` puts it here."]
+    else:
         lines += [
             f"Intervals or label sets of the level {evaluation['level']:g} held {value:.1%} of the answers."
             for name, value in evaluation["metrics"].items()
@@ -140,7 +164,7 @@ def _base(contents: Contents) -> tuple[str | None, str]:
     name = contents.base_name.partition("@")[0]
     if name in PACKAGED_MODELS:
         return PACKAGED_MODELS[name].hub, PACKAGED_MODELS[name].hub
-    return (name, name) if _is_hub_id(name) else (None, Path(name).name)
+    return (name, name) if is_hub_id(name) else (None, Path(name).name)
 
 
 def _license(contents: Contents) -> tuple[str | None, str]:
@@ -155,13 +179,45 @@ def _data(contents: Contents) -> str:
     """Returns what the data is called, without the place where it lay."""
     data = contents.config.data
     if data.data == TASK_ROWS or data.task is not None:
-        return str(data.task)
-    return data.data if _is_hub_id(data.data) else Path(data.data).name
+        return Path(str(data.task)).name
+    return _dataset(contents) or Path(data.data).name
 
 
-def _is_hub_id(name: str) -> bool:
-    """Returns whether a name is an id of the hub, and neither a path nor a model of this package."""
-    if name.count("/") != 1 or Path(name).expanduser().exists():
+def _without_places(config: RunConfig) -> RunConfig:
+    """Returns settings whose absolute paths are names alone: where things lay on this machine is nobody's business."""
+    data, model = (
+        {
+            name: Path(value).name
+            for name, value in settings
+            if isinstance(value, str) and "\n" not in value and Path(value).expanduser().is_absolute()
+        }
+        for settings in (config.data, config.model)
+    )
+    return config.model_copy(
+        update={"data": config.data.model_copy(update=data), "model": config.model.model_copy(update=model)}
+    )
+
+
+def _dataset(contents: Contents) -> str | None:
+    """Returns the hub's id of the data, None if it has none that is known."""
+    data = contents.config.data
+    if data.task is not None:
+        try:
+            hub = load_task(data.task).hub
+        except PredGenError:  # a file of another machine, or of another release
+            return None
+        return None if hub is None else hub.id
+    return data.data if is_hub_id(data.data) and table_suffix(data.data) is None else None
+
+
+def is_hub_id(name: str, *, anywhere: bool = False) -> bool:
+    """Returns whether a name is an id of the hub with an owner, and neither a path nor a model of this package.
+
+    Args:
+        name: the name.
+        anywhere: whatever paths there are here.
+    """
+    if name.count("/") != 1 or (not anywhere and Path(name).expanduser().exists()):
         return False
     try:
         validate_repo_id(name)

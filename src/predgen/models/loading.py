@@ -7,6 +7,7 @@ from predgen.backbones.devices import choose_device
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
 from predgen.models.artifact import load_artifact
+from predgen.models.hub import find_artifact
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
 from predgen.names import ANSWER_SOURCES
@@ -17,6 +18,7 @@ from predgen.warning_kinds import UntunedThresholdsWarning, warn
 def load(
     path: str | Path,
     *,
+    revision: str | None = None,
     backbone: str | Path | None = None,
     device: str = "auto",
     predict_from: str | None = None,
@@ -25,7 +27,9 @@ def load(
     """Returns the model that an artifact holds.
 
     Args:
-        path: the artifact's directory.
+        path: the artifact's directory, or its name on the hub, such as `org/name`, where no directory of that name is
+            here. The hub's files go to its usual cache; `Model.origin` says the commit.
+        revision: of the hub: a branch, a tag or a commit; the main branch if not given.
         backbone: where its base model is now, if it has moved; the hash of its files must be that of training. If not
             given, a path that holds nothing any more is looked for under the same name in the artifact and beside it.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -34,15 +38,16 @@ def load(
         trust_remote_code: run code from the repository of its base model, if it was fitted so.
 
     Raises:
-        ArtifactError: it is missing, damaged, of a newer format, or of another base model.
-        ConfigError: it cannot answer from there.
+        ArtifactError: it is missing, damaged, of a newer format, or of another base model; the hub does not give it.
+        ConfigError: it cannot answer from there, or has no revision as it is not on the hub.
         UnknownNameError: there is no such device or source.
     """
     where = choose_device(device)
     if predict_from is not None:
         ANSWER_SOURCES.check(predict_from)
+    place = find_artifact(path, revision)
     method, contents = load_artifact(
-        Path(path),
+        place.folder,
         backbone=None if backbone is None else str(backbone),
         device=device,
         trust_remote_code=trust_remote_code,
@@ -78,4 +83,4 @@ def load(
                 answering=contents.answering.predicting_from(predict_from),
                 calibrations={},
             )
-    return Model(method.to(where), contents)
+    return Model(method.to(where), contents, place.origin)

@@ -41,11 +41,13 @@ class Model:
         config: the settings it was fitted with.
         inputs: the columns that it reads.
         record: the training record.
+        origin: the hub's name and commit that it was loaded from, such as `org/name@0123…`; None of any other.
     """
 
-    def __init__(self, method: Method, contents: Contents) -> None:
+    def __init__(self, method: Method, contents: Contents, origin: str | None = None) -> None:
         self.method = method
         self.contents = contents
+        self.origin = origin
 
     @property
     def target(self) -> Target:
