@@ -285,9 +285,13 @@ def test_the_papers_models_are_planned_without_their_files(data: Path) -> None:
     assert any("tokenizer" in note for note in plan["notes"])
 
 
+# Each begins an interpreter.
+KILLS = 4
+
+
 @pytest.mark.slow
-def test_a_grid_that_is_killed_ten_times_ends_in_the_same_tables(data: Path) -> None:
-    """Four cells on a toy model, SIGKILL at random moments, each time gone on with."""
+def test_a_grid_that_is_killed_ends_in_the_same_tables(data: Path) -> None:
+    """Four cells on a toy model, SIGKILL at random moments, each time gone on with; `scripts.checks.kill_and_resume` has more."""
     command = [sys.executable, "-c", "from predgen.cli import main; main()", "reproduce", "--data", str(data), *FOUR]
 
     def start(out: str) -> subprocess.Popen[bytes]:
@@ -299,13 +303,13 @@ def test_a_grid_that_is_killed_ten_times_ends_in_the_same_tables(data: Path) -> 
     seconds = time.perf_counter() - begin
     draw = random.Random(0)
     kills = grids = 0
-    while kills < 10:  # a grid that comes to its end before its kill is begun anew
+    while kills < KILLS:  # a grid that comes to its end before its kill is begun anew
         out = f"killed-{grids}"
         grids += 1
         while True:
             process = start(out)
             try:
-                assert process.wait(timeout=draw.uniform(0.3, 0.8) * seconds if kills < 10 else None) == 0
+                assert process.wait(timeout=draw.uniform(0.3, 0.8) * seconds if kills < KILLS else None) == 0
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
