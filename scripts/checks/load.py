@@ -4,8 +4,8 @@
 
 A model of labels is fitted over builtin:nano, or one is named with --model, and `predgen serve` is started with it. The
 clients ask one after the other, with one row or several, some as a stream. Every answer must be that of `Model.predict`
-for the row alone. At the end the server gets SIGTERM while all clients ask: it must exit with 0, and each answer that it
-counts must have arrived. The figures are seconds of a request (p50, p95, p99) and the server's memory at both ends.
+for the row alone. At the end the server gets SIGTERM while all clients ask: it must exit with 0, and each answer that
+it counts must have arrived. The figures are seconds of a request (p50, p95, p99) and the server's memory at both ends.
 Exit code 1 if an answer is missing or another one.
 """
 

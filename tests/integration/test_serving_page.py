@@ -28,9 +28,9 @@ NAME = "<img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> predgen.Model:
     """Returns a calibrated record, one of whose labels is markup."""
-    table = reviews(60)
+    table = reviews(100)
     table["mood"] = table["mood"].replace("bad", NAME)
-    return predgen.fit(table, "stars,mood", inputs=["review"], calibration=0.2, **SMALL)
+    return predgen.fit(table, "stars,mood", inputs=["review"], calibration=0.4, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_person_asks_for_a_row_and_for_a_table(address: str, width: int, tmp_p
         page.goto(address)
         page.get_by_label("API key").fill("wrong")
         page.get_by_role("button", name="Show the models").click()
-        page.get_by_role("alert").get_by_text("Authorization: Bearer KEY").wait_for()
+        page.get_by_role("alert").get_by_text("The server does not know this key.").wait_for()
         assert any("401" in line for line in said)
         said.clear()
         page.get_by_label("API key").fill(KEY)
@@ -81,14 +81,17 @@ def test_a_person_asks_for_a_row_and_for_a_table(address: str, width: int, tmp_p
         page.get_by_label("Model").select_option("record")
         field = page.get_by_label("review")
         field.fill("A lovely <b>film</b>.")
-        for _ in range(4):  # past the three boxes, to the button
+        for name in ("probabilities", "standard deviation", "interval of 90 %"):
             page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.parentElement.textContent") == name
+        page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         answer = page.get_by_role("status", name="Answer")
         answer.get_by_text("Written:").wait_for()
         assert answer.locator(".bars li").count() == 2
         assert NAME in answer.inner_text()
         assert "Standard deviation" in answer.inner_text()
+        assert answer.get_by_text("90 %:").count() == 2
         widths = [box["width"] for box in (bar.bounding_box() for bar in answer.locator(".bar").all()) if box]
         assert widths[0] > widths[1] > 0
 

@@ -88,5 +88,5 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _waiting_of(batcher: Batcher) -> float:
+def _waiting_of(batcher: Batcher) -> int:
     return batcher.waiting

@@ -20,6 +20,7 @@ async function ask(path, body) {
   } catch {
     throw new Error("The server cannot be reached. Is it still running?");
   }
+  if (response.status === 401) throw new Error("The server does not know this key.");
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ? answer.error.message : `The server answered ${response.status}.`);
   return answer;
@@ -256,7 +257,6 @@ $("many").addEventListener("submit", predictTable);
 $("stop").addEventListener("click", () => { stopped = true; });
 $("copy").addEventListener("click", copy);
 $("download").addEventListener("click", download);
-if ($("key")) {
-  $("connect").addEventListener("click", connect);
-  $("key").addEventListener("keydown", (event) => { if (event.key === "Enter") connect(); });
+if ($("unlock")) {
+  $("unlock").addEventListener("submit", (event) => { event.preventDefault(); connect(); });
 } else connect();
