@@ -19,6 +19,7 @@ COMMANDS = {
     "inspect": "predgen.cli.inspect:inspect",
     "fit": "predgen.cli.fit:fit",
     "predict": "predgen.cli.predict:predict",
+    "serve": "predgen.cli.serve:serve",
     "evaluate": "predgen.cli.evaluate:evaluate",
     "report": "predgen.cli.report:report",
     "card": "predgen.cli.card:card",

@@ -1,0 +1,1 @@
+"""A fitted model behind HTTP: requests in batches, limits, keys, a page. Its packages are the extra `serve`."""
