@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from predgen.experiments.describing import describe
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
+    from predgen.exporting.exporting import export_model
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting.inspection import Inspection, inspect_backbone
@@ -123,6 +124,7 @@ __all__ = [
     "ablate",
     "compare",
     "describe",
+    "export_model",
     "fit",
     "inspect_backbone",
     "load",
@@ -139,6 +141,7 @@ _HOMES = {
     "compare": "experiments.comparing",
     "Comparison": "experiments.results",
     "describe": "experiments.describing",
+    "export_model": "exporting.exporting",
     "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",
     "Inspection": "inspecting.inspection",

@@ -32,6 +32,7 @@ SETTINGS = {
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
     "data.kind": names.KINDS,
     "model.pooling": names.POOLINGS,
+    "model.predictor_head": names.PREDICTOR_HEADS,
     "model.predict_from": names.ANSWER_SOURCES,
     "model.director": names.READINGS,
     "model.director_form": names.DIRECTOR_FORMS,

@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "predgen.cli.report:report",
     "card": "predgen.cli.card:card",
     "calibrate": "predgen.cli.calibrate:calibrate",
+    "export": "predgen.cli.export:export",
     "compare": "predgen.cli.compare:compare",
     "ablate": "predgen.cli.ablate:ablate",
     "information": "predgen.cli.information:information",
