@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from predgen.experiments.prediction_files import compare_files
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
+    from predgen.exporting.exporting import export_model
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
     from predgen.inspecting.inspection import Inspection, inspect_backbone
@@ -129,6 +130,7 @@ __all__ = [
     "compare",
     "compare_files",
     "describe",
+    "export_model",
     "fit",
     "inspect_backbone",
     "load",
@@ -147,6 +149,7 @@ _HOMES = {
     "compare_files": "experiments.prediction_files",
     "Comparison": "experiments.results",
     "describe": "experiments.describing",
+    "export_model": "exporting.exporting",
     "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",
     "Inspection": "inspecting.inspection",

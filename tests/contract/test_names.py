@@ -33,6 +33,7 @@ SETTINGS = {
     "data.kind": names.KINDS,
     "data.class_weights": names.CLASS_WEIGHTS,
     "model.pooling": names.POOLINGS,
+    "model.predictor_head": names.PREDICTOR_HEADS,
     "model.predict_from": names.ANSWER_SOURCES,
     "model.director": names.READINGS,
     "model.director_form": names.DIRECTOR_FORMS,

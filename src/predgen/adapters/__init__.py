@@ -5,7 +5,7 @@ from predgen.adapters.applying import (
     apply_peft,
     initial_rank_of,
 )
-from predgen.adapters.merging import merge_update, unmerge_update
+from predgen.adapters.merging import merge_update, merged_copy, unmerge_update
 from predgen.adapters.rocoft import choose_by_magnitude, chosen_indices
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "chosen_indices",
     "initial_rank_of",
     "merge_update",
+    "merged_copy",
     "unmerge_update",
 ]

@@ -176,7 +176,7 @@ def _add_low_rank(
         **options,
     )
     try:
-        with _quiet():
+        with quiet_peft():
             _freeze(backbone)
             backbone.model = get_peft_model(backbone.model, config)
         use_half_products(backbone.model)
@@ -189,7 +189,7 @@ def _add_low_rank(
 def _add_token_rows(backbone: Backbone, writes: bool) -> None:
     """Freezes the model and lets the rows of added tokens be trained, with peft's means, as under LoRA."""
     rows = _added_rows(backbone, writes)
-    with _quiet():
+    with quiet_peft():
         _freeze(backbone)
         if rows:
             config = LoraConfig(target_modules=DUMMY_TARGET_MODULES, trainable_token_indices=rows)
@@ -204,7 +204,7 @@ def _freeze(backbone: Backbone) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """Keeps from the user what peft says of things that are as they should be."""
     with warnings.catch_warnings():
         # peft asks transformers 5.23 for a property under its old name.

@@ -1,7 +1,12 @@
 """Merges an update into the weights that it belongs to, for serving: each layer is a single product again."""
 
+import copy
+from typing import Any
+
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
 
 from predgen.adapters.rocoft import RowColumnUpdate
 from predgen.backbones import Backbone
@@ -22,7 +27,42 @@ def merge_update(backbone: Backbone) -> None:
             "Expected weights of 16 or 32 bits to merge an update into, found a quantized model. Load the backbone "
             "without quantization, or predict without merging."
         )
-    for layer in list(backbone.modules()):
+    _merge(backbone)
+
+
+def merged_copy(backbone: Backbone, *, merge: bool = True) -> Any:
+    """Returns a copy of the Hugging Face model with the update in its weights, in float32 and on the CPU.
+
+    The copy has the layers of a model that was never updated, and can be saved as one. Rows of tokens that were added
+    for writing are as they were before training. The backbone stays as it is.
+
+    Args:
+        backbone: the backbone.
+        merge: whether the update goes into the weights; if not, it is left out.
+
+    Raises:
+        BackboneError: the weights have few bits.
+    """
+    if backbone.is_quantized:
+        raise BackboneError(
+            "Expected weights of 16 or 32 bits to merge an update into, found a quantized model. Fit without "
+            "quantization."
+        )
+    whole = copy.deepcopy(backbone.model).cpu().float().eval()
+    if merge:
+        _merge(whole)
+    model = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoraLayer | RowColumnUpdate):
+                setattr(parent, name, child.base_layer)
+            elif isinstance(child, AuxiliaryTrainingWrapper):
+                setattr(parent, name, child.original_module)
+    return model.requires_grad_(False)
+
+
+def _merge(model: nn.Module) -> None:
+    for layer in list(model.modules()):
         if isinstance(layer, RowColumnUpdate):
             layer.merge()
         elif isinstance(layer, LoraLayer) and not layer.merged:

@@ -359,6 +359,11 @@ class Backbone(nn.Module, ABC):
         return self.prompts.pad_id
 
     @property
+    def tells_texts_apart(self) -> bool:
+        """Whether tokens of a prompt's first text have another type than those of later ones."""
+        return False
+
+    @property
     def num_prompt_tokens(self) -> int:
         """How many tokens prompts can be made of: the rows of the embeddings."""
         return len(self.bare_model.get_input_embeddings().weight)

@@ -95,6 +95,11 @@ class EncoderOnlyBackbone(CrossAttendingBackbone):
         """Returns the input columns as texts of their own: an encoder was trained on texts alone."""
         return Template.texts_alone(inputs)
 
+    @property
+    def tells_texts_apart(self) -> bool:
+        """Whether the encoder knows types of tokens, and its tokenizer gives them."""
+        return self._tells_texts_apart
+
     def encode(
         self, tokens: Int[Tensor, "batch prompt"], mask: Bool[Tensor, "batch prompt"], *, every_layer: bool = False
     ) -> Any:

@@ -111,6 +111,11 @@ class Template:
     def _fill(self, cells: Mapping[str, str]) -> str:
         return "".join(text if field is None else cells[field] for text, field in self._parsed)
 
+    @property
+    def pieces(self) -> list[tuple[str, str | None]]:
+        """Its pieces in order: each a text and None, or "" and a field's name."""
+        return list(self._parsed)
+
     @cached_property
     def _parsed(self) -> list[tuple[str, str | None]]:
         return _pieces(self.text)

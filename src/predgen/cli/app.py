@@ -25,6 +25,7 @@ COMMANDS = {
     "card": "predgen.cli.card:card",
     "calibrate": "predgen.cli.calibrate:calibrate",
     "push": "predgen.cli.push:push",
+    "export": "predgen.cli.export:export",
     "compare": "predgen.cli.compare:compare",
     "compare-files": "predgen.cli.compare_files:compare_files",
     "ablate": "predgen.cli.ablate:ablate",

@@ -138,6 +138,7 @@ class ModelSettings(Settings):
     rocoft_selection: str = chosen(names.ROCOFT_SELECTIONS, "first", "which ones rocoft trains")
     rocoft_biases: bool = Field(False, description="rocoft trains biases too")
     pooling: str = chosen(names.POOLINGS, "auto", "predictor: which state of the prompt its head reads")
+    predictor_head: str = chosen(names.PREDICTOR_HEADS, "mlp", "predictor: what maps the pooled state to its outputs")
     predict_from: str | None = chosen(
         names.ANSWER_SOURCES,
         None,

@@ -1,14 +1,16 @@
-"""From the states of many tokens to one prediction: poolings by name, and the MLP behind them."""
+"""From the states of many tokens to one prediction: poolings by name, and the MLP or the linear map behind them."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from predgen.names import POOLINGS, READINGS
+from predgen.names import POOLINGS, PREDICTOR_HEADS, READINGS
 
 # Of `Latent`: how often it reads, and the size of its heads of attention.
 LATENT_ROUNDS = 3
 LATENT_HEAD_SIZE = 64
+# Of the weights that `LinearMap` begins with, as of the layers of most language models.
+INITIAL_DEVIATION = 0.02
 
 
 class Last(nn.Module):
@@ -23,7 +25,7 @@ class Last(nn.Module):
         """Returns one state for each row."""
         positions = torch.arange(mask.shape[1], device=mask.device)
         last = torch.where(mask, positions, torch.full_like(positions, -1)).max(dim=1).values.clamp(min=0)
-        return states[torch.arange(len(states), device=states.device), last]
+        return states[torch.arange(states.shape[0], device=states.device), last]
 
 
 class Mean(nn.Module):
@@ -51,7 +53,7 @@ class First(nn.Module):
     ) -> Float[Tensor, "batch hidden"]:
         """Returns one state for each row."""
         first = mask.to(torch.int8).argmax(dim=1)
-        return states[torch.arange(len(states), device=states.device), first]
+        return states[torch.arange(states.shape[0], device=states.device), first]
 
 
 class Attention(nn.Module):
@@ -109,7 +111,7 @@ class Latent(nn.Module):
     ) -> Float[Tensor, "batch hidden"]:
         """Returns one state for each row."""
         normalized = self.norm_states(states.float())
-        latent = self.query.expand(len(states), 1, -1)
+        latent = self.query.expand(states.shape[0], 1, -1)
         for _ in range(LATENT_ROUNDS):
             read, _ = self.attention(
                 self.norm_query(latent), normalized, normalized, key_padding_mask=~mask, need_weights=False
@@ -143,6 +145,27 @@ class Mlp(nn.Module):
         return outputs
 
 
+class LinearMap(nn.Module):
+    """Maps a state to outputs by a matrix alone.
+
+    There is no normalization and no bias, as in the classes for sequences of transformers, so that a predictor with it
+    can become one of them.
+
+    Args:
+        size: of the input.
+        num_outputs: how many outputs.
+        hidden_size: not used; `Mlp` has it.
+    """
+
+    def __init__(self, size: int, num_outputs: int, hidden_size: int | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_outputs, size) * INITIAL_DEVIATION)
+
+    def forward(self, state: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch output"]:
+        """Returns the outputs: a standardized number, or the labels' logits."""
+        return nn.functional.linear(state.float(), self.weight)
+
+
 class PooledHead(nn.Module):
     """Pools states, without padding, and maps the pooled one to outputs.
 
@@ -151,7 +174,8 @@ class PooledHead(nn.Module):
 
     Args:
         pooling: one of the above.
-        mlp: maps one state to the outputs; two of them, joined, where it reads the start too.
+        mlp: maps one state to the outputs, or two of them, joined, where it reads the start too; the predictor's may
+            be a linear map.
         reads_start: whether it also reads H[0], the state after the prompt.
     """
 
@@ -162,7 +186,9 @@ class PooledHead(nn.Module):
         self.reads_start = reads_start
 
     @classmethod
-    def of(cls, pooling: str, hidden_size: int, num_outputs: int, *, reads_start: bool = False) -> "PooledHead":
+    def of(
+        cls, pooling: str, hidden_size: int, num_outputs: int, *, reads_start: bool = False, head: str = "mlp"
+    ) -> "PooledHead":
         """Returns a new head.
 
         Args:
@@ -170,9 +196,10 @@ class PooledHead(nn.Module):
             hidden_size: size of the states.
             num_outputs: of all fields together; see `predgen.methods.heads.Head`.
             reads_start: whether it also reads H[0].
+            head: a name in `predgen.names.PREDICTOR_HEADS`.
         """
         table = READINGS if pooling in READINGS else POOLINGS
-        mlp = Mlp((1 + reads_start) * hidden_size, num_outputs, hidden_size)
+        mlp = PREDICTOR_HEADS.load(head)((1 + reads_start) * hidden_size, num_outputs, hidden_size)
         return cls(table.load(pooling)(hidden_size), mlp, reads_start=reads_start)
 
     def forward(

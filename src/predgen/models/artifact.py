@@ -56,24 +56,33 @@ TOKENIZER_FOLDER = "tokenizer"
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
 
-def check_output(path: Path, *, overwrite: bool, option: str = "--out") -> None:
+def check_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    option: str = "--out",
+    file: str = DESCRIPTION_FILE,
+    what: str = "a PredGen artifact",
+) -> None:
     """Refuses an output directory that is there already.
 
     Args:
         path: the directory.
-        overwrite: whether an artifact there may be replaced.
+        overwrite: whether what is written there may be replaced.
         option: what named it.
+        file: the file by which a directory is known that may be replaced.
+        what: what people call such a directory.
 
     Raises:
-        OutputExistsError: it exists and was not to be overwritten, or is no artifact.
+        OutputExistsError: it exists and was not to be overwritten, or is something else.
     """
     if not path.exists():
         return
     if not overwrite:
         raise OutputExistsError(f"Expected a new directory, found '{path}'. Name another {option}, or use --overwrite.")
-    if not (path / DESCRIPTION_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+    if not (path / file).exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputExistsError(
-            f"Expected a PredGen artifact to overwrite, found something else at '{path}'. Name another {option}."
+            f"Expected {what} to overwrite, found something else at '{path}'. Name another {option}."
         )
 
 
@@ -107,7 +116,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
     description["sha256"] = meaning_hash(description)
     with folder_appears_whole(path, replace=overwrite) as folder:
         save_file(trainable_weights(method), folder / WEIGHTS_FILE)
-        _save_tokenizer(method.backbone.tokenizer, folder / TOKENIZER_FOLDER)
+        save_tokenizer(method.backbone.tokenizer, folder / TOKENIZER_FOLDER)
         write_config(contents.config, folder / SETTINGS_FILE)
         # As the other files; safetensors lets only its owner read it.
         shutil.copymode(folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
@@ -117,7 +126,7 @@ def save_artifact(path: Path, method: Method, contents: Contents, *, overwrite: 
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Writes a tokenizer without the code that some bring along; its tokenizer.json is all that is needed."""
     tokenizer.save_pretrained(folder)
     for code in folder.glob("*.py"):

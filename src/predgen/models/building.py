@@ -116,7 +116,7 @@ def build_method(config: RunConfig, backbone: Backbone, codec: Codec, scales: Se
     fields = field_heads(codec.target, scales, train.number_loss)
     if model.method == "predictor":
         pooling = backbone.pooling if model.pooling == "auto" else model.pooling
-        head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields))
+        head = PooledHead.of(pooling, backbone.prompt_size, num_outputs_of(fields), head=model.predictor_head)
         return Predictor(backbone, codec, fields, head)
     if model.writer_prior:
         codec.add_prior()

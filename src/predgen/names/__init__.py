@@ -124,6 +124,16 @@ POOLINGS = Choices(
         ),
     },
 )
+PREDICTOR_HEADS = Choices(
+    "head of the predictor",
+    {
+        "mlp": Choice("a normalization and one hidden layer", "predgen.methods.poolings:Mlp"),
+        "linear": Choice(
+            "a linear map alone, which the classes of transformers have too (predgen export)",
+            "predgen.methods.poolings:LinearMap",
+        ),
+    },
+)
 READINGS = Choices(
     "reading",
     {

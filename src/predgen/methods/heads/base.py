@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -46,11 +46,16 @@ class Head(ABC, Generic[FieldKind]):
     """One field's columns of the heads: what they learn, and what they answer.
 
     Attributes:
+        problem_type: what transformers calls a model whose logits are `logits`.
+        tempers_logits: whether answers that are read from logits stay the same where a calibration tempers these.
         field: what is predicted.
         scale: of its training values.
         outputs: its columns among the outputs.
         truth: its columns among what heads are trained on.
     """
+
+    problem_type: ClassVar[str]
+    tempers_logits: ClassVar[bool] = True
 
     field: FieldKind
     scale: Scale
@@ -124,6 +129,33 @@ class Head(ABC, Generic[FieldKind]):
     def learned(self, numbers: Tensor) -> Tensor:
         """Returns numbers in the target's unit as the head learns them; for heads of numbers only."""
         return numbers
+
+    # ---- outside of this package
+
+    @abstractmethod
+    def logits(self, outputs: Float[Tensor, "batch output"]) -> Float[Tensor, "batch logit"]:
+        """Returns what a model gives that leaves this package: a number in the target's unit, or logits of labels."""
+
+    @abstractmethod
+    def affine(
+        self, matrix: Float[Tensor, "output size"]
+    ) -> tuple[Float[Tensor, "logit size"], Float[Tensor, " logit"]]:
+        """Returns the matrix and the shift from a state to its logits, but for a range that numbers are clipped to.
+
+        Args:
+            matrix: from a state to the outputs.
+
+        Raises:
+            ConfigError: the logits are no such map of the outputs.
+        """
+
+    def reading(self, threshold: Float[Tensor, " label"] | None = None) -> dict[str, Any]:
+        """Returns how answers are read from logits, as JSON holds it.
+
+        Args:
+            threshold: as in `values`.
+        """
+        return {"kind": self.field.kind, "labels": list(self.field.labels)}
 
     # ---- the Writer's distribution
 

@@ -38,6 +38,8 @@ class ExclusiveHead(Head[FieldKind]):
 class LabelHead(ExclusiveHead[Label]):
     """One of a few labels."""
 
+    problem_type = "single_label_classification"
+
     @classmethod
     def num_outputs(cls, field: Label) -> int:
         """Returns the number of labels."""
@@ -56,6 +58,16 @@ class LabelHead(ExclusiveHead[Label]):
     def predictions(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
         """Returns the probability of each label."""
         return torch.softmax(outputs, dim=-1)
+
+    def logits(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
+        """Returns the outputs, whose softmax is the probabilities."""
+        return outputs
+
+    def affine(
+        self, matrix: Float[Tensor, "label size"]
+    ) -> tuple[Float[Tensor, "label size"], Float[Tensor, " label"]]:
+        """Returns the matrix as it is, and no shift."""
+        return matrix, torch.zeros_like(matrix[:, 0])
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the likeliest labels."""

@@ -22,6 +22,8 @@ LEAST_SHARE = 1e-7
 class LabelSetHead(Head[LabelSet]):
     """Several labels or none."""
 
+    problem_type = "multi_label_classification"
+
     @classmethod
     def scale_of(cls, field: LabelSet, values: Sequence[Any], *, standardize: bool) -> Scale:
         """Returns the mean entropy of the labels' shares, the loss of the best constant answer."""
@@ -60,6 +62,21 @@ class LabelSetHead(Head[LabelSet]):
             tuple(value for value, is_in in zip(self.field.values, row, strict=True) if is_in)
             for row in (predictions >= least).tolist()
         ]
+
+    def logits(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
+        """Returns the outputs, whose logistic function is the probabilities."""
+        return outputs
+
+    def affine(
+        self, matrix: Float[Tensor, "label size"]
+    ) -> tuple[Float[Tensor, "label size"], Float[Tensor, " label"]]:
+        """Returns the matrix as it is, and no shift."""
+        return matrix, torch.zeros_like(matrix[:, 0])
+
+    def reading(self, threshold: Float[Tensor, " label"] | None = None) -> dict[str, Any]:
+        """Returns the labels, and the probability from which on each is in the set."""
+        least = [HALF] * len(self.field.values) if threshold is None else threshold.tolist()
+        return {**super().reading(), "thresholds": least}
 
     def writer_outputs(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.codec.trie import Trie
+from predgen.errors import ConfigError
 from predgen.measures.choices import Mix
 from predgen.measures.distributions import NumberDistribution, PredictiveDistribution
 from predgen.methods.heads.base import Head, Scale
@@ -29,6 +30,8 @@ class NumberHead(Head[Number]):
     Attributes:
         number_loss: what is learned, a name in `predgen.names.NUMBER_LOSSES`.
     """
+
+    problem_type = "regression"
 
     number_loss: str = "squared_error"
 
@@ -78,6 +81,28 @@ class NumberHead(Head[Number]):
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[float]:
         """Returns the numbers inside the target's range."""
         return [self.field.clip(number) for number in predictions.tolist()]
+
+    def logits(self, outputs: Float[Tensor, "batch output"]) -> Float[Tensor, "batch 1"]:
+        """Returns the number in the target's unit, inside its range."""
+        return self.predictions(outputs).clamp(self.field.low, self.field.high).float().unsqueeze(-1)
+
+    def affine(self, matrix: Float[Tensor, "output size"]) -> tuple[Float[Tensor, "1 size"], Float[Tensor, " 1"]]:
+        """Returns the map to the number in the target's unit.
+
+        Raises:
+            ConfigError: it is a power.
+        """
+        if self.field.logarithmic:
+            raise ConfigError(
+                "Expected a number that is a linear map of the states, found one whose logarithm was learned. Fit with "
+                "--set logarithmic=false."
+            )
+        mean = matrix.double().mean(dim=0, keepdim=True) * self.scale.deviation
+        return mean, mean.new_full((1,), self.scale.mean)
+
+    def reading(self, threshold: Float[Tensor, " label"] | None = None) -> dict[str, Any]:
+        """Returns the range that answers are clipped to."""
+        return {"kind": self.field.kind, "low": self.field.low, "high": self.field.high}
 
     def learned(self, numbers: Tensor) -> Tensor:
         """Returns the numbers, or their decimal logarithms."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from predgen.codec.trie import Trie
+from predgen.errors import ConfigError
 from predgen.methods.heads.label import ExclusiveHead
 from predgen.targets.ordinal import Ordinal
 
@@ -22,6 +23,9 @@ class OrdinalHead(ExclusiveHead[Ordinal]):
     the next logit lies below. So P(rank > k) falls with k in every row, and no probability is negative: McCullagh's
     cumulative model (1980), its thresholds given by the text.
     """
+
+    problem_type = "single_label_classification"
+    tempers_logits = False  # the answer is a median, which a temperature can move
 
     @classmethod
     def num_outputs(cls, field: Ordinal) -> int:
@@ -43,6 +47,17 @@ class OrdinalHead(ExclusiveHead[Ordinal]):
     def predictions(self, outputs: Float[Tensor, "batch step"]) -> Float[Tensor, "batch label"]:
         """Returns the probability of each label."""
         return _log_probabilities(outputs).exp()
+
+    def logits(self, outputs: Float[Tensor, "batch step"]) -> Float[Tensor, "batch label"]:
+        """Returns the logarithms of the probabilities."""
+        return _log_probabilities(outputs)
+
+    def affine(self, matrix: Float[Tensor, "step size"]) -> tuple[Float[Tensor, "label size"], Float[Tensor, " label"]]:
+        """Refuses: cumulative logits are no linear map of the outputs."""
+        raise ConfigError(
+            "Expected logits of labels that are a linear map of the states, found the cumulative ones of labels in an "
+            "order. Fit with --kind label."
+        )
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the median labels, the best answer to the distance of the ranks."""

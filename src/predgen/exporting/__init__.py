@@ -1,0 +1,1 @@
+"""A fitted predictor as a folder that other programs load."""
