@@ -49,6 +49,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "test": ("t.csv", "t.csv"),
     "split": ("60/20/20", (0.6, 0.2, 0.2)),
     "group": ("writer", "writer"),
+    "weight": ("trust", "trust"),
+    "class_weights": ("a=3,b=1", {"a": 3.0, "b": 1.0}),
     "max_train_rows": ("9", 9),
     "max_eval_rows": ("8", 8),
     "backbone": ("org/model", "org/model"),

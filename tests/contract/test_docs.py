@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import re
 import shlex
 import shutil
@@ -99,7 +100,7 @@ def run_bash(block: Block, request: pytest.FixtureRequest) -> None:
         check_command(words, block.name)
         if words[0] != "predgen":
             continue
-        arguments = words[1:]
+        arguments = [os.path.expandvars(word) for word in words[1:]]
         if arguments == TABLES:
             shutil.copytree(request.getfixturevalue("tables"), "tables")
             continue
@@ -168,6 +169,9 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     request: pytest.FixtureRequest,
     set_length: Callable[[bool], None],
 ) -> None:
+    needed = re.match(r"% needs: (\w+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if needed and not Path(os.environ.get("PREDGEN_DATA_DIR", ""), needed[1], "train.jsonl").is_file():
+        pytest.skip(f"PREDGEN_DATA_DIR names no folder with {needed[1]}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))  # a page clears it
     names: dict[str, Any] = {"__name__": "__main__"}
