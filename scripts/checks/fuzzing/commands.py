@@ -37,6 +37,7 @@ WORK = (
     "predgen.information.measuring._of_run",
     "predgen.information.tokens.estimate",
     "predgen.models.pushing._commit",
+    "predgen.serving.running.run_server",
 )
 # For each command a line that is right; {…} stands for what is there.
 LINES: dict[str, tuple[str, ...]] = {
@@ -64,6 +65,13 @@ LINES: dict[str, tuple[str, ...]] = {
     "push": ("label org/name", "copy org/name --public --yes --tag v1"),
     "report": ("label t.csv --out report.html", "number t.jsonl --out report.html --json facts.json"),
     "compare": ("t.csv --target mood --inputs review --backbone {backbone} --runs runs",),
+    "export": ("label --out exported", "label --out exported --to onnx"),
+    "serve": ("label number --port 0", "mood=label --port 0 --delay-ms 2"),
+    "compare-files": (
+        "t.csv t.jsonl --target mood",
+        "t.csv t.csv --target stars --id review --report files.html",
+        "t.csv t.csv t.jsonl --target stars --against t",
+    ),
     "ablate": ("t.csv --target stars --inputs review --backbone {backbone} --parts loss",),
     "information": ("label --data t.csv", "label number --data t.csv"),
     "heatmap": ("label --text good --data t.csv",),

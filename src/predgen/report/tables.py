@@ -195,7 +195,7 @@ def _is_shown(metric: str, comparison: Mapping[str, Any]) -> bool:
     """Returns whether a metric is shown to people: exact match of numbers is shown only if it is the run's metric."""
     field, _, name = metric.rpartition(".")
     of_number = any(metric_of(field, "mse") in result["metrics"] for result in comparison["methods"].values())
-    config = comparison["config"]
+    config = comparison.get("config")
     return name != EXACT_MATCH or not of_number or (config is not None and config["train"]["metric"] == metric)
 
 
