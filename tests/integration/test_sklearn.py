@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -46,8 +47,10 @@ def test_it_answers_as_the_model_does(fitted: PredGenClassifier) -> None:
     assert fitted.classes_.tolist() == ["bad", "good"]
     assert fitted.predict(TEXTS).tolist() == expected["prediction"].tolist()
     found = fitted.predict_proba(TEXTS)
-    np.testing.assert_allclose(found, expected[["probability_bad", "probability_good"]], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    said = expected[["probability_bad", "probability_good"]].astype(float)
+    np.testing.assert_allclose(found, said.div(said.sum(axis=1), axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=0, atol=1e-15)
+    assert np.isfinite(get_scorer("neg_log_loss")(fitted, TEXTS, MOODS))  # which warns where they do not sum up to 1
     assert fitted.score(TEXTS, MOODS) == np.mean(expected["prediction"].to_numpy() == np.array(MOODS))
     sets = fitted.predict_set(TEXTS, alpha=0.4)
     said = fitted.model_.predict(rows, interval=0.6)["set"]

@@ -124,7 +124,9 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         (field,) = self.model_.target.fields.values()
         keys = [label_key(label) for label in field.labels]
         order = [keys.index(label_key(label)) for label in self.classes_]
-        return np.asarray(answers.probabilities[:, order].double().numpy())
+        found = np.asarray(answers.probabilities[:, order].double().numpy())
+        # They come in float32, and scikit-learn's losses want rows of float64 to sum up to 1.
+        return np.asarray(found / found.sum(axis=1, keepdims=True))
 
     def predict(self, X: Any) -> np.ndarray:
         """Returns the label of each row: where probabilities come with the answer, the most probable one."""
