@@ -69,6 +69,8 @@ def test_numbers_stand_as_they_are_and_what_is_none_is_invalid() -> None:
     assert figures["metrics"]["exact_match"] == pytest.approx(1 / 6)
     assert figures["invalid_fraction"] == pytest.approx(2 / 6)
     assert figures["train_seconds"] is None
+    whole = pd.DataFrame({"stars": [0.0, 1.5, 3.0, 4.5, 5.0, 2.5]})
+    assert list(predgen.compare_files(truth, whole, "stars").methods) == ["file 1"]
 
 
 def test_rows_are_matched_by_id_whatever_their_order_and_what_lacks_is_said() -> None:
@@ -110,6 +112,11 @@ def test_our_own_predictions_have_the_figures_of_evaluate(tmp_path: Path) -> Non
         (lambda table: table.head(59), {}, r"Expected 60 rows in 'a', .* found 59"),
         (lambda table: table.iloc[::-1], {}, r"'a' in the order of the truth in row 60, column 'key'"),
         (lambda table: pd.concat([table, table.head(1)]), {"id": "key"}, r"every id of 'a' once .*found '100' again"),
+        (
+            lambda table: table.assign(key=None).head(1),
+            {"id": "key"},
+            r"every id of 'a' once in row 1, .*found an empty cell",
+        ),
         (lambda table: table.assign(key=0).head(1), {"id": "key"}, "truth and all files share, found none"),
         (lambda table: table.drop(columns="prediction"), {}, "'prediction'"),
         (lambda table: table, {"id": "number"}, "'number'"),

@@ -27,7 +27,7 @@ ROUNDING = 0.02
 
 def compare_files(
     truth: TableLike,
-    files: Sequence[TableLike] | Mapping[str, TableLike],
+    files: TableLike | Sequence[TableLike] | Mapping[str, TableLike],
     target: str,
     *,
     id: str | None = None,
@@ -42,7 +42,8 @@ def compare_files(
 
     Args:
         truth: a table with the true answers.
-        files: tables with answers, by the name under which each is shown; the names of the files if they have none.
+        files: tables with answers, by the name under which each is shown, the names of the files if they have none; or
+            one path or data frame. A list is one of tables, not of rows.
         target: the column of the true answers.
         id: a column that truth and files share, by which rows are matched; without it they are in the same order, and
             columns that both have must be equal.
@@ -79,8 +80,10 @@ def compare_files(
     return Comparison(results, "matched", None, against=against)
 
 
-def _named(files: Sequence[TableLike] | Mapping[str, TableLike]) -> dict[str, TableLike]:
+def _named(files: TableLike | Sequence[TableLike] | Mapping[str, TableLike]) -> dict[str, TableLike]:
     """Returns the files by name: their own, with the folder where two have the same."""
+    if isinstance(files, str | Path | pd.DataFrame):  # one file, which is no sequence of files
+        files = [files]
     if isinstance(files, Mapping):
         named = dict(files)
     else:
@@ -158,12 +161,12 @@ def _keys(table: pd.DataFrame, id: str, name: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for position, (row, cell) in enumerate(zip(row_numbers(table), table[id].tolist(), strict=True)):
         key = label_key(cell)
-        if key in found:
+        if key in found or is_missing(cell):
             raise DataError(
                 explain(
                     expected=f"every id of {name} once",
-                    found=f"'{key}' again",
-                    fix="Leave the double row out.",
+                    found=describe(cell) if is_missing(cell) else f"'{key}' again",
+                    fix="Leave the row out, or correct its id.",
                     row=row,
                     column=id,
                 )

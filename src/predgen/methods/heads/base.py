@@ -132,11 +132,13 @@ class Head(ABC, Generic[FieldKind]):
 
     # ---- outside of this package
 
-    @abstractmethod
     def logits(self, outputs: Float[Tensor, "batch output"]) -> Float[Tensor, "batch logit"]:
-        """Returns what a model gives that leaves this package: a number in the target's unit, or logits of labels."""
+        """Returns what a model gives that leaves this package: a number in the target's unit, or logits of labels.
 
-    @abstractmethod
+        They are the outputs themselves where a kind says nothing else.
+        """
+        return outputs
+
     def affine(
         self, matrix: Float[Tensor, "output size"]
     ) -> tuple[Float[Tensor, "logit size"], Float[Tensor, " logit"]]:
@@ -148,6 +150,7 @@ class Head(ABC, Generic[FieldKind]):
         Raises:
             ConfigError: the logits are no such map of the outputs.
         """
+        return matrix, torch.zeros_like(matrix[:, 0])
 
     def reading(self, threshold: Float[Tensor, " label"] | None = None) -> dict[str, Any]:
         """Returns how answers are read from logits, as JSON holds it.

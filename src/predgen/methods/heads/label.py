@@ -59,16 +59,6 @@ class LabelHead(ExclusiveHead[Label]):
         """Returns the probability of each label."""
         return torch.softmax(outputs, dim=-1)
 
-    def logits(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
-        """Returns the outputs, whose softmax is the probabilities."""
-        return outputs
-
-    def affine(
-        self, matrix: Float[Tensor, "label size"]
-    ) -> tuple[Float[Tensor, "label size"], Float[Tensor, " label"]]:
-        """Returns the matrix as it is, and no shift."""
-        return matrix, torch.zeros_like(matrix[:, 0])
-
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the likeliest labels."""
         return [self.field.values[position] for position in predictions.argmax(dim=-1).tolist()]

@@ -63,16 +63,6 @@ class LabelSetHead(Head[LabelSet]):
             for row in (predictions >= least).tolist()
         ]
 
-    def logits(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
-        """Returns the outputs, whose logistic function is the probabilities."""
-        return outputs
-
-    def affine(
-        self, matrix: Float[Tensor, "label size"]
-    ) -> tuple[Float[Tensor, "label size"], Float[Tensor, " label"]]:
-        """Returns the matrix as it is, and no shift."""
-        return matrix, torch.zeros_like(matrix[:, 0])
-
     def reading(self, threshold: Float[Tensor, " label"] | None = None) -> dict[str, Any]:
         """Returns the labels, and the probability from which on each is in the set."""
         least = [HALF] * len(self.field.values) if threshold is None else threshold.tolist()
