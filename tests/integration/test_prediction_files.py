@@ -162,5 +162,10 @@ def test_the_command_writes_table_page_and_picture(tmp_path: Path) -> None:
     assert "predgen compare-files" in out[1].read_text()
     assert all(path.stat().st_size > 300 for path in out)
     assert "/a' twice" in refused("compare-files", *files, tmp_path / "a.csv", "--target", "mood")
+    alone = run("compare-files", *files[:2], "--target", "mood", "--markdown", tmp_path / "alone.md")
+    assert "60 matched rows" in alone.stdout
+    assert "Paired tests" in done.stdout
+    assert "Paired tests" not in alone.stdout
+    assert "difference" not in (tmp_path / "alone.md").read_text()
     with pytest.raises(DataError):
         predgen.compare_files(truth, {"a": truth.head(3)}, "mood")

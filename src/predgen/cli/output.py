@@ -272,8 +272,10 @@ def print_comparison(comparison: Any) -> None:
     """
     from predgen.report.tables import comparison_tables, tests_table
 
-    for table in (*comparison_tables(comparison, line_width()), tests_table(comparison)):
+    for table in comparison_tables(comparison, line_width()):
         print_table(table)
+    if comparison["tests"]:  # one method alone is tested against none
+        print_table(tests_table(comparison))
 
 
 def show_comparison(comparison: Any, *, json: str | None, markdown: str | None, plot: str | None) -> None:

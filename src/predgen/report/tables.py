@@ -126,21 +126,17 @@ def tests_table(comparison: Mapping[str, Any]) -> Table:
 
 
 def comparison_markdown(comparison: Mapping[str, Any]) -> str:
-    """Returns both tables as Markdown.
+    """Returns both tables as Markdown, the second one where there are tests.
 
     Args:
         comparison: the JSON of a `Comparison`.
     """
     header, rows = comparison_cells(comparison, "**{}**".format)
     tests_header, tests = paired_test_cells(comparison)
-    return "\n".join(
-        [
-            *markdown_lines(list(map(plain_text, header)), [[code(method), *cells] for method, *cells in rows]),
-            "",
-            *markdown_lines(tests_header, [[*map(plain_text, row[:3]), *row[3:]] for row in tests]),
-            "",
-        ]
-    )
+    lines = markdown_lines(list(map(plain_text, header)), [[code(method), *cells] for method, *cells in rows])
+    if tests:
+        lines += ["", *markdown_lines(tests_header, [[*map(plain_text, row[:3]), *row[3:]] for row in tests])]
+    return "\n".join([*lines, ""])
 
 
 def comparison_cells(comparison: Mapping[str, Any], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
