@@ -255,7 +255,7 @@ def test_what_is_missing_or_wrong_is_said(arguments: list[str], message: str) ->
 
 
 def test_the_program_exits_with_2_without_a_traceback(tmp_path: Path) -> None:
-    run_main = [sys.executable, "-c", "from predgen.cli import main; main()", "fit", "--target", "a", "--out", "m"]
+    run_main = [sys.executable, "-m", "predgen", "fit", "--target", "a", "--out", "m"]
     done = subprocess.run(run_main, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -644,7 +644,7 @@ class Program:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from predgen.cli import main; main()", *arguments]
+        command = [sys.executable, "-m", "predgen", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.started.append(subprocess.Popen(command, cwd=self.folder, env=environment, **pipes))

@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from predgen.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-m", "predgen", *map(str, arguments)]
 
 
 # ---- control characters

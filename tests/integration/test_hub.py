@@ -377,7 +377,7 @@ def test_the_program_itself_pushes_and_loads(hub: LocalHub, model: Path, tmp_pat
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_OFFLINE": "0",
     }
-    program = [sys.executable, "-c", "from predgen.cli import main; main()"]
+    program = [sys.executable, "-m", "predgen"]
 
     def do(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*program, *arguments], env=environment, capture_output=True, text=True, check=False)

@@ -292,7 +292,7 @@ KILLS = 4
 @pytest.mark.slow
 def test_a_grid_that_is_killed_ends_in_the_same_tables(data: Path) -> None:
     """Four cells on a toy model, SIGKILL at random moments, each time gone on with."""
-    command = [sys.executable, "-c", "from predgen.cli import main; main()", "reproduce", "--data", str(data), *FOUR]
+    command = [sys.executable, "-m", "predgen", "reproduce", "--data", str(data), *FOUR]
 
     def start(out: str) -> subprocess.Popen[bytes]:
         more = ["--resume"] if Path(out, "preset.json").exists() else []

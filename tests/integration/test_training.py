@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 import predgen
-from predgen import threads
 from predgen.config import TrainSettings
 from predgen.methods import PredGen
+from predgen.parallel import threads
 from predgen.training import fitting
 from predgen.training.checkpoints import checkpoints_in
 from predgen.training.fitting import prepared_for

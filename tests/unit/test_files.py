@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, with the modes that they had, and never over another's work."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,33 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="the disk is full"):
         write_text(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot exchange two names in one step")
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+
+    def never(*_: object) -> None:
+        raise AssertionError("the folder was without its name for a moment")
+
+    monkeypatch.setattr(os, "rename", never)
+    with folder_appears_whole(path) as folder:
+        (folder / "new").touch()
+    assert [one.name for one in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    monkeypatch.setattr("predgen.files._exchange", lambda first, second: False)
+    with folder_appears_whole(path) as folder:
+        (folder / "new").touch()
+    assert [one.name for one in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from predgen import threads
+from predgen.parallel import threads
 
 
 @pytest.fixture

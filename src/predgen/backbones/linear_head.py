@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from predgen.processes import num_processes
+from predgen.parallel.processes import num_processes
 
 # Largest relative difference of logits to a linear map of the states: what rounding makes, and no scale or transform.
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}

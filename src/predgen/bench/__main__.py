@@ -7,7 +7,7 @@ import torch
 
 from predgen.bench.memory import memory_here
 from predgen.bench.shapes import Cell
-from predgen.threads import keep_threads
+from predgen.parallel.threads import keep_threads
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[4]))

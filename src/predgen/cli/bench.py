@@ -74,8 +74,8 @@ def bench(
     from predgen.bench import GOALS, Cell, grid_of, run_bench
     from predgen.errors import ConfigError
     from predgen.files import write_text
+    from predgen.parallel.threads import keep_threads
     from predgen.report.benchmark import benchmark_markdown, benchmark_tables
-    from predgen.threads import keep_threads
 
     show_notes(quiet)
     check_results(json, markdown)

@@ -124,7 +124,7 @@ def _stops_cleanly() -> Iterator[None]:
 
 def is_first() -> bool:
     """Returns whether this process is the first of those that a launcher started, which prints and writes results."""
-    return os.environ.get("RANK", "0") == "0"  # as `predgen.processes` says it, which imports torch
+    return os.environ.get("RANK", "0") == "0"  # as `predgen.parallel.processes` says it, which imports torch
 
 
 @contextmanager

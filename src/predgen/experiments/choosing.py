@@ -24,7 +24,7 @@ from predgen.models.loading import load
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
 from predgen.names import METHODS
-from predgen.processes import num_processes
+from predgen.parallel.processes import num_processes
 from predgen.tables.reading import TableLike
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole
 from predgen.training.fitting import fit_method

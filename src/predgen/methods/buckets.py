@@ -13,7 +13,7 @@ from predgen.errors import TrainingError
 from predgen.methods.answering import Answering
 from predgen.methods.answers import Answers
 from predgen.methods.base import Method
-from predgen.threads import follow_load
+from predgen.parallel.threads import follow_load
 
 log = logging.getLogger("predgen")
 Result = TypeVar("Result")

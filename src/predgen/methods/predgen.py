@@ -17,7 +17,7 @@ from predgen.methods.batch import Batch
 from predgen.methods.heads import Head
 from predgen.methods.losses import Join, join_at_means, token_accuracy
 from predgen.methods.writer import Writer
-from predgen.processes import mean_over_processes, num_processes
+from predgen.parallel.processes import mean_over_processes, num_processes
 from predgen.targets.record import field_values
 from predgen.writing.sampling import Draws, sample_parallel, sample_sequential, scores_after
 from predgen.writing.targets import Decoding

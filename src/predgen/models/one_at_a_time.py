@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from predgen.errors import BackboneError
-from predgen.threads import keep_threads
+from predgen.parallel.threads import keep_threads
 
 _lock = threading.RLock()
 _forked = False

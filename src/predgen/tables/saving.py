@@ -51,6 +51,7 @@ class TableWriter:
         self._file: IO[str] | None = None
         self._parquet: pa_parquet.ParquetWriter | None = None
         self._columns: list[str] | None = None
+        self._wide: set[str] = set()  # columns with whole numbers that floats do not hold
         self._quoted = False
 
     def __enter__(self) -> "TableWriter":
@@ -128,7 +129,10 @@ class TableWriter:
         if self._parquet is None:
             self._parquet = pa_parquet.ParquetWriter(self._temporary, schema)
         before = self._parquet.schema
-        common = pa.schema([(field.name, _common_type(field.type, schema.field(field.name).type)) for field in before])
+        self._wide |= {name for name in frame.columns if not all(map(_fits_a_float, frame[name]))}
+        types = {one.name: _common_type(one.type, schema.field(one.name).type) for one in before}
+        floats = {name for name, found in types.items() if found == pa.float64()}
+        common = pa.schema(types | dict.fromkeys(floats & self._wide, pa.string()))
         if common != before:
             self._rewrite_parquet(common)
         self._parquet.write_table(_arrow_table({name: frame[name].tolist() for name in frame.columns}, common))
@@ -176,8 +180,12 @@ def _arrow_type(cells: pd.Series) -> pa.DataType:
         return pa.bool_()
     if kinds == {int} and all(-(2**63) <= cell < 2**63 for cell in there):
         return pa.int64()
-    exact = all(isinstance(cell, float) or abs(cell) <= 2**53 for cell in there) if kinds <= {int, float} else False
+    exact = kinds <= {int, float} and all(map(_fits_a_float, there))
     return pa.float64() if exact and float in kinds else pa.string()
+
+
+def _fits_a_float(cell: Any) -> bool:
+    return type(cell) is not int or abs(cell) <= 2**53
 
 
 def _unchanged(cell: Any) -> Any:

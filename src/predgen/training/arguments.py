@@ -11,7 +11,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from predgen.config import TrainSettings
 from predgen.errors import ConfigError
-from predgen.processes import num_processes
+from predgen.parallel.processes import num_processes
 
 LOGS_PER_RUN = 50
 

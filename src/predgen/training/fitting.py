@@ -18,7 +18,7 @@ from predgen.files import alone_at
 from predgen.models.artifact import check_output
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
-from predgen.processes import from_first, is_first, join_processes, wait_for_all
+from predgen.parallel.processes import from_first, is_first, join_processes, wait_for_all
 from predgen.tables.reading import TableLike
 from predgen.training.arguments import runs_on_cpu
 from predgen.training.checkpoints import CHECKPOINTS, checkpoints_in, is_whole

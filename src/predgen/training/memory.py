@@ -12,7 +12,7 @@ from accelerate.utils.memory import release_memory
 from predgen.config import TrainSettings
 from predgen.files import write_text
 from predgen.methods.buckets import lacks_memory, one_row_does_not_fit
-from predgen.processes import is_first, wait_for_all
+from predgen.parallel.processes import is_first, wait_for_all
 from predgen.training.checkpoints import CHECKPOINTS
 
 log = logging.getLogger("predgen")

@@ -37,8 +37,8 @@ from predgen.errors import DivergenceError, TrainingError
 from predgen.files import write_text
 from predgen.methods import Batch, Method
 from predgen.methods.weights import load_trainable_weights, trainable_weights
-from predgen.processes import mean_over_processes, wait_for_all
-from predgen.threads import follow_load
+from predgen.parallel.processes import mean_over_processes, wait_for_all
+from predgen.parallel.threads import follow_load
 from predgen.training.batches import BucketSampler, Collator, Examples
 from predgen.training.checkpoints import seal, what_is_kept
 from predgen.training.schedules import follow_accuracy, sampling_probability

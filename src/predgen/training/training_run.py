@@ -37,7 +37,7 @@ from predgen.models.forms import with_form
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
 from predgen.names import PEFT_METHODS
-from predgen.processes import from_first, is_first
+from predgen.parallel.processes import from_first, is_first
 from predgen.targets.record import Target, field_values
 from predgen.training.arguments import runs_on_cpu, training_arguments
 from predgen.training.batches import Collator, Examples

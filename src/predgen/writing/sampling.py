@@ -13,7 +13,7 @@ from torch import Tensor
 from predgen.backbones import Memory
 from predgen.backbones.base import dropout_off
 from predgen.codec.codec import EncodedTargets
-from predgen.processes import num_processes
+from predgen.parallel.processes import num_processes
 from predgen.writing.symbols import SymbolModel
 
 

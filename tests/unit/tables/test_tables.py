@@ -588,3 +588,17 @@ def test_whole_numbers_that_no_float_holds_are_written_as_texts_beside_floats(tm
     table = read_table(path)
     assert table["a"].tolist() == [str(10**400), "0.5"]
     assert table["b"].tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("first", [2**60 + 1, 0.5])
+def test_whole_numbers_that_no_float_holds_keep_their_digits_whatever_rows_come_later(
+    first: float, tmp_path: Path
+) -> None:
+    second = 0.5 if isinstance(first, int) else 2**60 + 1
+    path = tmp_path / "a.parquet"
+    with TableWriter(path) as writer:
+        for a, b in [(first, 1), (second, 0.5), (7, 2)]:
+            writer.write(pd.DataFrame({"a": [a], "b": [b]}))
+    table = read_table(path)
+    assert table["a"].tolist() == [str(first), str(second), "7"]
+    assert table["b"].tolist() == [1.0, 0.5, 2.0]
