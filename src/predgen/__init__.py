@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from predgen.experiments.prediction_files import compare_files
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
+    from predgen.experiments.search.searching import tune
     from predgen.exporting.exporting import export_model
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
@@ -141,6 +142,7 @@ __all__ = [
     "reproduce",
     "tasks",
     "token_information",
+    "tune",
 ]
 
 _HOMES = {
@@ -161,6 +163,7 @@ _HOMES = {
     "reproduce": "experiments.reproduction",
     "Task": "catalogue",
     "tasks": "catalogue",
+    "tune": "experiments.search.searching",
     "Model": "models.model",
     "push": "models.pushing",
     "Pushed": "models.pushing",

@@ -29,7 +29,7 @@ from tests.helpers.pages import README, ROOT, Block, blocks_of, pages
 SHORT_SETTINGS = {"max_steps": 2, "max_train_rows": 40, "max_eval_rows": 30}
 SHORT = [word for name, value in SHORT_SETTINGS.items() for word in ("--set", f"{name}={value}")]
 FEW_BASELINES = ["--baselines", "mean_or_majority"]
-FITTING = ("fit", "compare", "ablate")
+FITTING = ("fit", "compare", "ablate", "tune")
 # Pages whose commands need the benchmark's data or hours, as they say: the commands are read, and not run.
 READ_ONLY = ("docs/results/", "docs/developers/", "docs/tasks.md")
 LANGUAGES = ("", "text", "python", "bash", "yaml", "json", "toml", "bibtex")

@@ -30,6 +30,7 @@ WORK = (
     "predgen.training.training_run.Run.trained",
     "predgen.experiments.comparing.Bench.result",
     "predgen.experiments.comparing.baseline_results",
+    "predgen.experiments.search.searching._run_all",
     "predgen.experiments.reproduction.running._run",
     "predgen.bench.running.measure",
     "predgen.bench.real._run",
@@ -71,6 +72,10 @@ LINES: dict[str, tuple[str, ...]] = {
         "t.csv t.jsonl --target mood",
         "t.csv t.csv --target stars --id review --report files.html",
         "t.csv t.csv t.jsonl --target stars --against t",
+    ),
+    "tune": (
+        "t.csv --target mood --inputs review --backbone {backbone} --out out --trials 2",
+        "t.csv --target stars --out out --backbone {backbone} --search method,lora_rank=2|4 --processes 2",
     ),
     "ablate": ("t.csv --target stars --inputs review --backbone {backbone} --parts loss",),
     "information": ("label --data t.csv", "label number --data t.csv"),

@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "predgen.cli.export:export",
     "compare": "predgen.cli.compare:compare",
     "compare-files": "predgen.cli.compare_files:compare_files",
+    "tune": "predgen.cli.tune:tune",
     "ablate": "predgen.cli.ablate:ablate",
     "information": "predgen.cli.information:information",
     "heatmap": "predgen.cli.heatmap:heatmap",

@@ -1,0 +1,1 @@
+"""A search in trials for one's own model: what is searched, each process's trials, and the whole."""
