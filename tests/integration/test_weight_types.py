@@ -99,11 +99,11 @@ def test_answers_in_bfloat16_do_not_depend_on_the_batch(method: str) -> None:
     for target, declared in (("mood", {}), ("stars", {"low": 0.0, "high": 5.0})):
         model = predgen.fit(table.head(60), target, **declared, **short)
         answers = []
-        for size in (1, 7, 128):
+        for size, rows in ((128, 130), (7, 42), (1, 18)):  # a processor without bfloat16 takes long for each row
             config = model.contents.config.changed(**{"train.eval_batch_size": size})
             model.contents = replace(model.contents, config=config)
-            predicted = model.predict(table, probabilities=target == "mood")
+            predicted = model.predict(table.head(rows), probabilities=target == "mood")
             column = "probability_good" if target == "mood" else "prediction"
             answers.append(predicted[column].to_numpy(dtype=float))
         for other in answers[1:]:
-            assert np.abs(answers[0] - other).max() < BATCH_TOLERANCE
+            assert np.abs(answers[0][: len(other)] - other).max() < BATCH_TOLERANCE
