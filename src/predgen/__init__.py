@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from predgen.experiments.prediction_files import compare_files
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
+    from predgen.explaining.explaining import explain
+    from predgen.explaining.explanation import Explanation
     from predgen.exporting.exporting import export_model
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from predgen.targets.ordinal import Ordinal
     from predgen.targets.record import Record
     from predgen.warning_kinds import (
+        AttributionGapWarning,
         CalibrationEndWarning,
         CertainProbabilitiesWarning,
         CoarseDistributionWarning,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactError",
+    "AttributionGapWarning",
     "BackboneError",
     "CalibrationEndWarning",
     "CertainProbabilitiesWarning",
@@ -91,6 +95,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "Evaluation",
+    "Explanation",
     "FarNumbersWarning",
     "FewCalibrationRowsWarning",
     "IdTargetWarning",
@@ -130,6 +135,7 @@ __all__ = [
     "compare",
     "compare_files",
     "describe",
+    "explain",
     "export_model",
     "fit",
     "inspect_backbone",
@@ -149,6 +155,8 @@ _HOMES = {
     "compare_files": "experiments.prediction_files",
     "Comparison": "experiments.results",
     "describe": "experiments.describing",
+    "explain": "explaining.explaining",
+    "Explanation": "explaining.explanation",
     "export_model": "exporting.exporting",
     "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",
