@@ -2,11 +2,11 @@
 
     python -m scripts.studies.deletion DATA
 
-DATA holds the folder `sst2`. A predictor over an encoder, all-MiniLM-L6-v2 if no other backbone is named, is fitted once
-on some training rows. Then of each validation row a fifth of the words is deleted, one at least: those with the largest
-attributions to the answered label by each method, or random ones, in several draws. What falls is the log-odds and the
-probability of the label that was answered for the whole row; the means have 95 % bootstrap intervals over the rows, and
-the differences from the random words are paired by row. What is finished is a file, and is never run again.
+DATA holds the folder `sst2`. A predictor over an encoder, all-MiniLM-L6-v2 if no other backbone is named, is fitted
+once on some training rows. Then of each validation row a fifth of the words is deleted, one at least: those with the
+largest attributions to the answered label by each method, or random ones, in several draws. What falls is the log-odds
+and the probability of the label that was answered for the whole row; the means have 95 % bootstrap intervals over the
+rows, and the differences from the random words are paired by row. What is finished is a file, and is never run again.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from scripts.studies.minilm_pairs import encoder_folder
 
 METHODS = ("gradients", "words")
 COLUMN = "sentence"
+# Of the training part, to choose the checkpoint by.
+VALIDATION_ROWS = 400
 
 
 def fitted(args: argparse.Namespace) -> Model:
     """Returns the classifier, fitted if its folder is not there."""
     folder = args.out / "model"
     if not folder.exists():
-        parts = {
-            "train": _rows(args.data, "train").sample(args.train_rows, random_state=0),
-            "validation": _rows(args.data, "train").sample(args.train_rows + 400, random_state=0)[-400:],
-        }
+        drawn = _rows(args.data, "train").sample(args.train_rows + VALIDATION_ROWS, random_state=0)
+        parts = {"train": drawn[: args.train_rows], "validation": drawn[args.train_rows :]}
         predgen.fit(
             parts,
             target="label",
