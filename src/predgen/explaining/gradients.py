@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from predgen.backbones.base import dropout_off
@@ -25,6 +25,8 @@ from predgen.methods.buckets import BatchLimits, run_in_buckets
 from predgen.models.model import Model
 from predgen.models.one_at_a_time import one_at_a_time
 
+# What one row writes, and which of the symbols are not padding.
+Path = tuple[Int[Tensor, " target"], Bool[Tensor, " target"]]
 # A batch with gradients keeps what all layers computed: it has this fraction of a prediction batch's tokens.
 GRADIENT_FRACTION = 0.25
 
@@ -155,10 +157,10 @@ def _gradients(
     ]
 
 
-def _written(model: Model, prompts: Sequence[TracedPrompt], limits: BatchLimits) -> list[Held] | None:
+def _written(model: Model, prompts: Sequence[TracedPrompt], limits: BatchLimits) -> list[Path] | None:
     """Returns what is written for each prompt where that is to be held, each without padding."""
 
-    def run(rows: list[int]) -> list[Held] | None:
+    def run(rows: list[int]) -> list[Path] | None:
         tokens, mask = model.method.backbone.collate([prompts[row].tokens for row in rows])
         held = written_for(model, tokens.to(model.method.device), mask.to(model.method.device))
         return None if held is None else list(zip(*held, strict=True))
@@ -171,7 +173,7 @@ def _written(model: Model, prompts: Sequence[TracedPrompt], limits: BatchLimits)
     return [by_row[row] for row in range(len(prompts))]
 
 
-def _padded(paths: Sequence[Held]) -> Held:
+def _padded(paths: Sequence[Path]) -> Held:
     """Returns paths of rows as one batch."""
     symbols, masks = (
         torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True) for part in zip(*paths, strict=True)
