@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from predgen.experiments.reproduction import plan_reproduction, reproduce
     from predgen.experiments.results import Comparison
     from predgen.experiments.search.searching import tune
+    from predgen.explaining.explaining import explain
+    from predgen.explaining.explanation import Explanation
     from predgen.exporting.exporting import export_model
     from predgen.information.measuring import measure_information
     from predgen.information.tokens import token_information
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from predgen.targets.ordinal import Ordinal
     from predgen.targets.record import Record
     from predgen.warning_kinds import (
+        AttributionGapWarning,
         CalibrationEndWarning,
         CertainProbabilitiesWarning,
         CoarseDistributionWarning,
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactError",
+    "AttributionGapWarning",
     "BackboneError",
     "CalibrationEndWarning",
     "CertainProbabilitiesWarning",
@@ -92,6 +96,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "Evaluation",
+    "Explanation",
     "FarNumbersWarning",
     "FewCalibrationRowsWarning",
     "IdTargetWarning",
@@ -131,6 +136,7 @@ __all__ = [
     "compare",
     "compare_files",
     "describe",
+    "explain",
     "export_model",
     "fit",
     "inspect_backbone",
@@ -151,6 +157,8 @@ _HOMES = {
     "compare_files": "experiments.prediction_files",
     "Comparison": "experiments.results",
     "describe": "experiments.describing",
+    "explain": "explaining.explaining",
+    "Explanation": "explaining.explanation",
     "export_model": "exporting.exporting",
     "fit": "experiments.choosing",
     "inspect_backbone": "inspecting.inspection",

@@ -54,6 +54,10 @@ class CutPromptsWarning(PredGenWarning):
     """Prompts were cut to fit."""
 
 
+class AttributionGapWarning(PredGenWarning):
+    """The attributions of words miss what they should add up to."""
+
+
 class ConstantTargetWarning(PredGenWarning):
     """All training rows hold one number."""
 

@@ -24,6 +24,7 @@ COMMANDS = [
     "inspect",
     "fit",
     "predict",
+    "explain",
     "evaluate",
     "compare",
     "ablate",

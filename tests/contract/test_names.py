@@ -53,7 +53,11 @@ SETTINGS = {
     "train.device": names.DEVICES,
 }
 # The options that choose names without a setting, by command, and their tables.
-OPTIONS = {("compare", "--baselines"): names.BASELINES, ("compare", "--methods"): names.METHODS}
+OPTIONS = {
+    ("compare", "--baselines"): names.BASELINES,
+    ("compare", "--methods"): names.METHODS,
+    ("explain", "--method"): names.EXPLANATIONS,
+}
 
 
 def config(**settings: Any) -> RunConfig:

@@ -60,6 +60,12 @@ LINES: dict[str, tuple[str, ...]] = {
         "set t.csv --out answers.parquet --probabilities",
         "label --text good --interval 0.5",
     ),
+    "explain": (
+        "label --text good --method words",
+        "number t.jsonl --row 1 --steps 2 --json words.json",
+        "record --text good --steps 2 --html words.html",
+        "set t.csv --row 2 --label a --method words",
+    ),
     "evaluate": ("label t.csv", "number t.jsonl --json scores.json", "set t.csv"),
     "calibrate": ("copy t.csv",),
     "card": ("copy t.csv",),

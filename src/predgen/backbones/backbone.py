@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from predgen.backbones.base import LayerStates, Memory, Tree, TreeWritten, Written
 from predgen.backbones.caches import detached, rows_of
 from predgen.backbones.frozen_layers import KeptStates
-from predgen.backbones.prompts import PromptTokens, SpecialTokens
+from predgen.backbones.prompts import PlacedTokens, PromptTokens, SpecialTokens
 from predgen.backbones.stacks import last_layers
 from predgen.backbones.target_tokens import TargetTokens
 from predgen.backbones.template import Template
@@ -346,6 +346,16 @@ class Backbone(nn.Module, ABC):
     def tokenize_prompts(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""
         return self.prompts.tokenize(texts)
+
+    def tokenize_placed(self, texts: list[str]) -> list[PlacedTokens]:
+        """Returns each text's tokens, and the character span of each, None for a special token around the texts."""
+        return self.prompts.placed(texts)
+
+    @property
+    def prompt_embeddings(self) -> nn.Module:
+        """The module that gives each token of a prompt its embedding."""
+        module: nn.Module = self.bare_model.get_input_embeddings()
+        return module
 
     def collate(
         self, prompts: Sequence[Sequence[int]]

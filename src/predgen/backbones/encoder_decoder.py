@@ -79,6 +79,12 @@ class EncoderDecoderBackbone(CrossAttendingBackbone):
         )
         return output.decoder_hidden_states, output.logits
 
+    @property
+    def prompt_embeddings(self) -> nn.Module:
+        """The encoder's embeddings."""
+        module: nn.Module = self.bare_model.get_encoder().get_input_embeddings()
+        return module
+
     def freeze_writer(self) -> None:
         """Freezes the decoder and the output matrix, but not the weights that they share with the encoder."""
         shared = {id(parameter) for parameter in self.bare_model.get_encoder().parameters()}

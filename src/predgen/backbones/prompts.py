@@ -24,6 +24,8 @@ LEAST_SHARED_FRACTION = 0.125
 
 # The tokens of a text, and the characters that each of them is read from.
 Tokens = tuple[list[int], list[tuple[int, int]]]
+# The same with None for each token that is no text.
+PlacedTokens = tuple[list[int], list[tuple[int, int] | None]]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class PromptTokens:
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Returns each text's tokens, special tokens included, and the character spans of the tokens that are text."""
+        return [(ids, [span for span in spans if span is not None]) for ids, spans in self.placed(texts)]
+
+    def placed(self, texts: list[str]) -> list[PlacedTokens]:
+        """Returns each text's tokens, and the character span of each, None for a special token around the texts."""
         if not texts:
             return []
         special, joint = self.special_tokens, self.special_tokens.joint
@@ -105,13 +111,16 @@ class PromptTokens:
         encoded_pieces = iter(encode(self.tokenizer, all_pieces))
         prompts = []
         for pieces in rows:
-            ids, spans, start = list(special.prefix), [], 0
+            ids, start = list(special.prefix), 0
+            spans: list[tuple[int, int] | None] = [None] * len(ids)
             for index, piece in enumerate(pieces):
                 piece_ids, offsets = next(encoded_pieces)
-                ids += [*(joint if index else ()), *piece_ids]
+                between = joint if index else []
+                ids += [*between, *piece_ids]
+                spans += [None] * len(between)
                 spans += [(start + first, start + last) for first, last in offsets]
                 start += len(piece) + 1
-            prompts.append((ids + special.suffix, spans))
+            prompts.append((ids + special.suffix, spans + [None] * len(special.suffix)))
         return prompts
 
     def collate(

@@ -19,9 +19,30 @@ SEPARATOR_MARK = "<sep>"
 # From a list of texts: for each, its token ids and the (start, end) of each token in the text's characters.
 Tokenize = Callable[[list[str]], list[tuple[list[int], list[tuple[int, int]]]]]
 
+# The same with a span for each token, None for a token that is no text.
+TokenizePlaced = Callable[[list[str]], list[tuple[list[int], list[tuple[int, int] | None]]]]
+
 # Escaped braces, a field, or text; a brace alone is a mistake. Not `string.Formatter`: it takes a column's ':' for a
 # format and its '!' for a conversion.
 _PIECE = re.compile(r"(?P<escaped>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<text>[^{}]+)|(?P<brace>[{}])")
+
+
+@dataclass(frozen=True)
+class TracedPrompt:
+    """A prompt whose tokens know the cells that they are read from.
+
+    Attributes:
+        tokens: the token ids.
+        places: for each token the column and the characters of its cell, `(column, start, end)`, as the table has it;
+            None for a token of the template, and for a special one. A token that touches a cell is the cell's.
+        kept: for each column how many of its cell's characters are read; fewer than it has where the prompt was cut.
+        cut: whether it was cut.
+    """
+
+    tokens: list[int]
+    places: list[tuple[str, int, int] | None]
+    kept: dict[str, int]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +127,7 @@ class Template:
         return self._fill(self._cells(row))
 
     def _cells(self, row: Mapping[str, Any]) -> dict[str, str]:
-        return {field: str(row[field]).replace(SEPARATOR, " ").strip() for field in self.fields}
+        return {field: _one_text(row[field]).strip() for field in self.fields}
 
     def _fill(self, cells: Mapping[str, str]) -> str:
         return "".join(text if field is None else cells[field] for text, field in self._parsed)
@@ -137,12 +158,44 @@ class Template:
         num_cut = 0
         for index, ids in enumerate(encoded):
             if len(ids) > max_tokens:
-                encoded[index] = self._cut(rows[index], tokenize, max_tokens)
+                encoded[index] = self._cut(rows[index], tokenize, max_tokens)[0]
                 num_cut += 1
         return encoded, num_cut
 
-    def _cut(self, row: Mapping[str, Any], tokenize: Tokenize, max_tokens: int) -> list[int]:
-        """Returns the prompt with its longest fields cut at their ends until it fits."""
+    def traced(self, row: Mapping[str, Any], tokenize: TokenizePlaced, max_tokens: int) -> TracedPrompt:
+        """Returns the prompt of a row as `prompts` does, with the characters that each of its tokens is read from.
+
+        Args:
+            row: the cells by column.
+            tokenize: the backbone's tokenizer.
+            max_tokens: the longest prompt.
+
+        Raises:
+            TemplateError: the template alone is longer than that.
+        """
+
+        def plain(texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+            return [(ids, [span for span in spans if span is not None]) for ids, spans in tokenize(texts)]
+
+        cells = self._cells(row)
+        tokens, spans = tokenize([self._fill(cells)])[0]
+        cut = len(tokens) > max_tokens
+        if cut:
+            cells = self._cut(row, plain, max_tokens)[1]
+            tokens, spans = tokenize([self._fill(cells)])[0]
+        # What stands before a cell's text in the table, and not in the prompt.
+        before = {field: len(text) - len(text.lstrip()) for field in cells for text in [_one_text(row[field])]}
+        ranges, start = list[tuple[str, int, int]](), 0
+        for text, field in self._parsed:
+            end = start + len(text if field is None else cells[field])
+            if field is not None and end > start:
+                ranges.append((field, start, end))
+            start = end
+        places = [None if span is None else _place(span, ranges, before) for span in spans]
+        return TracedPrompt(tokens, places, {field: before[field] + len(cells[field]) for field in cells}, cut)
+
+    def _cut(self, row: Mapping[str, Any], tokenize: Tokenize, max_tokens: int) -> tuple[list[int], dict[str, str]]:
+        """Returns the prompt with its longest fields cut at their ends until it fits, and the fields as cut."""
         alone = len(tokenize([self._fill(dict.fromkeys(self.fields, ""))])[0][0])
         if alone > max_tokens:
             raise TemplateError(
@@ -164,9 +217,33 @@ class Template:
             }
             ids = tokenize([self._fill(short)])[0][0]
             if len(ids) <= max_tokens:
-                return ids
+                return ids, short
             # Tokens at the seams between fields and template may be more than those of the parts.
             budget = max(budget - (len(ids) - max_tokens), 0)
+
+
+def _one_text(cell: Any) -> str:
+    """Returns a cell as text that holds no separator; each character stays where it is."""
+    return str(cell).replace(SEPARATOR, " ")
+
+
+def _place(
+    span: tuple[int, int], ranges: Sequence[tuple[str, int, int]], before: Mapping[str, int]
+) -> tuple[str, int, int] | None:
+    """Returns the characters of a cell that a token is read from; of the cell that it has the most of.
+
+    Args:
+        span: the token's characters in the prompt.
+        ranges: where each column's text stands in the prompt.
+        before: how many characters of each cell stand before that text.
+    """
+    found, most = None, 0
+    for field, start, end in ranges:
+        first, last = max(span[0], start), min(span[1], end)
+        if last - first > most:
+            most, moved = last - first, before[field] - start
+            found = field, first + moved, last + moved
+    return found
 
 
 def _pieces(text: str) -> list[tuple[str, str | None]]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "predgen.cli.fit:fit",
     "predict": "predgen.cli.predict:predict",
     "serve": "predgen.cli.serve:serve",
+    "explain": "predgen.cli.explain:explain",
     "evaluate": "predgen.cli.evaluate:evaluate",
     "report": "predgen.cli.report:report",
     "card": "predgen.cli.card:card",

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from predgen.backbones.template import TracedPrompt
 from predgen.errors import DataError, explain
 from predgen.methods import Method
 from predgen.models.contents import Contents
@@ -62,10 +64,25 @@ def encode_rows(method: Method, contents: Contents, table: pd.DataFrame, added: 
 
 def encode_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> tuple[list[list[int]], int]:
     """Returns the prompts of a table's rows as token ids, and how many were cut."""
-    longest = min(contents.config.model.max_prompt_tokens, _room(method, contents))
+    rows = _rows_of(contents, table)
+    return contents.template.prompts(rows, method.backbone.tokenize_prompts, _longest(method, contents))
+
+
+def trace_prompts(method: Method, contents: Contents, table: pd.DataFrame) -> list[TracedPrompt]:
+    """Returns the prompts that `encode_prompts` makes, whose tokens know the characters that they are read from."""
+    tokenize, longest = method.backbone.tokenize_placed, _longest(method, contents)
+    return [contents.template.traced(row, tokenize, longest) for row in _rows_of(contents, table)]
+
+
+def _rows_of(contents: Contents, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the input cells of each row."""
     fields = list(contents.template.fields)
-    rows = [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
-    return contents.template.prompts(rows, method.backbone.tokenize_prompts, longest)
+    return [dict(zip(fields, cells, strict=True)) for cells in table.loc[:, fields].itertuples(index=False, name=None)]
+
+
+def _longest(method: Method, contents: Contents) -> int:
+    """Returns the most tokens of a prompt that settings and backbone allow."""
+    return min(contents.config.model.max_prompt_tokens, _room(method, contents))
 
 
 def cut_warning(method: Method, contents: Contents, num_cut: int, num_rows: int, part: str = "") -> CutPromptsWarning:

@@ -285,6 +285,16 @@ PRECISIONS = Choices("precision", {"float32": Choice("none"), "bf16": Choice(), 
 DEVICES = Choices(
     "device", {"auto": Choice("a GPU if there is one"), "cpu": Choice(), "cuda": Choice(), "mps": Choice()}
 )
+EXPLANATIONS = Choices(
+    "method of explaining",
+    {
+        "gradients": Choice(
+            "integrated gradients over the embeddings of the words, which add up",
+            "predgen.explaining.gradients:integrate",
+        ),
+        "words": Choice("how the score changes when a word is left out", "predgen.explaining.leaving_out:leave_out"),
+    },
+)
 
 # The environment's name for the backbone of runs that name none.
 BACKBONE_VARIABLE = "PREDGEN_BACKBONE"

@@ -195,6 +195,26 @@ def slice_bars(figure: Figure, slices: Sequence[Mapping[str, Any]], metric: str)
     axes.grid(axis="x", alpha=0.3)
 
 
+def signed_bars(figure: Figure, names: Sequence[str], values: Sequence[float], label: str) -> None:
+    """Draws numbers that may be negative as bars from 0, the first on top, their values beside the names.
+
+    Args:
+        figure: where.
+        names: of the bars.
+        values: of the bars.
+        label: of the axis.
+    """
+    axes = figure.subplots()
+    colors = [COLORS[0] if value > 0 else COLORS[1] for value in values]
+    axes.barh(range(len(values)), values, 0.7, color=colors)
+    axes.axvline(0, color="#777777", linewidth=1)
+    shown = [f"{shortened(name)}  {value:+z.2f}" for name, value in zip(names, values, strict=True)]
+    axes.set_yticks(range(len(values)), shown)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.grid(axis="x", alpha=0.3)
+
+
 def _legend_beside(axes: Axes) -> None:
     """Puts the legend where nothing is drawn."""
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,10 +1,12 @@
 """Whole targets, written for each row: one function for each decoding."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from predgen.backbones import Memory
 from predgen.backbones.base import compact
@@ -25,11 +27,14 @@ class Decoding:
         beam_width: the prefixes that beam search keeps.
         trie_mass: the share of the probability that scoring all targets must know target by target; see
             `predgen.writing.scoring.score_likeliest`.
+        held: what each row of the one batch writes, whatever is likelier: the symbols of paths, and which of them are
+            not padding. So answers are smooth in the prompt's embeddings, as their gradients need it.
     """
 
     name: str = "greedy"
     beam_width: int = 4
     trie_mass: float = 1.0
+    held: tuple[Int[Tensor, "batch target"], Bool[Tensor, "batch target"]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,17 @@ def choose_likeliest(
     return Chosen(write_paths(symbols, memory, path, mask, finite, with_states=with_states), memories, scores)
 
 
+def choose_held(
+    symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, with_states: bool
+) -> Chosen:
+    """Returns the targets that the decoding holds; it takes the arguments of `write_target`."""
+    assert decoding.held is not None
+    path, mask = decoding.held
+    finite = torch.ones_like(memory.mask[:, 0])
+    decoded = write_paths(symbols, memory, path, mask, finite, with_states=with_states)
+    return Chosen(decoded, [memory], [None] * len(tries))
+
+
 def write_target(
     symbols: SymbolModel, tries: Sequence[Trie | None], memory: Memory, decoding: Decoding, *, with_states: bool
 ) -> WrittenTarget:
@@ -122,7 +138,7 @@ def write_target(
         with_states: also return H[1..m].
     """
     codec = symbols.codec
-    choose: Choose = DECODINGS.load(decoding.name)
+    choose: Choose = DECODINGS.load(decoding.name) if decoding.held is None else choose_held
     chosen = choose(symbols, tries, memory, decoding, with_states)
     paths = chosen.decoded.paths()
     answers = [codec.value_and_text(path) for path in paths]

@@ -126,6 +126,15 @@ class Head(ABC, Generic[FieldKind]):
         """
         return mix.of(director, writer)
 
+    @abstractmethod
+    def score(self, predictions: Tensor, position: int) -> Tensor:
+        """Returns what an explanation is of, as a smooth function: a number itself, or the log-odds of a label in nats.
+
+        Args:
+            predictions: as `predictions` returns them, in float64.
+            position: of the label; nothing of a number.
+        """
+
     def learned(self, numbers: Tensor) -> Tensor:
         """Returns numbers in the target's unit as the head learns them; for heads of numbers only."""
         return numbers

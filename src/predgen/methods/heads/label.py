@@ -14,6 +14,9 @@ from predgen.methods.heads.base import FieldKind, Head, Scale, positions_of, sha
 from predgen.methods.losses import label_loss
 from predgen.targets.label import Label
 
+# The smallest normal number of float32: probabilities below it are 0 where a softmax is computed in float32.
+LEAST = 1.2e-38
+
 
 class ExclusiveHead(Head[FieldKind]):
     """The part that heads of a single label share, whatever their outputs."""
@@ -27,6 +30,11 @@ class ExclusiveHead(Head[FieldKind]):
     def truth_of(self, values: Sequence[Any]) -> Float[Tensor, "row 1"]:
         """Returns the labels' positions."""
         return positions_of(self.field, values)
+
+    def score(self, predictions: Float[Tensor, "batch label"], position: int) -> Float[Tensor, " batch"]:
+        """Returns log(P(label) / P(another)); P(another) is a sum, as 1 − P(label) would be rounded near 0."""
+        others = torch.cat([predictions[:, :position], predictions[:, position + 1 :]], dim=1).sum(dim=1)
+        return torch.log(predictions[:, position].clamp(min=LEAST)) - torch.log(others.clamp(min=LEAST))
 
     def distribution(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], covered: Float[Tensor, " batch"]

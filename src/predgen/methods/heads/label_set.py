@@ -55,6 +55,10 @@ class LabelSetHead(Head[LabelSet]):
         """Returns the probability of each label's being in the set."""
         return torch.sigmoid(outputs)
 
+    def score(self, predictions: Float[Tensor, "batch label"], position: int) -> Float[Tensor, " batch"]:
+        """Returns the log-odds of the label's being in the set; beyond ±16 they are rounded away in float32."""
+        return torch.logit(predictions[:, position], eps=LEAST_SHARE)
+
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the sets of labels whose probabilities reach their thresholds."""
         least = HALF if threshold is None else threshold.to(predictions)

@@ -78,6 +78,10 @@ class NumberHead(Head[Number]):
     def _powers(self, exponents: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         return torch.pow(10.0, exponents.masked_fill(exponents.isinf(), torch.nan).clamp(max=sys.float_info.max_10_exp))
 
+    def score(self, predictions: Float[Tensor, " batch"], position: int = 0) -> Float[Tensor, " batch"]:
+        """Returns the numbers themselves, not clipped to the target's range: clipped ones would have no gradient."""
+        return predictions
+
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[float]:
         """Returns the numbers inside the target's range."""
         return [self.field.clip(number) for number in predictions.tolist()]

@@ -1,0 +1,1 @@
+"""Which words drove an answer: attributions by integrated gradients, or by leaving words out."""
