@@ -121,6 +121,7 @@ RUN_OPTIONS = [
     run_option("data.low", float),
     run_option("data.high", float),
     run_option("data.decimals", int),
+    run_option("data.number_format", str),
     run_option("data.validation", str),
     run_option("data.test", str),
     run_option("data.calibration", str),

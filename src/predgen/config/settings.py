@@ -66,6 +66,9 @@ class FieldSettings(Settings):
     number_form: Literal["fixed", "scientific"] | None = Field(
         None, description="how a number is written: fixed, or scientific with its exponent first; inferred if not given"
     )
+    number_format: str | None = chosen(
+        names.NUMBER_FORMATS, None, "how the column's cells write numbers; plain ones such as 1234.5 if not given"
+    )
     logarithmic: bool | None = Field(
         None, description="learn the logarithm of a number, whose values are above 0; inferred if not given"
     )

@@ -19,6 +19,7 @@ class Declared:
         decimals: a number's digits after the point, or those of its mantissa.
         form: how a number is written.
         logarithmic: whether a number's logarithm is learned.
+        number_format: how cells write a number; None for plain numbers.
     """
 
     label_text: Mapping[str, str] = field(default_factory=dict)
@@ -29,13 +30,19 @@ class Declared:
     decimals: int | None = None
     form: Form | None = None
     logarithmic: bool | None = None
+    number_format: str | None = None
 
     @property
     def numbers(self) -> bool:
         """Whether something is declared that only numbers have."""
-        return any(setting is not None for setting in (self.low, self.high, self.decimals, self.form, self.logarithmic))
+        settings = (self.low, self.high, self.decimals, self.form, self.logarithmic, self.number_format)
+        return any(setting is not None for setting in settings)
 
     @property
     def words(self) -> bool:
         """Whether something is declared that only labels have."""
         return bool(self.label_text) or self.label_codes or self.labels is not None
+
+
+# Nothing is declared.
+UNDECLARED = Declared()

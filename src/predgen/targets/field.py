@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets.cells import Cell, LabelValue, is_missing
-from predgen.targets.declared import Declared
+from predgen.targets.declared import UNDECLARED, Declared
 from predgen.warning_kinds import PredGenWarning
 
 # The name of the only field of a target that is no record.
@@ -60,8 +60,8 @@ class Field(ABC):
         """
 
     @classmethod
-    def check_cell(cls, cell: Cell) -> None:
-        """Refuses a cell that is no value of any field of this kind.
+    def check_cell(cls, cell: Cell, declared: Declared = UNDECLARED) -> None:
+        """Refuses a cell that is no value of any field of this kind, as it is declared.
 
         Raises:
             TargetError: it is none. Labels take every cell that holds something.
@@ -85,7 +85,8 @@ class Field(ABC):
                 explain(
                     expected="a range and decimals for a column of numbers",
                     found=f"the label column '{column}' ({reason})",
-                    fix="Declare --kind number, or leave --low, --high, --decimals, number_form and logarithmic out.",
+                    fix="Declare --kind number, or leave --low, --high, --decimals, --number-format, number_form and "
+                    "logarithmic out.",
                 )
             )
 
