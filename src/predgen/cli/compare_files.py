@@ -40,6 +40,9 @@ def compare_files(
         str | None,
         typer.Option("--number-format", help=f"How TRUTH writes numbers: {NUMBER_FORMATS.listed}."),
     ] = None,
+    date_format: Annotated[
+        str | None, typer.Option("--date-format", help="How TRUTH writes dates, such as %d.%m.%Y; files write ISO.")
+    ] = None,
     markdown: MarkdownPath = None,
     plot: PlotPath = None,
     report: ReportPath = None,
@@ -63,7 +66,7 @@ def compare_files(
     show_notes(quiet, strict=strict)
     check_results(json, markdown, plot, report)
     check_pictures(plot, report)
-    given_target = {"kind": kind, "labels": labels, "number_format": number_format}
+    given_target = {"kind": kind, "labels": labels, "number_format": number_format, "date_format": date_format}
     declared = {name: value for name, value in given_target.items() if value is not None}
     comparison = predgen.compare_files(truth, files, target, id=id, against=against, **declared).to_json()
     show_comparison(comparison, json=json, markdown=markdown, plot=plot)
@@ -73,7 +76,7 @@ def compare_files(
         from predgen.report.comparison_page import comparisons_page
 
         options = {"target": target, "id": id, "against": against, "kind": kind, "labels": labels}
-        options["number-format"] = number_format
+        options |= {"number-format": number_format, "date-format": date_format}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
         command = shlex.join(["predgen", "compare-files", truth, *files, *given])
         page = comparisons_page(f"{target}: a comparison", {"Files": comparison}, command=command, versions=versions())

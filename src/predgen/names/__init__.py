@@ -29,6 +29,7 @@ KINDS = Choices(
     "kind of target",
     {
         "number": Choice("", "predgen.targets.number:Number"),
+        "date": Choice("a day, written as 2021-03-01", "predgen.targets.date:Date"),
         "label": Choice("", "predgen.targets.label:Label"),
         "ordinal": Choice("labels in a declared order", "predgen.targets.ordinal:Ordinal"),
         "set": Choice("several labels or none", "predgen.targets.label_set:LabelSet"),

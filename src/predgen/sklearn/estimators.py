@@ -1,6 +1,7 @@
 """The estimators: texts or a data frame in, answers out, a fitted model behind scikit-learn's interface."""
 
 from abc import abstractmethod
+from datetime import date
 from math import ceil, log10
 from typing import Any
 
@@ -167,6 +168,8 @@ class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     def _column_of(self, y: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
         if self.number_format is not None:  # texts, which are read as any table's
             return y.tolist(), {"kind": "number"}
+        if np.asarray(y).dtype.kind in "Mm" or any(isinstance(cell, date) for cell in np.asarray(y).tolist()):
+            raise DataError("Expected numbers in y, found dates. Fit them with predgen.fit(…, kind='date').")
         numbers = np.asarray(y, dtype=np.float64)
         declared: dict[str, Any] = {"kind": "number"}
         spread = float(numbers.std())

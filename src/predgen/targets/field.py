@@ -26,6 +26,7 @@ class Field(ABC):
         nouns: how messages call several of them.
         fill: what to do about an empty cell.
         numeric: whether its values are numbers, whose distribution has a mean and quantiles; else they are labels.
+        has_number_cells: whether answers are numbers in tables, too.
         fewer_values: what to do where it has too many values to score them all.
         stratifies: whether parts of a table are drawn with the same share of each value.
     """
@@ -35,6 +36,7 @@ class Field(ABC):
     nouns: ClassVar[str]
     fill: ClassVar[str] = "Fill the cell"
     numeric: ClassVar[bool] = False
+    has_number_cells: ClassVar[bool] = False
     fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
 
@@ -173,6 +175,11 @@ class Field(ABC):
     def cell(self, value: Any) -> Any:
         """Returns an answer as a table's cell; None, an invalid answer, is an empty one."""
         return value
+
+    @classmethod
+    def shown(cls, number: float) -> float | str:
+        """Returns how people are shown one of the kind's numbers, such as a mean: as text where it is none to them."""
+        return number
 
     @abstractmethod
     def describe(self) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.date_cells import date_hint
 from predgen.targets.label_set import delimiter_of, is_broken_list, is_empty, items_of
 from predgen.targets.number_formats import formats_hint
 
@@ -48,11 +49,14 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
 
 def _looks_like(cells: Sequence[Cell]) -> str:
     """Returns what most cells seem to be, and what to declare of them; nothing where they are plain words."""
-    hints = [(cell, hint) for cell in cells if (hint := formats_hint(cell))]
-    if len(hints) < NUMBER_SHARE * len(cells) or not hints:
-        return ""
-    cell, hint = hints[0]
-    return f" as they stand, such as {describe(cell)} ({hint[0].lower()}{hint[1:]} if they are meant as numbers)"
+    for hint_of, nouns in ((formats_hint, "numbers"), (date_hint, "dates")):
+        hints = [(cell, hint) for cell in cells if (hint := hint_of(cell))]
+        if len(hints) >= NUMBER_SHARE * len(cells) and hints:
+            cell, hint = hints[0]
+            return (
+                f" as they stand, such as {describe(cell)} ({hint[0].lower()}{hint[1:]} if they are meant as {nouns})"
+            )
+    return ""
 
 
 def _begins_list(cell: Cell) -> bool:

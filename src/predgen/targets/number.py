@@ -15,17 +15,13 @@ from predgen.targets import scientific
 from predgen.targets.cells import Cell, describe, parse_number
 from predgen.targets.declared import UNDECLARED, Declared
 from predgen.targets.field import Field
+from predgen.targets.ids import id_doubts
 from predgen.targets.number_formats import Amount, amount_of
 from predgen.targets.ranges import MAX_DECIMALS, MAX_UNITS, Form, infer_range
-from predgen.warning_kinds import ConstantTargetWarning, IdTargetWarning, PredGenWarning
+from predgen.warning_kinds import ConstantTargetWarning, PredGenWarning
 
 # The first digit of a mantissa stands before its point.
 MAX_MANTISSA_DECIMALS = scientific.MAX_DIGITS - 1
-
-# A column of numbers looks like an id if this many rows or more all have different whole numbers, out of at most so
-# many for each row.
-MIN_ID_ROWS = 20
-ID_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ class Number(Field):
     noun: ClassVar[str] = "a number"
     nouns: ClassVar[str] = "numbers"
     numeric: ClassVar[bool] = True
+    has_number_cells: ClassVar[bool] = True
     fewer_values: ClassVar[str] = "Declare fewer decimals (--set decimals=…) or a smaller range."
 
     @classmethod
@@ -69,11 +66,17 @@ class Number(Field):
             ConfigError: one end of a range is declared without the other, or what is declared holds no number.
             DataError: a value has more digits than the form holds.
         """
+        low, high = declared.low, declared.high
+        if isinstance(low, str) or isinstance(high, str):
+            raise ConfigError(
+                f"Expected numbers for the ends of a number's range, found {low} … {high}. Correct --low and --high, "
+                "or declare --kind date."
+            )
         amounts = [amount_of(cell, declared.number_format) for cell in cells]
         number = infer_number(
             [amount.value for amount in amounts],
-            low=declared.low,
-            high=declared.high,
+            low=low,
+            high=high,
             decimals=declared.decimals,
             form=declared.form,
             logarithmic=declared.logarithmic,
@@ -92,11 +95,16 @@ class Number(Field):
 
     @classmethod
     def check_declared(cls, declared: Declared, column: str, reason: str) -> None:
-        """Refuses the words of labels.
+        """Refuses the words of labels, and the form of dates.
 
         Raises:
             ConfigError: some are declared.
         """
+        if declared.date_format is not None and cls.has_number_cells:
+            raise ConfigError(
+                f"Expected a column of dates for date_format, found the number column '{column}' ({reason}). Declare "
+                "--kind date, or leave --date-format out."
+            )
         if declared.words:
             raise ConfigError(
                 explain(
@@ -329,7 +337,7 @@ class Number(Field):
         except OverflowError:
             return math.inf
 
-    def cell(self, value: float | None) -> float:
+    def cell(self, value: float | None) -> Any:
         """Returns an answer as a table's cell: NaN for an invalid one."""
         return math.nan if value is None else value
 
@@ -364,7 +372,7 @@ class Number(Field):
         """Returns a warning of a column of one number, or of numbers that count the rows."""
         values = {self._amount(cell).value for cell in cells}
         if len(values) > 1:
-            return _id_doubts(sorted(values), len(cells))
+            return id_doubts(sorted(values), len(cells))
         return [
             ConstantTargetWarning(
                 f"all {len(cells)} training rows hold {values.pop():.15g}: there is nothing to learn. Check the column."
@@ -377,26 +385,6 @@ class Number(Field):
         apart = len(set(map(self.to_text, values)))
         note = f"; {apart} of {len(values)} different values are written apart" if apart < len(values) else ""
         return self.describe() + note
-
-
-def _id_doubts(values: Sequence[float], num_rows: int) -> list[PredGenWarning]:
-    """Returns a warning where rows have different whole numbers that stand close together, as ids do.
-
-    Args:
-        values: the different numbers, ascending.
-        num_rows: how many rows have them.
-    """
-    spread = values[-1] - values[0] + 1
-    if len(values) < max(MIN_ID_ROWS, num_rows) or spread > ID_SPREAD * num_rows:
-        return []
-    if not all(value.is_integer() for value in values):
-        return []
-    return [
-        IdTargetWarning(
-            f"all {num_rows} training rows hold different whole numbers from {values[0]:.15g} to {values[-1]:.15g}: "
-            "the column looks like an id, which nobody can predict. Name another column with --target."
-        )
-    ]
 
 
 def infer_number(

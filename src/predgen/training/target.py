@@ -83,6 +83,7 @@ def declared_of(settings: FieldSettings) -> Declared:
         form=settings.number_form,
         logarithmic=settings.logarithmic,
         number_format=settings.number_format,
+        date_format=settings.date_format,
     )
 
 
@@ -94,6 +95,8 @@ def kind_of(settings: FieldSettings, cells: list[Cell]) -> tuple[str, str]:
         return "label", "label texts were given"
     if settings.labels is not None:
         return "label", "labels were given"
+    if settings.date_format is not None or isinstance(settings.low or settings.high, str):
+        return "date", "a range of dates or their format was given"
     if declared_of(settings).numbers:
         return "number", "a range, decimals or a format were given"
     return infer_kind(cells)
