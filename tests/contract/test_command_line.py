@@ -46,6 +46,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "low": ("-1.5", -1.5),
     "high": ("7", 7.0),
     "decimals": ("3", 3),
+    "number_format": ("de", "de"),
+    "date_format": ("%d.%m.%Y", "%d.%m.%Y"),
     "validation": ("v.csv", "v.csv"),
     "test": ("t.csv", "t.csv"),
     "split": ("60/20/20", (0.6, 0.2, 0.2)),

@@ -18,7 +18,7 @@ from predgen.cli.output import (
     show_comparison,
     show_notes,
 )
-from predgen.names import KINDS
+from predgen.names import KINDS, NUMBER_FORMATS
 
 
 @fails_clearly
@@ -36,6 +36,13 @@ def compare_files(
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", help=f"What is predicted: {KINDS.listed}.")] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="All labels A,B, in their order.")] = None,
+    number_format: Annotated[
+        str | None,
+        typer.Option("--number-format", help=f"How TRUTH writes numbers: {NUMBER_FORMATS.listed}."),
+    ] = None,
+    date_format: Annotated[
+        str | None, typer.Option("--date-format", help="How TRUTH writes dates, such as %d.%m.%Y; files write ISO.")
+    ] = None,
     markdown: MarkdownPath = None,
     plot: PlotPath = None,
     report: ReportPath = None,
@@ -59,7 +66,8 @@ def compare_files(
     show_notes(quiet, strict=strict)
     check_results(json, markdown, plot, report)
     check_pictures(plot, report)
-    declared = {name: value for name, value in (("kind", kind), ("labels", labels)) if value is not None}
+    given_target = {"kind": kind, "labels": labels, "number_format": number_format, "date_format": date_format}
+    declared = {name: value for name, value in given_target.items() if value is not None}
     comparison = predgen.compare_files(truth, files, target, id=id, against=against, **declared).to_json()
     show_comparison(comparison, json=json, markdown=markdown, plot=plot)
     if report is not None:
@@ -67,7 +75,8 @@ def compare_files(
         from predgen.files import write_text
         from predgen.report.comparison_page import comparisons_page
 
-        options = {"target": target, "id": id, "against": against, **declared}
+        options = {"target": target, "id": id, "against": against, "kind": kind, "labels": labels}
+        options |= {"number-format": number_format, "date-format": date_format}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
         command = shlex.join(["predgen", "compare-files", truth, *files, *given])
         page = comparisons_page(f"{target}: a comparison", {"Files": comparison}, command=command, versions=versions())

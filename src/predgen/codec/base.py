@@ -68,6 +68,10 @@ class Paths(ABC, Generic[FieldKind]):
         """Returns the character that a token of a number writes; nothing for tokens of other kinds and the end."""
         return ""
 
+    def number_of(self, text: str) -> float:
+        """Returns the number of a value's text, for numbers only."""
+        return 0.0
+
     def order(self, value: Any) -> float | int:
         """Returns a sort key of a value; values with equal keys stay in the order of the automaton."""
         return 0.0

@@ -19,7 +19,6 @@ from predgen.codec.base import Paths, TargetVocabulary
 from predgen.codec.kinds import paths_of
 from predgen.codec.number import likeness
 from predgen.errors import TargetError
-from predgen.targets.number import written_value
 from predgen.targets.record import SEMICOLON, Target
 
 # Dense tables of more cells than this would not fit beside a model; no label set of a sane size comes near.
@@ -204,7 +203,7 @@ class Codec(nn.Module):
     def range_of(self, prefix: Sequence[int]) -> tuple[float, float]:
         """Returns the smallest and the largest number that begin with a prefix."""
         start = "".join(map(self._character, prefix))
-        ends = [written_value(start + rest) for rest in self._extreme_rests[self.state_after(prefix)]]
+        ends = [self.paths.number_of(start + rest) for rest in self._extreme_rests[self.state_after(prefix)]]
         return min(ends), max(ends)
 
     @cached_property

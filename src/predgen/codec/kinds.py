@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from predgen.codec.base import Paths, TargetVocabulary
+from predgen.codec.date import DatePaths
 from predgen.codec.label import LabelPaths
 from predgen.codec.label_set import LabelSetPaths
 from predgen.codec.number import NumberPaths
@@ -13,6 +14,7 @@ from predgen.targets.record import Target
 
 PATHS: dict[str, type[Paths[Any]]] = {
     "number": NumberPaths,
+    "date": DatePaths,
     "label": LabelPaths,
     "ordinal": OrdinalPaths,
     "set": LabelSetPaths,

@@ -97,7 +97,7 @@ class NumberPaths(Paths[Number]):
 
     def __init__(self, field: Number, vocabulary: TargetVocabulary, end_id: int) -> None:
         super().__init__(field, vocabulary, end_id)
-        rows = number_rows(field)
+        rows = self.rows()
         # A character that the vocabulary lacks is added to it: always all of the form's, and in the same order.
         written = [character for row in rows for character in row if character != END]
         characters = dict.fromkeys([*written, *field.characters])
@@ -109,6 +109,10 @@ class NumberPaths(Paths[Number]):
         }
         self.arcs = [{self._tokens[character]: after for character, after in row.items()} for row in rows]
 
+    def rows(self) -> list[dict[str, int]]:
+        """Returns the automaton in characters, as `number_rows`."""
+        return number_rows(self.field)
+
     def path(self, value: float) -> list[int]:
         """Returns the tokens of the nearest value that can be written."""
         return [*(self._tokens[character] for character in self.field.to_text(value)), self.end_id]
@@ -116,7 +120,11 @@ class NumberPaths(Paths[Number]):
     def read(self, path: Sequence[int]) -> tuple[float, str]:
         """Returns the number and its text."""
         text = "".join(self._characters[token] for token in path[:-1])
-        return written_value(text), text
+        return self.number_of(text), text
+
+    def number_of(self, text: str) -> float:
+        """Returns the number of a text."""
+        return written_value(text)
 
     def character(self, token: int) -> str:
         """Returns the character that a token writes; nothing for the end token."""

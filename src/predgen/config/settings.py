@@ -11,6 +11,7 @@ from predgen.config.values import (
     Estimate,
     LabelText,
     Names,
+    RangeEnd,
     Share,
     TargetNames,
     split_shares,
@@ -60,11 +61,19 @@ class FieldSettings(Settings):
         description="declared labels A,B, those that no training row has among them; others are refused; of an ordinal "
         "from the lowest to the highest",
     )
-    low: float | None = Field(None, description="declared low end of a number; values outside are refused")
-    high: float | None = Field(None, description="declared high end of a number")
+    low: RangeEnd | None = Field(
+        None, description="declared low end of a number, or of a date such as 2021-03-01; values outside are refused"
+    )
+    high: RangeEnd | None = Field(None, description="declared high end of a number or a date")
     decimals: int | None = Field(None, ge=0, le=14, description="declared digits after the point, or of a mantissa")
     number_form: Literal["fixed", "scientific"] | None = Field(
         None, description="how a number is written: fixed, or scientific with its exponent first; inferred if not given"
+    )
+    number_format: str | None = chosen(
+        names.NUMBER_FORMATS, None, "how the column's cells write numbers; plain ones such as 1234.5 if not given"
+    )
+    date_format: str | None = Field(
+        None, description="how the column's cells write dates, such as %d.%m.%Y (strptime); ISO 8601 if not given"
     )
     logarithmic: bool | None = Field(
         None, description="learn the logarithm of a number, whose values are above 0; inferred if not given"

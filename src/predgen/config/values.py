@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from predgen import names
+from predgen.targets import date_cells
 from predgen.targets.cells import label_key
 
 
@@ -99,7 +101,22 @@ def estimate_name(value: Any) -> Any:
     return str(share)
 
 
+def range_end(value: Any) -> Any:
+    """Returns the end of a range: a number, or the ISO text of a date, as YAML reads dates by itself.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        return value if isinstance(value, str) and date_cells.day_of(value) is not None else float(value)
+    except (TypeError, ValueError):
+        raise ValueError("expected a number, or an ISO date such as 2021-03-01") from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+RangeEnd = Annotated[float | str, BeforeValidator(range_end)]
 Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
 ClassWeights = Annotated[Literal["balanced", "none"] | dict[str, float], BeforeValidator(class_weights)]

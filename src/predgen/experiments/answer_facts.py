@@ -58,8 +58,8 @@ def points(answers: ScoredField, calibration: Calibration | None) -> dict[str, A
     level = None
     if calibration is not None and promises(calibration, INTERVAL):
         level = INTERVAL
-        ends = answers.measure.interval_columns(calibration, level, answers.predicted[valid], None)
-        shown |= {name: [json_number(float(end)) for end in ends[name]] for name in ("low", "high")}
+        low, high = answers.measure.interval(calibration, level, answers.predicted[valid])
+        shown |= {name: list(map(json_number, end.tolist())) for name, end in (("low", low), ("high", high))}
     return {"rows": len(answers.truth), "points": shown, "interval": level}
 
 

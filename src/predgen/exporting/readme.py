@@ -37,6 +37,9 @@ _LOGITS = {
 }
 _ANSWERS = {
     "number": 'answers = logits[:, 0].clamp(answer["low"], answer["high"]).tolist()',
+    "date": "from datetime import date, timedelta\n\n"
+    'days = logits[:, 0].clamp(answer["low"], answer["high"]).round().tolist()\n'
+    "answers = [str(date(1970, 1, 1) + timedelta(days=day)) for day in days]",
     "label": 'answers = [answer["labels"][i] for i in logits.argmax(-1).tolist()]\n'
     'u = answer["uniform_fraction"]\nprobabilities = (1 - u) * logits.softmax(-1) + u / logits.shape[1]',
     "ordinal": "probabilities = logits.softmax(-1)\n"
@@ -47,6 +50,7 @@ _ANSWERS = {
 }
 _WHAT = {
     "number": "`logits` has one column: the number in the target's unit.",
+    "date": "`logits` has one column: the days since 1970-01-01.",
     "label": "`logits` has a column for each label; their softmax is the probabilities.",
     "ordinal": "`logits` has a column for each label, from the lowest; their softmax is the probabilities, which no "
     "calibration has changed, and the answer is the median.",

@@ -223,6 +223,17 @@ class Measure(ABC, Generic[FieldKind]):
         """Returns for each row whether its interval or set holds the truth (`coverage`), and how large it is."""
         return {}
 
+    def interval(self, calibration: Calibration, level: float, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ends of each answer's interval, NaN for what is no number.
+
+        Args:
+            calibration: the field's.
+            level: in (0, 1).
+            predicted: the answers, shape (row,).
+        """
+        nothing = np.full(len(predicted), np.nan)
+        return nothing, nothing
+
     # ---- answers as a table's columns
 
     def interval_columns(

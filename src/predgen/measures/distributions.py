@@ -16,6 +16,10 @@ ESTIMATE_OF_METRIC = {
     "pearson": "mean",
     "spearman": "mean",
     "mae": "median",
+    "mse_days": "mean",
+    "rmse_days": "mean",
+    "mae_days": "median",
+    "within_7_days": "median",
     "mse_log10": "geometric_mean",
     "exact_match": "mode",
 }

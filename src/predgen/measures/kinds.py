@@ -3,6 +3,7 @@
 from typing import Any
 
 from predgen.measures.base import Measure
+from predgen.measures.date import DateMeasure
 from predgen.measures.label import LabelMeasure
 from predgen.measures.label_set import LabelSetMeasure
 from predgen.measures.number import NumberMeasure
@@ -11,6 +12,7 @@ from predgen.targets.field import Field
 
 MEASURES: dict[str, type[Measure[Any]]] = {
     "number": NumberMeasure,
+    "date": DateMeasure,
     "label": LabelMeasure,
     "ordinal": OrdinalMeasure,
     "set": LabelSetMeasure,

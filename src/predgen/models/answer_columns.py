@@ -93,7 +93,7 @@ def with_answers(
     for (name, field), answer in zip(target.fields.items(), answers.by_field, strict=True):
         cells = [field.cell(value) for value in answer.values]
         columns[column_of(PREDICTION, name)] = (
-            pd.Series(cells, index=table.index, dtype=np.float64) if field.numeric else _objects(cells, table)
+            pd.Series(cells, index=table.index, dtype=np.float64) if field.has_number_cells else _objects(cells, table)
         )
         if answer.deviations is not None:
             columns[column_of(STD, name)] = pd.Series(answer.deviations.numpy(), index=table.index)

@@ -29,9 +29,20 @@ KINDS = Choices(
     "kind of target",
     {
         "number": Choice("", "predgen.targets.number:Number"),
+        "date": Choice("a day, written as 2021-03-01", "predgen.targets.date:Date"),
         "label": Choice("", "predgen.targets.label:Label"),
         "ordinal": Choice("labels in a declared order", "predgen.targets.ordinal:Ordinal"),
         "set": Choice("several labels or none", "predgen.targets.label_set:LabelSet"),
+    },
+)
+# How cells write numbers; a currency may stand before or after those that are no percentages.
+NUMBER_FORMATS: Choices[Entry] = Choices(
+    "format of numbers",
+    {
+        "en": Choice("1,234.5 or $1,234.50"),
+        "de": Choice("1.234,5 or 1 234,50 €"),
+        "percent": Choice("12.5 %, which is 12.5"),
+        "percent_de": Choice("12,5 %, which is 12.5"),
     },
 )
 METHODS = Choices(

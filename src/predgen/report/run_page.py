@@ -1,6 +1,6 @@
 """A report of one fitted model as a page: its result, its answers, its data, its training, single rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from predgen.files import write_text
 from predgen.report.comparison_page import compared, said_rows, settings_rows
 from predgen.report.filled import Figure, figure_of, filled, has_charts
 from predgen.report.tables import format_interval, format_number
+from predgen.targets.kinds import field_kind
 
 FACTS = {
     "train_rows": "training rows",
@@ -107,6 +108,17 @@ def _field(field: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _showing(field: Mapping[str, Any]) -> Callable[[float | None], str]:
+    """Returns what writes a number of a field: a date as one."""
+    kind = field_kind(field["kind"])
+
+    def text_of(number: float | None) -> str:
+        shown = None if number is None else kind.shown(number)
+        return shown if isinstance(shown, str) else format_number(shown)
+
+    return text_of
+
+
 def _scatter(field: Mapping[str, Any]) -> Figure:
     from predgen.report.charts import scatter
 
@@ -119,7 +131,7 @@ def _scatter(field: Mapping[str, Any]) -> Figure:
         f"Each dot is a row; on the dashed line an answer is right.{of_all}",
         partial(scatter, points=points, band=field["interval"]),
         header,
-        [list(map(format_number, row)) for row in zip(*(points[name] for name in header), strict=True)],
+        [list(map(_showing(field), row)) for row in zip(*(points[name] for name in header), strict=True)],
         height=4.5,
         width=6.0,
     )
@@ -262,7 +274,12 @@ def _data_figures(data: Mapping[str, Any]) -> list[Figure]:
 
 
 def _histogram(
-    title: str, text: str, edges: Sequence[float], parts: Mapping[str, Mapping[str, Any]], label: str
+    title: str,
+    text: str,
+    edges: Sequence[float],
+    parts: Mapping[str, Mapping[str, Any]],
+    label: str,
+    shown: Callable[[float | None], str] = format_number,
 ) -> Figure:
     from predgen.report.charts import histograms
 
@@ -273,7 +290,7 @@ def _histogram(
         partial(histograms, edges=edges, counts=counts, label=label),
         ["from", "to", *counts],
         [
-            [format_number(low), format_number(high), *of_bar]
+            [shown(low), shown(high), *of_bar]
             for low, high, *of_bar in zip(edges[:-1], edges[1:], *counts.values(), strict=True)
         ],
         height=2.8,
@@ -285,12 +302,13 @@ def _distribution(field: Mapping[str, Any]) -> Figure:
 
     title = f"Distribution of the answers {field['field']}".strip()
     if "edges" in field:
+        shown = _showing(field)
         said = "; ".join(
-            f"{name}: mean {format_number(of['mean'])}, deviation {format_number(of['deviation'])}, from "
-            f"{format_number(of['low'])} to {format_number(of['high'])}"
+            f"{name}: mean {shown(of['mean'])}, deviation {format_number(of['deviation'])}, from "
+            f"{shown(of['low'])} to {shown(of['high'])}"
             for name, of in field["parts"].items()
         )
-        return _histogram(title, f"{said}.", field["edges"], field["parts"], "value")
+        return _histogram(title, f"{said}.", field["edges"], field["parts"], "value", shown)
     counts = {name: of["counts"] for name, of in field["parts"].items()}
     unseen = {name: of["unseen"] for name, of in field["parts"].items() if of["unseen"]}
     said = ", ".join(f"{rows} of {name}" for name, rows in unseen.items())

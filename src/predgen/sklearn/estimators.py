@@ -1,6 +1,7 @@
 """The estimators: texts or a data frame in, answers out, a fitted model behind scikit-learn's interface."""
 
 from abc import abstractmethod
+from datetime import date
 from math import ceil, log10
 from typing import Any
 
@@ -16,6 +17,7 @@ from predgen.models.asked import Asked
 from predgen.models.model import Model
 from predgen.sklearn.parameters import FOR_LABELS, FOR_NUMBERS, takes_settings
 from predgen.sklearn.pickling import packed, unpacked
+from predgen.tables.values import values_of
 from predgen.targets.cells import label_key
 
 # The columns of texts that have no name, of the answers, and of the rows' weights.
@@ -154,7 +156,8 @@ class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     """Numbers of texts.
 
     A number is written digit by digit. Where `decimals` is not given, y is rounded to so many decimals that a step is
-    at most a hundredth of its standard deviation.
+    at most a hundredth of its standard deviation. Where `number_format` is given, y holds texts of that format, also
+    in `score`.
 
     Attributes:
         model_: the fitted `predgen.Model`.
@@ -162,7 +165,11 @@ class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         feature_names_in_: the columns of a data frame.
     """
 
-    def _column_of(self, y: np.ndarray) -> tuple[list[float], dict[str, Any]]:
+    def _column_of(self, y: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
+        if self.number_format is not None:  # texts, which are read as any table's
+            return y.tolist(), {"kind": "number"}
+        if np.asarray(y).dtype.kind in "Mm" or any(isinstance(cell, date) for cell in np.asarray(y).tolist()):
+            raise DataError("Expected numbers in y, found dates. Fit them with predgen.fit(…, kind='date').")
         numbers = np.asarray(y, dtype=np.float64)
         declared: dict[str, Any] = {"kind": "number"}
         spread = float(numbers.std())
@@ -176,6 +183,23 @@ class PredGenRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         rows = self._rows(X)
         answers = self.model_.answers(self.model_.encode(rows))
         return np.asarray([np.nan if value is None else float(value) for value in answers.values])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Returns R² of the answers; y is written as in `fit`.
+
+        Args:
+            X: the rows.
+            y: the true answers.
+            sample_weight: of each row; 1 each if not given.
+
+        Raises:
+            DataError: an answer is no number of the format.
+        """
+        check_is_fitted(self, "model_")
+        if self.number_format is not None:
+            target, column = self.model_.target, np.asarray(y, dtype=object)
+            y = values_of(target, pd.DataFrame({ANSWER: column}), (ANSWER,))
+        return float(super().score(X, y, sample_weight))
 
     def predict_interval(self, X: Any, alpha: float = 0.1) -> np.ndarray:
         """Returns the low and the high end for each row, shape (row, 2), with the truth between them with 1 − alpha.

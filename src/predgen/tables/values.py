@@ -1,6 +1,7 @@
 """A target's columns: from cells to values, with messages for cells that hold none."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from predgen.errors import ConfigError, DataError, TargetError
 from predgen.tables.reading import require_columns, row_numbers
 from predgen.targets.cells import Cell
+from predgen.targets.declared import UNDECLARED, Declared
 from predgen.targets.field import Field, missing_message
 from predgen.targets.record import Target, field_values, joined_values
 from predgen.warning_kinds import UnseenLabelsWarning, warn
@@ -31,7 +33,9 @@ def parse_cells(field: Field, cells: Sequence[Cell], column: str, rows: Sequence
     return values
 
 
-def check_cells(kind: type[Field], cells: Sequence[Cell], column: str, rows: Sequence[int]) -> None:
+def check_cells(
+    kind: type[Field], cells: Sequence[Cell], column: str, rows: Sequence[int], declared: Declared = UNDECLARED
+) -> None:
     """Refuses cells that are no value of any field of a kind.
 
     Args:
@@ -39,12 +43,13 @@ def check_cells(kind: type[Field], cells: Sequence[Cell], column: str, rows: Seq
         cells: the cells.
         column: the column's name, for messages.
         rows: each cell's row in its source, counted from 1 without the header.
+        declared: how cells are written, among other things.
 
     Raises:
         DataError: a cell is missing or is no value of the kind; the message names its row.
     """
     for row, cell in zip(rows, cells, strict=True):
-        _read_cell(kind, kind.check_cell, cell, row, column)
+        _read_cell(kind, partial(kind.check_cell, declared=declared), cell, row, column)
 
 
 def _read_cell(kind: type[Field], read: Callable[[Cell], Any], cell: Cell, row: int, column: str) -> Any:

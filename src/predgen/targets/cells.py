@@ -2,28 +2,18 @@
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 # A whole number that a CSV file writes as a float.
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0+")
 # A large whole number that Python and pandas write as a float.
 _LARGE = re.compile(r"-?[1-9](\.\d+)?e\+\d+")
-# Texts that people write for numbers and that are none here, each with what to write instead.
-_NUMBER_FORMS: dict[str, tuple[re.Pattern[str], Callable[[str], str]]] = {
-    "a number with commas between its thousands": (
-        re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?"),
-        lambda text: text.replace(",", ""),
-    ),
-    "a number with a decimal comma": (
-        re.compile(r"[-+]?\d{1,3}(\.\d{3})*,\d+|[-+]?\d+,\d+"),
-        lambda text: text.replace(".", "").replace(",", "."),
-    ),
-    "a percentage": (re.compile(r"[-+]?\d+([.,]\d+)?\s*%"), lambda text: text.rstrip("% \t").replace(",", ".")),
-    "an amount of money": (
-        re.compile(r"[-+]?[$€£¥]\s*[-+]?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*(\.\d+)?\s*[$€£¥]"),
-        lambda text: re.sub(r"[$€£¥,\s]", "", text),
-    ),
+# Texts that people write for numbers and that are none here.
+_NUMBER_FORMS = {
+    "a number with commas between its thousands": re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?"),
+    "a number with a decimal comma": re.compile(r"[-+]?\d{1,3}(\.\d{3})*,\d+|[-+]?\d+,\d+"),
+    "a percentage": re.compile(r"[-+]?\d+([.,]\d+)?\s*%"),
+    "an amount of money": re.compile(r"[-+]?[$€£¥]\s*[-+]?\d[\d,.]*|[-+]?\d[\d,.]*\s*[$€£¥]"),
 }
 # How Python, pandas, R and spreadsheets write booleans into text.
 _BOOLEANS = ("True", "False", "TRUE", "FALSE")
@@ -97,17 +87,16 @@ def _python(cell: object) -> object:
 
 
 def number_form(cell: object) -> str:
-    """Returns how a text that is no number here looks like one, and what to write instead; nothing of other cells.
+    """Returns how a text that is no number here looks like one; nothing of other cells.
 
     Example:
         >>> print(number_form("2,214.87"))
-        , which looks like a number with commas between its thousands: write 2214.87
+        , which looks like a number with commas between its thousands
     """
     text = str(cell).strip() if isinstance(cell, str) else ""
-    for form, (pattern, written) in _NUMBER_FORMS.items():
-        if pattern.fullmatch(text):
-            return f", which looks like {form}: write {written(text)}"
-    return ""
+    return next(
+        (f", which looks like {form}" for form, pattern in _NUMBER_FORMS.items() if pattern.fullmatch(text)), ""
+    )
 
 
 def describe(cell: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from predgen.errors import ConfigError, TargetError, explain
 from predgen.targets.cells import Cell, LabelValue, is_missing
-from predgen.targets.declared import Declared
+from predgen.targets.declared import UNDECLARED, Declared
 from predgen.warning_kinds import PredGenWarning
 
 # The name of the only field of a target that is no record.
@@ -26,6 +26,7 @@ class Field(ABC):
         nouns: how messages call several of them.
         fill: what to do about an empty cell.
         numeric: whether its values are numbers, whose distribution has a mean and quantiles; else they are labels.
+        has_number_cells: whether answers are numbers in tables, too.
         fewer_values: what to do where it has too many values to score them all.
         stratifies: whether parts of a table are drawn with the same share of each value.
     """
@@ -35,6 +36,7 @@ class Field(ABC):
     nouns: ClassVar[str]
     fill: ClassVar[str] = "Fill the cell"
     numeric: ClassVar[bool] = False
+    has_number_cells: ClassVar[bool] = False
     fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
 
@@ -60,8 +62,8 @@ class Field(ABC):
         """
 
     @classmethod
-    def check_cell(cls, cell: Cell) -> None:
-        """Refuses a cell that is no value of any field of this kind.
+    def check_cell(cls, cell: Cell, declared: Declared = UNDECLARED) -> None:
+        """Refuses a cell that is no value of any field of this kind, as it is declared.
 
         Raises:
             TargetError: it is none. Labels take every cell that holds something.
@@ -85,7 +87,8 @@ class Field(ABC):
                 explain(
                     expected="a range and decimals for a column of numbers",
                     found=f"the label column '{column}' ({reason})",
-                    fix="Declare --kind number, or leave --low, --high, --decimals, number_form and logarithmic out.",
+                    fix="Declare --kind number, or leave --low, --high, --decimals, --number-format, number_form and "
+                    "logarithmic out.",
                 )
             )
 
@@ -172,6 +175,11 @@ class Field(ABC):
     def cell(self, value: Any) -> Any:
         """Returns an answer as a table's cell; None, an invalid answer, is an empty one."""
         return value
+
+    @classmethod
+    def shown(cls, number: float) -> float | str:
+        """Returns how people are shown one of the kind's numbers, such as a mean: as text where it is none to them."""
+        return number
 
     @abstractmethod
     def describe(self) -> str:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 
 from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.date_cells import date_hint
 from predgen.targets.label_set import delimiter_of, is_broken_list, is_empty, items_of
+from predgen.targets.number_formats import formats_hint
 
 # Whole numbers with at most this many different values are taken as labels unless a kind is declared.
 MAX_INTEGER_LABELS = 10
@@ -22,7 +24,8 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
     Whole numbers with at most 10 different values are labels; other columns of numbers are numbers; a column
     where at least nine cells in ten are numbers is a number column with mistakes in it. Cells that are all lists, or
     lists in JSON, are sets of labels; so is text with a | or ; between pieces that recur. The rest are labels. Numbers
-    with leading zeros, such as postal codes, are labels.
+    with leading zeros, such as postal codes, are labels. Formatted numbers are labels too, and the reason names the
+    format that would read them.
     """
     present = [cell for cell in cells if not is_empty(cell)]
     if present and all(isinstance(cell, list | tuple) or _begins_list(cell) for cell in present):
@@ -32,7 +35,7 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
     numbers = [value for value in map(parse_number, present) if value is not None]
     distinct = len(set(numbers))
     if not present or len(numbers) < NUMBER_SHARE * len(present):
-        return "label", "its cells are not numbers"
+        return "label", "its cells are not numbers" + _looks_like(present)
     padded = next((cell for cell in present if isinstance(cell, str) and _PADDED.fullmatch(cell.strip())), None)
     if padded is not None:
         return "label", f"its cells have leading zeros, as codes do: {describe(padded)} (declare 'number' otherwise)"
@@ -42,6 +45,18 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
             f"it holds only {distinct} different whole numbers (declare the kind 'number' otherwise)",
         )
     return "number", "its cells are numbers"
+
+
+def _looks_like(cells: Sequence[Cell]) -> str:
+    """Returns what most cells seem to be, and what to declare of them; nothing where they are plain words."""
+    for hint_of, nouns in ((formats_hint, "numbers"), (date_hint, "dates")):
+        hints = [(cell, hint) for cell in cells if (hint := hint_of(cell))]
+        if len(hints) >= NUMBER_SHARE * len(cells) and hints:
+            cell, hint = hints[0]
+            return (
+                f" as they stand, such as {describe(cell)} ({hint[0].lower()}{hint[1:]} if they are meant as {nouns})"
+            )
+    return ""
 
 
 def _begins_list(cell: Cell) -> bool:

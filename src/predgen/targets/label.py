@@ -17,8 +17,10 @@ from predgen.targets.cells import (
     number_form,
     parse_number,
 )
+from predgen.targets.date_cells import date_hint
 from predgen.targets.declared import Declared
 from predgen.targets.field import Field
+from predgen.targets.number_formats import formats_hint
 from predgen.warning_kinds import IdTargetWarning, PredGenWarning, RareLabelsWarning, SimilarLabelsWarning
 
 # A column of labels looks like an id if at least this share of its rows have a label of their own, of so many rows.
@@ -269,13 +271,14 @@ def labels_of(
         labels.setdefault(label_key(cell), label_value(cell))
     if len(labels) > max(20, num_rows // 2):
         example = next(iter(labels.values()))
-        form = number_form(example)
+        of_date = date_hint(example)
+        form, hint = number_form(example), of_date or formats_hint(example)
         raise DataError(
             explain(
                 expected="a column of labels",
                 found=f"{len(labels)} different values in {num_rows} rows, such as {describe(example)}{form}",
-                fix="Then it is one of numbers."
-                if form
+                fix=f"Then it is one of {'dates' if of_date else 'numbers'}. {hint}{'.' if hint else ''}".rstrip()
+                if form or hint
                 else "Name another target column, or declare the kind 'number'.",
             )
         )

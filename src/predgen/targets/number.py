@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,20 +10,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from predgen.errors import ConfigError, TargetError, explain
+from predgen.names import NUMBER_FORMATS
 from predgen.targets import scientific
-from predgen.targets.cells import Cell, describe, number_form, parse_number
-from predgen.targets.declared import Declared
+from predgen.targets.cells import Cell, describe, parse_number
+from predgen.targets.declared import UNDECLARED, Declared
 from predgen.targets.field import Field
+from predgen.targets.ids import id_doubts
+from predgen.targets.number_formats import Amount, amount_of
 from predgen.targets.ranges import MAX_DECIMALS, MAX_UNITS, Form, infer_range
-from predgen.warning_kinds import ConstantTargetWarning, IdTargetWarning, PredGenWarning
+from predgen.warning_kinds import ConstantTargetWarning, PredGenWarning
 
 # The first digit of a mantissa stands before its point.
 MAX_MANTISSA_DECIMALS = scientific.MAX_DIGITS - 1
-
-# A column of numbers looks like an id if this many rows or more all have different whole numbers, out of at most so
-# many for each row.
-MIN_ID_ROWS = 20
-ID_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Number(Field):
         form: `fixed`, or `scientific` for a range of many orders of magnitude: then the exponent is written first.
         logarithmic: whether heads learn the number's logarithm; all of its values are above 0 then.
         smallest: the least magnitude but zero that is written in scientific form where the range reaches zero.
+        number_format: how cells write it, a name in `predgen.names.NUMBER_FORMATS`; None for plain numbers.
+        currency: the sign or code beside the numbers of the training cells; another one is refused.
     """
 
     low: float
@@ -48,11 +48,14 @@ class Number(Field):
     form: Form = "fixed"
     logarithmic: bool = False
     smallest: float = 0.0
+    number_format: str | None = None
+    currency: str = ""
 
     kind: ClassVar[str] = "number"
     noun: ClassVar[str] = "a number"
     nouns: ClassVar[str] = "numbers"
     numeric: ClassVar[bool] = True
+    has_number_cells: ClassVar[bool] = True
     fewer_values: ClassVar[str] = "Declare fewer decimals (--set decimals=…) or a smaller range."
 
     @classmethod
@@ -63,38 +66,45 @@ class Number(Field):
             ConfigError: one end of a range is declared without the other, or what is declared holds no number.
             DataError: a value has more digits than the form holds.
         """
-        return infer_number(
-            [number for number in map(parse_number, cells) if number is not None],
-            low=declared.low,
-            high=declared.high,
+        low, high = declared.low, declared.high
+        if isinstance(low, str) or isinstance(high, str):
+            raise ConfigError(
+                f"Expected numbers for the ends of a number's range, found {low} … {high}. Correct --low and --high, "
+                "or declare --kind date."
+            )
+        amounts = [amount_of(cell, declared.number_format) for cell in cells]
+        number = infer_number(
+            [amount.value for amount in amounts],
+            low=low,
+            high=high,
             decimals=declared.decimals,
             form=declared.form,
             logarithmic=declared.logarithmic,
         )
+        currency = next((amount.currency for amount in amounts if amount.currency), "")
+        return replace(number, number_format=declared.number_format, currency=currency)
 
     @classmethod
-    def check_cell(cls, cell: Cell) -> None:
-        """Refuses a cell that is no finite number.
+    def check_cell(cls, cell: Cell, declared: Declared = UNDECLARED) -> None:
+        """Refuses a cell that is no finite number of the declared format.
 
         Raises:
             TargetError: it is none.
         """
-        if parse_number(cell) is None:
-            raise TargetError(
-                explain(
-                    expected="a finite number",
-                    found=describe(cell) + number_form(cell),
-                    fix="Correct or remove the row, or declare the kind 'label'.",
-                )
-            )
+        amount_of(cell, declared.number_format)
 
     @classmethod
     def check_declared(cls, declared: Declared, column: str, reason: str) -> None:
-        """Refuses the words of labels.
+        """Refuses the words of labels, and the form of dates.
 
         Raises:
             ConfigError: some are declared.
         """
+        if declared.date_format is not None and cls.has_number_cells:
+            raise ConfigError(
+                f"Expected a column of dates for date_format, found the number column '{column}' ({reason}). Declare "
+                "--kind date, or leave --date-format out."
+            )
         if declared.words:
             raise ConfigError(
                 explain(
@@ -119,6 +129,8 @@ class Number(Field):
             raise ConfigError(
                 explain(expected="the form fixed or scientific", found=f"'{self.form}'", fix="Correct the form.")
             )
+        if self.number_format is not None:
+            NUMBER_FORMATS.check(self.number_format)
         most = MAX_DECIMALS if self.form == "fixed" else MAX_MANTISSA_DECIMALS
         if not 0 <= self.decimals <= most:
             raise ConfigError(
@@ -223,12 +235,19 @@ class Number(Field):
         """Returns the cell's value.
 
         Raises:
-            TargetError: the cell is not a finite number, lies outside a declared range, or has no logarithm where the
-                number is logarithmic.
+            TargetError: the cell is not a finite number, lies outside a declared range, has no logarithm where the
+                number is logarithmic, or is of another currency.
         """
-        self.check_cell(cell)
-        value = parse_number(cell)
-        assert value is not None  # `check_cell` refuses what is no number
+        amount = self._amount(cell)
+        value = amount.value
+        if self.currency and amount.currency not in ("", self.currency):
+            raise TargetError(
+                explain(
+                    expected=f"an amount in {self.currency}, as rows before have it",
+                    found=describe(cell),
+                    fix="Convert it, or remove the row.",
+                )
+            )
         if self.declared and not self.low <= value <= self.high:
             raise TargetError(
                 explain(
@@ -247,6 +266,9 @@ class Number(Field):
             )
         return value
 
+    def _amount(self, cell: Cell) -> Amount:
+        return amount_of(cell, self.number_format)
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts of the range's ends and of its middle, as it is learned."""
@@ -262,7 +284,10 @@ class Number(Field):
         return False
 
     def answered(self, cell: Cell) -> float | None:
-        """Returns the number, whatever range and decimals are declared; none of a logarithm that is not above 0."""
+        """Returns the plain number, whatever range, decimals and format the true cells have.
+
+        None of a logarithm that is not above 0.
+        """
         number = parse_number(cell)
         return None if self.logarithmic and number is not None and number <= 0 else number
 
@@ -312,13 +337,15 @@ class Number(Field):
         except OverflowError:
             return math.inf
 
-    def cell(self, value: float | None) -> float:
+    def cell(self, value: float | None) -> Any:
         """Returns an answer as a table's cell: NaN for an invalid one."""
         return math.nan if value is None else value
 
     def to_json(self) -> dict[str, Any]:
         """Returns the number as plain JSON values."""
-        return {"kind": self.kind, **asdict(self)}
+        data = {"kind": self.kind, **asdict(self)}
+        # Artifacts of plain numbers stay as they were before there were formats.
+        return {name: value for name, value in data.items() if name not in ("number_format", "currency") or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Number":
@@ -326,7 +353,8 @@ class Number(Field):
         # Those that were saved before there were other forms do not name one.
         form, smallest = data.get("form", "fixed"), data.get("smallest", 0.0)
         logarithmic = data.get("logarithmic", False)
-        return cls(data["low"], data["high"], data["decimals"], data["declared"], form, logarithmic, smallest)
+        number = cls(data["low"], data["high"], data["decimals"], data["declared"], form, logarithmic, smallest)
+        return replace(number, number_format=data.get("number_format"), currency=data.get("currency", ""))
 
     def describe(self) -> str:
         """Returns one line for people."""
@@ -336,13 +364,15 @@ class Number(Field):
         more = ", logarithmic" if self.logarithmic else ""
         if self.form == "scientific" and self._scientific.has_zero:
             more += f", least magnitude {self.smallest:.15g}"
+        if self.number_format is not None:
+            more += f", read as {self.number_format}" + (f" in {self.currency}" if self.currency else "")
         return f"number {self.low:.15g} … {self.high:.15g} {form}with {decimals}{more} ({source})"
 
     def doubts(self, cells: Sequence[Cell]) -> list[PredGenWarning]:
         """Returns a warning of a column of one number, or of numbers that count the rows."""
-        values = {parse_number(cell) for cell in cells}
+        values = {self._amount(cell).value for cell in cells}
         if len(values) > 1:
-            return _id_doubts(sorted(value for value in values if value is not None), len(cells))
+            return id_doubts(sorted(values), len(cells))
         return [
             ConstantTargetWarning(
                 f"all {len(cells)} training rows hold {values.pop():.15g}: there is nothing to learn. Check the column."
@@ -351,30 +381,10 @@ class Number(Field):
 
     def describe_column(self, cells: Sequence[Cell]) -> str:
         """Returns one line for people, also how many of the column's values are written alike."""
-        values = {value for value in map(parse_number, cells) if value is not None}
+        values = {self._amount(cell).value for cell in cells if not self.is_missing(cell)}
         apart = len(set(map(self.to_text, values)))
         note = f"; {apart} of {len(values)} different values are written apart" if apart < len(values) else ""
         return self.describe() + note
-
-
-def _id_doubts(values: Sequence[float], num_rows: int) -> list[PredGenWarning]:
-    """Returns a warning where rows have different whole numbers that stand close together, as ids do.
-
-    Args:
-        values: the different numbers, ascending.
-        num_rows: how many rows have them.
-    """
-    spread = values[-1] - values[0] + 1
-    if len(values) < max(MIN_ID_ROWS, num_rows) or spread > ID_SPREAD * num_rows:
-        return []
-    if not all(value.is_integer() for value in values):
-        return []
-    return [
-        IdTargetWarning(
-            f"all {num_rows} training rows hold different whole numbers from {values[0]:.15g} to {values[-1]:.15g}: "
-            "the column looks like an id, which nobody can predict. Name another column with --target."
-        )
-    ]
 
 
 def infer_number(

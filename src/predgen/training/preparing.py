@@ -23,7 +23,7 @@ from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.values import target_columns, values_of, warn_of_unseen
 from predgen.targets.kinds import field_kind
-from predgen.targets.record import Target
+from predgen.targets.record import Target, field_values
 from predgen.training.table_warnings import warn_of_inputs, warn_of_missing_labels
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
 from predgen.training.weighting import training_weights, weights_in
@@ -116,7 +116,7 @@ def prepare(
         if part is not None:
             require_columns(part, template.fields)
             check_inputs(part, template.fields)
-    warn_of_inputs(splits, template.fields, columns)
+    warn_of_inputs(splits, template.fields, columns, _as_read(target, train_values, splits.train, columns))
     validation_values = values_of(target, splits.validation, columns)
     warn_of_unseen(target, validation_values, splits.validation, columns)
     warn_of_missing_labels(target, train_values, validation_values)
@@ -129,6 +129,16 @@ def prepare(
             weights_in(part, settings.weight)  # a bad cell is one, whichever part the row is in
     weights = training_weights(settings, target, train_values, splits.train)
     return Prepared(splits, columns, target, template, train_values, validation_values, seed, weights)
+
+
+def _as_read(target: Target, values: Sequence[Any], train: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Returns training rows with numbers in place of the cells that were read as some."""
+    read = {
+        column: pd.Series(field_values(target, values, name), train.index, dtype=object)
+        for (name, field), column in zip(target.fields.items(), columns, strict=True)
+        if field.numeric
+    }
+    return train.assign(**read)
 
 
 def _template(

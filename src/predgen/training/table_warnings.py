@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from predgen.tables.inputs import constant_inputs, leak_warnings, shared_rows
 from predgen.tables.splits import Splits
 from predgen.targets.field import ALONE
@@ -10,15 +12,15 @@ from predgen.targets.record import Target, field_values
 from predgen.warning_kinds import ConstantInputWarning, LeakWarning, MissingLabelsWarning, SharedRowsWarning, warn
 
 
-def warn_of_inputs(splits: Splits, inputs: Sequence[str], targets: Sequence[str]) -> None:
+def warn_of_inputs(splits: Splits, inputs: Sequence[str], targets: Sequence[str], train: pd.DataFrame) -> None:
     """Warns of inputs that give the target away, that hold the same in all rows, or that several parts share.
 
     Args:
         splits: the parts.
         inputs: the input columns.
         targets: the columns of the target.
+        train: the training rows, their numbers as they were read.
     """
-    train = splits.train
     for target in targets:
         for leak in leak_warnings(train, list(inputs), target):
             warn(LeakWarning(leak))

@@ -62,7 +62,7 @@ def _field(settings: FieldSettings, train: pd.DataFrame, column: str) -> tuple[F
     name, reason = kind_of(settings, cells)
     kind = field_kind(name)
     kind.check_declared(declared, column, reason)
-    check_cells(kind, cells, column, rows)
+    check_cells(kind, cells, column, rows, declared)
     field = kind.infer(cells, declared)
     values = parse_cells(field, cells, column, rows)
     log.info("Target: '%s', %s — %s", column, field.describe_column(cells), reason)
@@ -82,6 +82,8 @@ def declared_of(settings: FieldSettings) -> Declared:
         decimals=settings.decimals,
         form=settings.number_form,
         logarithmic=settings.logarithmic,
+        number_format=settings.number_format,
+        date_format=settings.date_format,
     )
 
 
@@ -93,8 +95,10 @@ def kind_of(settings: FieldSettings, cells: list[Cell]) -> tuple[str, str]:
         return "label", "label texts were given"
     if settings.labels is not None:
         return "label", "labels were given"
+    if settings.date_format is not None or isinstance(settings.low or settings.high, str):
+        return "date", "a range of dates or their format was given"
     if declared_of(settings).numbers:
-        return "number", "a range or decimals were given"
+        return "number", "a range, decimals or a format were given"
     return infer_kind(cells)
 
 

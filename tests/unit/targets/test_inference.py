@@ -348,23 +348,29 @@ def test_whole_numbers_that_count_the_rows_look_like_an_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "form"),
+    ("cell", "form", "read"),
     [
-        ("2,214.87", "commas between its thousands: write 2214.87"),
-        ("13%", "a percentage: write 13"),
-        ("6,62", "a decimal comma: write 6.62"),
-        ("1.234,5", "a decimal comma: write 1234.5"),
-        ("$0.50", "an amount of money: write 0.50"),
-        ("1,200 €", "an amount of money: write 1200"),
+        ("2,214.87", "commas between its thousands", "en"),
+        ("13%", "a percentage", "percent"),
+        ("6,62", "a decimal comma", "de"),
+        ("1.234,5", "a decimal comma", "de"),
+        ("$0.50", "an amount of money", "en"),
+        ("1,200 €", "an amount of money", "en"),
     ],
 )
-def test_texts_that_people_write_for_numbers_are_named(cell: str, form: str) -> None:
-    with pytest.raises(TargetError, match=rf"found '.*', which looks like .*{form}\. Correct"):
+def test_texts_that_people_write_for_numbers_are_named(cell: str, form: str, read: str) -> None:
+    with pytest.raises(
+        TargetError, match=rf"found '.*', which looks like .*{form}\. Declare --number-format {read}.*, or correct"
+    ):
         Number.check_cell(cell)
     cells = [f"{row}{cell}" if cell[0].isdigit() else f"{cell}{row}" for row in range(10, 40)]
-    kind, _ = infer_kind(cells)
+    kind, reason = infer_kind(cells)
     assert kind == "label"
-    with pytest.raises(DataError, match=r"30 different values in 30 rows, such as .*, which looks like .*: write"):
+    assert f"(declare --number-format {read} (it is" in reason
+    with pytest.raises(
+        DataError,
+        match=rf"30 different values in 30 rows, such as .*, which looks like .* Declare --number-format {read} ",
+    ):
         infer_label(cells)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.methods.heads.base import Head, Scale
+from predgen.methods.heads.date import DateHead
 from predgen.methods.heads.label import LabelHead
 from predgen.methods.heads.label_set import LabelSetHead
 from predgen.methods.heads.number import NumberHead
@@ -17,6 +18,7 @@ from predgen.targets.record import Target, field_values
 
 HEADS: dict[str, type[Head[Any]]] = {
     "number": NumberHead,
+    "date": DateHead,
     "label": LabelHead,
     "ordinal": OrdinalHead,
     "set": LabelSetHead,
@@ -46,7 +48,7 @@ def field_heads(target: Target, scales: Sequence[Scale], number_loss: str = "squ
     output = column = 0
     for field, scale in zip(target.fields.values(), scales, strict=True):
         kind = HEADS[field.kind]
-        given = {"number_loss": number_loss} if kind is NumberHead else {}
+        given = {"number_loss": number_loss} if issubclass(kind, NumberHead) else {}
         last_output, last_column = output + kind.num_outputs(field, **given), column + kind.num_columns(field)
         heads.append(kind(field, scale, slice(output, last_output), slice(column, last_column), **given))
         output, column = last_output, last_column
