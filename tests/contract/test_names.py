@@ -31,6 +31,7 @@ SETTINGS = {
     "model.rocoft_axis": names.ROCOFT_AXES,
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
     "data.kind": names.KINDS,
+    "data.columns": names.TARGET_COLUMNS,
     "data.class_weights": names.CLASS_WEIGHTS,
     "model.pooling": names.POOLINGS,
     "model.predictor_head": names.PREDICTOR_HEADS,

@@ -28,6 +28,7 @@ class Field(ABC):
         numeric: whether its values are numbers, whose distribution has a mean and quantiles; else they are labels.
         fewer_values: what to do where it has too many values to score them all.
         stratifies: whether parts of a table are drawn with the same share of each value.
+        soft: whether a true value is a distribution over its labels, so that the Writer learns from the scores of all.
     """
 
     kind: ClassVar[str]
@@ -37,6 +38,7 @@ class Field(ABC):
     numeric: ClassVar[bool] = False
     fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
+    soft: ClassVar[bool] = False
 
     @property
     def fields(self) -> "Mapping[str, Field]":

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from predgen.methods.heads.base import Head, Scale
+from predgen.methods.heads.distribution import DistributionHead
 from predgen.methods.heads.label import LabelHead
 from predgen.methods.heads.label_set import LabelSetHead
 from predgen.methods.heads.number import NumberHead
@@ -20,6 +21,7 @@ HEADS: dict[str, type[Head[Any]]] = {
     "label": LabelHead,
     "ordinal": OrdinalHead,
     "set": LabelSetHead,
+    "distribution": DistributionHead,
 }
 
 
