@@ -149,6 +149,11 @@ def joining_of(settings: DataSettings, table: pd.DataFrame, *, numeric: bool | N
     """
     how = settings.columns or (SHARES if settings.kind == Distribution.kind else RECORD)
     if how == RECORD:
+        if settings.kind == Distribution.kind and len(columns_named(settings.target, table)) > 1:
+            raise ConfigError(
+                "Expected shares, counts or annotators in the columns of a distribution over labels, found "
+                "--columns record. Leave columns out."
+            )
         return None
     if how != ANNOTATORS:
         _check_kind(settings, how, (Distribution.kind,))
