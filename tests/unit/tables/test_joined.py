@@ -92,7 +92,7 @@ def test_shares_come_back(counts: list[int], random: Any) -> None:
         ({"p_a": [0.5] * 10, "p_b": [0.5, -0.5] * 5}, "p_a,p_b", {}, r"Row 2, column 'p_b'.*at least 0.*'-0.5'"),
         ({"p_a": [0.5, None] * 5, "p_b": [0.5] * 10}, "p_a,p_b", {}, r"Row 2, column 'p_a'.*NaN.*write 0"),
         ({"n_a": [3, 0] * 5, "n_b": [1, 0] * 5}, "n_a,n_b", {"columns": "counts"}, r"Row 2.*0 of all"),
-        ({"x": ["a", ""] * 5, "y": ["b", None] * 5}, "x,y", {"columns": "annotators"},  "one annotator at least in row 2, column 'x, y'"),
+        ({"x": ["a", ""] * 5, "y": ["b", None] * 5}, "x,y", {"columns": "annotators"}, "annotator at least in row 2"),
         ({"y": ['{"a": 1}'] * 10}, "y", {}, "At least two labels|at least two labels"),
         ({"y": ['{"a": 1}', "a"] * 5}, "y", {}, r"Row 2, column 'y'.*a share for each label"),
         ({"y": ['{"a": 0.5, "a": 0.5}'] * 10}, "y", {}, r"Row 1, column 'y'.*every label once"),
