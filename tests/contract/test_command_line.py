@@ -38,6 +38,7 @@ COMMANDS = [
 GIVEN: dict[str, tuple[str, Any]] = {
     "task": ("stsb", "stsb@2"),
     "target": ("stars,mood", ("stars", "mood")),
+    "columns": ("annotators", "annotators"),
     "inputs": ("review, title", ("review", "title")),
     "template": ("{review}:", "{review}:"),
     "kind": ("label", "label"),

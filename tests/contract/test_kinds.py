@@ -16,7 +16,8 @@ from predgen.targets.kinds import field_from_json, field_kind
 from tests.unit.codec.test_codec import Vocabulary
 
 DATES = ["2020-02-29", "2020-12-31", "2021-03-01"]
-CELLS = {"number": [0.5, 1.5, 4.0], "date": DATES, "set": ["a|b", "a", "none"]}
+SHARES = ['{"a": 1}', '{"b": 1}', '{"a": 1}']
+CELLS = {"number": [0.5, 1.5, 4.0], "date": DATES, "set": ["a|b", "a", "none"], "distribution": SHARES}
 LABELS = ["a", "b", "a"]
 
 
@@ -91,7 +92,11 @@ def test_right_answers_have_the_best_metrics(kind: str) -> None:
     for name in right:
         assert right[name] > worse[name] if higher_is_better(name) else right[name] < worse[name], name
     losses = measure.losses(truth, wrong, None)
-    assert {loss for loss, _ in measure.tested.values()} <= losses.keys() | {"log_loss", "inexact"}
+    assert {loss for loss, _ in measure.tested.values()} <= losses.keys() | {
+        "log_loss",
+        "inexact",
+        *measure.OF_PROBABILITIES,
+    }
     assert measure.relative_error(truth, truth) == 0
     answer, _, _ = measure.constant_answer(measure.learned(truth), np.ones(len(truth)))
     assert measure.relative_error(truth, np.repeat(answer, len(truth), axis=0)) == pytest.approx(1)

@@ -32,6 +32,7 @@ SETTINGS = {
     "model.rocoft_selection": names.ROCOFT_SELECTIONS,
     "data.kind": names.KINDS,
     "data.number_format": names.NUMBER_FORMATS,
+    "data.columns": names.TARGET_COLUMNS,
     "data.class_weights": names.CLASS_WEIGHTS,
     "model.pooling": names.POOLINGS,
     "model.predictor_head": names.PREDICTOR_HEADS,

@@ -147,6 +147,7 @@ def _declared(labels: str | None, words: dict[str, str] | None, range_: dict[str
 def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) -> Any:
     """Returns the target of a table's column, by the rules of `fit`, from all of its rows."""
     from predgen.config import build_config
+    from predgen.tables.joined import joining_of
     from predgen.tables.reading import read_table
     from predgen.tables.values import target_columns
     from predgen.training.target import prepare_target
@@ -155,4 +156,8 @@ def _inferred(data: str | None, target: str | None, settings: dict[str, Any]) ->
         raise ConfigError("Expected --data TABLE and --target COLUMN together, found one of them. Add the other.")
     config = build_config({"data.data": data, "data.target": target}, settings)
     table = read_table(data)
+    joining = joining_of(config.data, table)
+    if joining is not None:
+        table = joining.table(table, config.data.target)
+        config = config.changed(**{"data.kind": joining.kind})
     return prepare_target(config.data, table, target_columns(config.data.target, table))[0]

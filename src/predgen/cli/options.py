@@ -113,6 +113,7 @@ def run_option(setting: str, kind: type, read: Callable[[Any], Any] = lambda val
 RUN_OPTIONS = [
     run_option("data.task", str),
     run_option("data.target", str),
+    run_option("data.columns", str),
     run_option("data.inputs", str, split_names),
     run_option("data.template", str),
     run_option("data.kind", str),

@@ -5,6 +5,7 @@ from typing import Any
 
 from predgen.codec.base import Paths, TargetVocabulary
 from predgen.codec.date import DatePaths
+from predgen.codec.distribution import DistributionPaths
 from predgen.codec.label import LabelPaths
 from predgen.codec.label_set import LabelSetPaths
 from predgen.codec.number import NumberPaths
@@ -18,6 +19,7 @@ PATHS: dict[str, type[Paths[Any]]] = {
     "label": LabelPaths,
     "ordinal": OrdinalPaths,
     "set": LabelSetPaths,
+    "distribution": DistributionPaths,
 }
 # Records of more values are not unrolled.
 MAX_RECORDS = 10_000

@@ -88,6 +88,11 @@ class DataSettings(FieldSettings):
     )
     data: str = Field(description="table file, folder of splits, saved dataset, or hub id")
     target: TargetNames = Field(description="the column to predict, or several A,B as one record")
+    columns: str | None = chosen(
+        names.TARGET_COLUMNS,
+        None,
+        "what the target's columns hold; record, or shares with kind=distribution, if not given",
+    )
     fields: dict[str, FieldSettings] = Field(
         default_factory=dict, description="what is declared of a record's columns: {A: {low: 0, high: 1}}"
     )

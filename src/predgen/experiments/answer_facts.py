@@ -12,6 +12,7 @@ from predgen.errors import ConfigError
 from predgen.experiments.data_facts import MOST_LABELS, OTHERS, slices_of
 from predgen.measures.base import json_number
 from predgen.measures.calibration import Calibration
+from predgen.measures.distribution import modes_of
 from predgen.measures.statistics import bootstrap_interval
 from predgen.models.model import Model
 from predgen.models.scored import BOOTSTRAP_SEED, Scored, ScoredField
@@ -66,7 +67,10 @@ def points(answers: ScoredField, calibration: Calibration | None) -> dict[str, A
 def confusion(field: Field, answers: ScoredField) -> dict[str, Any]:
     """Returns the counts of true and predicted labels; of a set, how often each label was found, missed and made up."""
     labels = [str(label) for label in field.labels]
-    if answers.truth.ndim == 2:
+    true, answered = answers.truth, answers.predicted
+    if field.soft:
+        true, answered = modes_of(true), modes_of(answered)
+    if true.ndim == 2:
         truth, predicted = answers.truth > 0, np.nan_to_num(answers.predicted) > 0
         rows = [
             {
@@ -78,7 +82,7 @@ def confusion(field: Field, answers: ScoredField) -> dict[str, Any]:
             for column, label in enumerate(labels)
         ]
         return {"by_label": rows}
-    truth, predicted = _positions(answers.truth, len(labels)), _positions(answers.predicted, len(labels))
+    truth, predicted = _positions(true, len(labels)), _positions(answered, len(labels))
     names = [*labels, "unseen or invalid"]
     order = np.arange(len(labels))
     if len(labels) > MOST_LABELS:

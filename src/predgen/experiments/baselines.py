@@ -152,6 +152,29 @@ class Classification(LinearModel):
         return probabilities.argmax(axis=1), probabilities
 
 
+class SharesClassification(Classification):
+    """Logistic regression of the shares of labels, by their cross-entropy."""
+
+    def fit(self, rows: Any, truth: np.ndarray, weights: np.ndarray | None) -> None:
+        """Learns each row once for each label that has a share in it, with that share as its weight."""
+        shares = truth if weights is None else truth * weights[:, None]
+        row, label = np.nonzero(shares > 0)
+        self.model.fit(rows[row], label, sample_weight=shares[row, label])
+
+    def loss(self, rows: Any, truth: np.ndarray) -> float:
+        """Returns the mean cross-entropy in nats, over the rows whose labels training saw."""
+        known = np.flatnonzero(np.isfinite(truth).all(axis=1))
+        if not len(known):
+            return 0.0
+        logs = np.log(np.clip(self.probabilities(rows[known]), SMALLEST_PROBABILITY, 1))
+        return float(-(truth[known] * logs).sum(axis=1).mean())
+
+    def answer(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the likeliest labels, each with the whole share."""
+        positions, probabilities = super().answer(rows)
+        return np.eye(self.num_labels)[positions], probabilities
+
+
 class Multilabel(LinearModel):
     """A logistic regression for each label of a set, with a threshold of its own."""
 
@@ -192,6 +215,7 @@ LINEAR_MODELS: dict[Baseline, type[LinearModel]] = {
     "regression": Regression,
     "classification": Classification,
     "multilabel": Multilabel,
+    "shares": SharesClassification,
 }
 
 

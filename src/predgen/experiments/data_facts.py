@@ -75,7 +75,7 @@ def _of_numbers(of_parts: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
 
 
 def _of_labels(field: Field, of_parts: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Returns how many rows have each label; a set's row counts for each label that is in it."""
+    """Returns how many rows have each label; a row of several counts for each of them."""
     labels = [str(label) for label in field.labels]
     counts = {part: dict.fromkeys(labels, 0) for part in of_parts}
     unseen = dict.fromkeys(of_parts, 0)
@@ -83,9 +83,8 @@ def _of_labels(field: Field, of_parts: Mapping[str, Sequence[Any]]) -> dict[str,
         for value in values:
             if value is None:
                 unseen[part] += 1
-            for label in value if isinstance(value, list | tuple | set | frozenset) else [value]:
-                if label is not None:
-                    counts[part][str(label)] += 1
+            for label in field.labels_in(value):
+                counts[part][str(label)] += 1
     order = sorted(labels, key=lambda label: -sum(of_part[label] for of_part in counts.values()))
     if field.kind == "ordinal":
         order = labels

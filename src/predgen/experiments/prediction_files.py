@@ -13,6 +13,7 @@ from predgen.experiments.results import Comparison, MethodResult
 from predgen.measures.base import Measure
 from predgen.measures.kinds import measure_of
 from predgen.models.scored import Scored, ScoredField
+from predgen.tables.joined import joining_of
 from predgen.tables.reading import TableLike, read_table, require_columns, row_numbers
 from predgen.tables.values import target_columns, values_of
 from predgen.targets.cells import describe, is_missing, label_key, parse_number
@@ -44,11 +45,12 @@ def compare_files(
         truth: a table with the true answers.
         files: tables with answers, by the name under which each is shown, the names of the files if they have none; or
             one path or data frame. A list is one of tables, not of rows.
-        target: the column of the true answers.
+        target: the column of the true answers, or several A,B of one answer, as `columns` says.
         id: a column that truth and files share, by which rows are matched; without it they are in the same order, and
             columns that both have must be equal.
         against: the one file that all others are tested against; every pair if not given.
-        declared: what is declared of the target, as `fit` takes it (`kind`, `labels`, `low`, `high`, `decimals`, …).
+        declared: what is declared of the target, as `fit` takes it (`kind`, `columns`, `labels`, `low`, `high`,
+            `decimals`, …).
 
     Raises:
         ConfigError: there are no files, or two of one name.
@@ -59,6 +61,7 @@ def compare_files(
     if against is not None and against not in named:
         raise unknown_name("file", against, named)
     true_rows, tables = read_table(truth), {name: read_table(table) for name, table in named.items()}
+    true_rows, declared = _joined(true_rows, target, declared)
     (column,) = target_columns((target,), true_rows)
     measure = measure_of(_field(true_rows, column, tables.values(), declared))
     places = {name: _places(true_rows, table, name, id, column) for name, table in tables.items()}
@@ -98,6 +101,18 @@ def _named(files: TableLike | Sequence[TableLike] | Mapping[str, TableLike]) -> 
     if not named:
         raise ConfigError("Expected at least one file of predictions, found none.")
     return named
+
+
+def _joined(truth: pd.DataFrame, target: str, declared: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Returns the true answers with one column of the target, and what is declared of it."""
+    declared = dict(declared)
+    columns = declared.pop("columns", None)
+    known = {name: value for name, value in declared.items() if name in FieldSettings.model_fields}
+    settings = build_config({"data": "<truth>", "target": target, "columns": columns}, known).data
+    joining = joining_of(settings, truth)
+    if joining is None:
+        return truth, declared
+    return joining.table(truth, settings.target), declared | {"kind": joining.kind}
 
 
 def _field(truth: pd.DataFrame, column: str, tables: Iterable[pd.DataFrame], declared: Mapping[str, Any]) -> Field:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from predgen.config import TASK_ROWS
 from predgen.errors import ConfigError, PredGenError
+from predgen.models.evaluating import answered_table
 from predgen.models.model import Model
 from predgen.tables.reading import TableLike
 from predgen.tables.splits import held_out_rows
@@ -81,7 +82,7 @@ def rows_to_report(model: Model, data: TableLike | None) -> ReportedRows:
         fitted = None
     if fitted is not None:
         return _held_out(fitted, named)
-    table = held_out_rows(data)
+    table, _ = answered_table(model, held_out_rows(data))
     if own == TABLE_IN_MEMORY:
         return ReportedRows(table, GIVEN, named, None, "The model was fitted on a table in memory.")
     try:

@@ -94,7 +94,8 @@ def explain(
         found = leave_out(model, cells, runs, asked)
         cut = [[span for span in row if not _is_read(span, prompt)] for row, prompt in pairs]
         spans = [_in_order(*both) for both in zip(runs, cut, strict=True)]
-    explained = [_Row(method, *facts) for facts in zip(row_numbers(table), cells, spans, prompts, found, strict=True)]
+    facts = zip(row_numbers(table), cells, spans, prompts, found, strict=True)
+    explained = [_Row(method, number, row, words, prompt, one) for number, row, words, prompt, one in facts]
     explanations = [
         one.explanation(index, question, answers.by_field[question.field_index].values[row])
         for row, one in enumerate(explained)

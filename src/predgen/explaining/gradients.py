@@ -58,7 +58,7 @@ def baseline_of(model: Model) -> Float[Tensor, " size"]:
     """
     backbone = model.method.backbone
     tokens = torch.arange(backbone.num_prompt_tokens, device=backbone.device)
-    total = sum(embeddings_of(backbone, some).double().sum(dim=0) for some in tokens.split(8192))
+    total = sum(embeddings_of(backbone, some).double().sum(dim=0) for some in torch.split(tokens, 8192))
     assert isinstance(total, Tensor)
     return total / len(tokens)
 
@@ -81,8 +81,7 @@ def integrate(
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     # Two more points, of weight 0: the baseline and the prompt itself.
-    alphas = [0.0, 1.0, *((nodes + 1) / 2)]
-    weights = [0.0, 0.0, *(weights / 2)]
+    alphas, shares = [0.0, 1.0, *((nodes + 1) / 2)], [0.0, 0.0, *(weights / 2)]
     limits = _limits(model)
     with one_at_a_time(model.method.device), dropout_off(model.method):
         held = _written(model, prompts, limits)
@@ -103,7 +102,7 @@ def integrate(
     found, size = [], len(alphas)
     for row in range(len(prompts)):
         of_row = [done[row * size + step] for step in range(size)]
-        tokens = torch.stack([weight * one[0] for weight, one in zip(weights, of_row, strict=True)]).sum(dim=0)
+        tokens = torch.stack([weight * one[0] for weight, one in zip(shares, of_row, strict=True)]).sum(dim=0)
         found.append(Integrated(tokens, of_row[1][1], of_row[0][1], of_row[1][2], size))
     return found
 

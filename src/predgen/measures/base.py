@@ -19,7 +19,7 @@ EXACT_MATCH = "exact_match"
 SMALLEST_PROBABILITY = 1e-15
 FieldKind = TypeVar("FieldKind", bound=Field)
 # What a simple linear model of the field is: ridge regression, logistic regression, or one of these for each label.
-Baseline = Literal["regression", "classification", "multilabel"]
+Baseline = Literal["regression", "classification", "multilabel", "shares"]
 
 
 class Measure(ABC, Generic[FieldKind]):

@@ -141,10 +141,32 @@ def calibrate_labels(probabilities: Float[np.ndarray, "row label"], truth: Int[n
     Raises:
         DataError: there are too few rows.
     """
+    # A label never seen is no row of this table.
+    return calibrate_shares(probabilities, np.where(truth[:, None] >= 0, np.eye(probabilities.shape[1])[truth], np.nan))
+
+
+def calibrate_shares(
+    probabilities: Float[np.ndarray, "row label"], shares: Float[np.ndarray, "row label"]
+) -> Calibration:
+    """Returns the calibration of a distribution over labels, as `calibrate_labels` does that of a label.
+
+    The temperature has the least cross-entropy; the scores are those of the label with the largest share, the first of
+    several, so that sets hold that one.
+
+    Args:
+        probabilities: of each label.
+        shares: the true ones; a row of NaN has a label never seen in training.
+
+    Raises:
+        DataError: there are too few rows.
+    """
+    known_rows = np.isfinite(shares).all(axis=1)
+    truth = np.where(known_rows, np.where(known_rows[:, None], shares, 0.0).argmax(axis=1), -1)
     _check_rows(len(truth))
     first, second = _halves(probabilities, truth)  # or the scores would be of rows that chose the temperature
-    temperature = fitted_temperature(probabilities[first], truth[first])
-    num_labels, num_known = probabilities.shape[1], int((truth[first] >= 0).sum())
+    chosen = first[known_rows[first]]
+    temperature = temperature_of_shares(probabilities[chosen], shares[chosen])
+    num_labels, num_known = probabilities.shape[1], len(chosen)
     uniform = num_labels / ((num_labels - 1) * (num_known + 2)) if num_known else 0.0  # nothing is learned of none
     tempered = Calibration(temperature, (), uniform).tempered(probabilities[second])
     known = truth[second] >= 0
@@ -173,13 +195,19 @@ def fitted_temperature(probabilities: Float[np.ndarray, "row label"], truth: Int
     of the logarithm: mean 0, deviation 1. A factor of e weighs half a nat, so that few rows cannot move it far.
     """
     known = truth >= 0
-    if not known.any():
+    return temperature_of_shares(probabilities[known], np.eye(probabilities.shape[1])[truth[known]])
+
+
+def temperature_of_shares(
+    probabilities: Float[np.ndarray, "row label"], shares: Float[np.ndarray, "row label"]
+) -> float:
+    """Returns the temperature of `fitted_temperature` for shares p(k), the loss of a row being −Σ_k p(k) log p_T(k)."""
+    if not len(shares):
         return 1.0
 
     def loss(log_temperature: float) -> float:
-        tempered = Calibration(float(np.exp(log_temperature)), ()).tempered(probabilities[known])
-        losses = -np.log(np.maximum(tempered[np.arange(len(tempered)), truth[known]], SMALLEST))
-        return float(losses.sum() + log_temperature**2 / 2)
+        tempered = Calibration(float(np.exp(log_temperature)), ()).tempered(probabilities)
+        return float(-(shares * np.log(np.maximum(tempered, SMALLEST))).sum() + log_temperature**2 / 2)
 
     ends = (-np.log(HOTTEST), np.log(HOTTEST))
     return float(np.exp(minimize_scalar(loss, bounds=ends, method="bounded").x))

@@ -82,6 +82,31 @@ def stack_labels(
     return Mix(share, 1.0 - share)
 
 
+def stack_shares(
+    director: Float[np.ndarray, "row label"],
+    writer: Float[np.ndarray, "row label"],
+    truth: Float[np.ndarray, "row label"],
+) -> Mix:
+    """Returns the mix with the least cross-entropy on some rows; its weights are not negative and sum to 1.
+
+    Args:
+        director: the Director's probabilities.
+        writer: the Writer's probabilities.
+        truth: the true shares, all of them known.
+    """
+    if not len(truth):
+        return MIXES["mean"]
+
+    def cross_entropy(share: float) -> float:
+        return float(
+            -(truth * np.log(np.maximum(share * director + (1 - share) * writer, SMALLEST))).sum(axis=1).mean()
+        )
+
+    minimum = minimize_scalar(cross_entropy, bounds=(0.0, 1.0), method="bounded")
+    share = min((float(minimum.x), 0.0, 1.0), key=cross_entropy)  # the bounded search stays inside its ends
+    return Mix(share, 1.0 - share)
+
+
 HALF = 0.5
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from predgen.measures.base import Measure
 from predgen.measures.date import DateMeasure
+from predgen.measures.distribution import DistributionMeasure
 from predgen.measures.label import LabelMeasure
 from predgen.measures.label_set import LabelSetMeasure
 from predgen.measures.number import NumberMeasure
@@ -16,6 +17,7 @@ MEASURES: dict[str, type[Measure[Any]]] = {
     "label": LabelMeasure,
     "ordinal": OrdinalMeasure,
     "set": LabelSetMeasure,
+    "distribution": DistributionMeasure,
 }
 
 

@@ -274,3 +274,28 @@ def crps(truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     shares = (np.arange(quantiles.shape[1]) + 0.5) / quantiles.shape[1]
     errors = truth[:, None] - quantiles
     return np.asarray(2 * np.maximum(shares * errors, (shares - 1) * errors).mean(axis=1))
+
+
+def spread_metrics(
+    spread: Float[np.ndarray, " row"], deviations: Float[np.ndarray, " row"] | None, rows: np.ndarray
+) -> dict[str, float]:
+    """Returns how far annotators are from each other, and whether the answers are less sure where they are further.
+
+    `annotators_std` is the mean of their standard deviations, in the target's unit. `std_spearman` is the rank
+    correlation of these and the standard deviations of the Writer's distributions; it is left out without the latter.
+
+    Args:
+        spread: the standard deviation of each row's annotators; NaN where there were fewer than two.
+        deviations: of the Writer's distribution of each row; None where there is none.
+        rows: the positions of the rows.
+    """
+    from scipy import stats  # here, as a prediction does not need it
+
+    known = rows[np.isfinite(spread[rows])]
+    metrics = {"annotators_std": float(spread[known].mean()) if len(known) else math.nan}
+    if deviations is not None:
+        known = known[np.isfinite(deviations[known])]
+        vary = len(known) > 1 and np.ptp(spread[known]) > 0 and np.ptp(deviations[known]) > 0
+        found = stats.spearmanr(spread[known], deviations[known]).statistic if vary else math.nan
+        metrics["std_spearman"] = float(found)
+    return metrics

@@ -245,6 +245,21 @@ def label_loss(logits: Float[Tensor, "batch label"], truth: Int[Tensor, " batch"
     return functional.cross_entropy(logits, truth, reduction="none")
 
 
+def shares_cross_entropy(
+    log_probabilities: Float[Tensor, "batch label"], shares: Float[Tensor, "batch label"]
+) -> Float[Tensor, " batch"]:
+    """Returns the cross-entropy −Σ_k p_k log q_k of each row in nats, of the shares p and the probabilities q.
+
+    Its gradient is that of the Kullback-Leibler divergence KL(p ‖ q): both differ by the entropy of p alone.
+
+    Args:
+        log_probabilities: log q of each label.
+        shares: p of each label; a label without a share counts nothing, whatever its probability.
+    """
+    possible = log_probabilities.masked_fill(shares == 0, 0.0)  # 0 · log 0 = 0
+    return -(shares * possible).sum(dim=-1)
+
+
 def set_loss(logits: Float[Tensor, "batch label"], truth: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:
     """Returns the binary cross-entropy of each set of labels, in nats per label."""
     return functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=-1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from predgen.measures.base import distribution_of_samples
 from predgen.measures.distributions import PredictiveDistribution
 from predgen.measures.kinds import measure_of
 from predgen.methods.heads import Head
-from predgen.methods.losses import TokenLoss, expected_value_loss, token_accuracy
+from predgen.methods.losses import TokenLoss, expected_value_loss, shares_cross_entropy, token_accuracy
 from predgen.targets.record import field_values
 from predgen.writing.decoding import Decoded, sample
 from predgen.writing.sampling import scores_after
@@ -90,7 +91,7 @@ class Writer(nn.Module):
     @property
     def learns_from_all(self) -> bool:
         """Whether L_W needs the scores of all targets, not of the gold one alone."""
-        return self.token_loss.name == "expected_value"
+        return self.token_loss.name == "expected_value" or any(head.field.soft for head in self.fields)
 
     def cheapest_decoding(self) -> str:
         """Returns `trie` where scoring all targets costs about as much as writing greedily; else `greedy`."""
@@ -114,13 +115,9 @@ class Writer(nn.Module):
         """
         symbols = self.symbols
         if self.learns_from_all:
-            trie, head = self.trie_of(0), self.fields[0]
+            trie = self.trie_of(0)
             assert trie is not None  # `build_method` refuses numbers with too many values
-            scores = score_all(symbols.backbone, memory, trie)
-            numbers = head.learned(trie.numbers)
-            return expected_value_loss(
-                scores, numbers, truth[:, 0], mean=head.scale.mean, deviation=head.scale.deviation
-            )
+            return self._loss_of_all(trie, score_all(symbols.backbone, memory, trie), truth)
         scores = symbols.scores(memory, logits, gold.states)
         counted = gold.mask if symbols.full else self.decided(gold)
         allowed = symbols.codec.allowed(gold.states)
@@ -134,17 +131,42 @@ class Writer(nn.Module):
             gold: the gold targets.
             truth: as `Batch` has it.
         """
-        symbols, trie, head = self.symbols, self.trie_of(0), self.fields[0]
+        symbols, trie = self.symbols, self.trie_of(0)
         assert trie is not None  # or there would be no tree
         if self.learns_from_all:
-            numbers, scale = head.learned(trie.numbers), head.scale
-            return expected_value_loss(
-                tree.log_probabilities, numbers, truth[:, 0], mean=scale.mean, deviation=scale.deviation
-            )
+            return self._loss_of_all(trie, tree.log_probabilities, truth)
         length, scores = self._along_gold(tree, trie, gold)
         counted = (gold.mask if symbols.full else self.decided(gold))[:, :length]
         allowed = symbols.codec.allowed(gold.states)[:, :length]
         return self.token_loss(scores, gold.symbols[:, :length], counted, allowed, symbols.codec.digits)
+
+    def _loss_of_all(
+        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"], truth: Tensor
+    ) -> Float[Tensor, " batch"]:
+        """Returns each row's L_W from the scores of all values.
+
+        For a distribution that is its cross-entropy −Σ_k p_k log P(label k), the exact one, as labels are the leaves of
+        the trie; it is the expectation under p of the path's negative log-likelihood. It is divided by the mean number
+        of tokens that are decided in a label, as L_W of a label is the mean over its tokens: one number for all labels
+        leaves the shares as the minimum.
+        """
+        head = self.fields[0]
+        if head.field.soft:
+            return shares_cross_entropy(log_probabilities, truth) / self._mean_decisions
+        numbers, scale = head.learned(trie.numbers), head.scale
+        return expected_value_loss(log_probabilities, numbers, truth[:, 0], mean=scale.mean, deviation=scale.deviation)
+
+    @cached_property
+    def _mean_decisions(self) -> float:
+        """The number of tokens that L_W counts in a label, averaged over the labels."""
+        trie, codec = self.only_trie, self.symbols.codec
+        assert trie is not None  # labels always have one
+        counts = []
+        for value in trie.values:
+            path = codec.path(value)
+            states = [codec.state_after(path[:position]) for position in range(len(path))]
+            counts.append(sum(self.symbols.full or len(codec.rows[state]) > 1 for state in states))
+        return sum(counts) / len(counts)
 
     def _along_gold(
         self, tree: ScoredTree, trie: Trie, gold: EncodedTargets

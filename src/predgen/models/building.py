@@ -28,7 +28,7 @@ from predgen.methods.exact import ExactPredGen, PrefixDirector
 from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
-from predgen.models.forms import with_form
+from predgen.models.forms import default_form, with_form
 from predgen.names import DIRECTOR_FORMS, JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.field import ALONE
 from predgen.targets.record import Target
@@ -206,6 +206,8 @@ def check_method(config: RunConfig, target: Target) -> None:
     fields = target.fields
     numeric = any(field.numeric for field in fields.values())
     _check_losses_of_numbers(config, target, is_number=numeric and len(fields) == 1, is_numeric=numeric)
+    if any(field.soft for field in fields.values()):
+        _check_distribution(config, target)
     if model.method == "predictor":
         return
     if model.trie_mass < 1 and (model.writer_vocabulary == "full" or model.decoding == "free"):
@@ -263,6 +265,29 @@ def _check_losses_of_numbers(config: RunConfig, target: Target, *, is_number: bo
             raise ConfigError(
                 f"Expected a number to predict with {setting} '{name}', found {target.nouns}. Leave {setting} out."
             )
+
+
+def _check_distribution(config: RunConfig, target: Target) -> None:
+    """Refuses what a distribution over labels cannot be learned with: what reads the path of one label as the truth.
+
+    Raises:
+        ConfigError: it is a field of a record; or the Writer has a prior, or predgen's Director reads a gold path.
+    """
+    model = config.model
+    if len(target.fields) > 1:
+        raise ConfigError(
+            "Expected a distribution over labels as the only target, found one in a record. Fit a model for each, or "
+            "declare the columns as another kind."
+        )
+    if model.method != "predictor" and model.writer_prior:
+        raise ConfigError("Expected no writer_prior with a distribution over labels, found it. Leave writer_prior out.")
+    form = model.director_form or default_form(config, target)
+    if model.method == "predgen" and not DIRECTOR_FORMS[form].scores_all:
+        raise ConfigError(
+            "Expected a form of predgen that scores all labels, expectation or correction, with a distribution over "
+            f"labels, found '{form}', whose Director reads the tokens of one label. Leave director_form, and the "
+            "settings of schedule, sampling and director that ask for it, out."
+        )
 
 
 def estimates_of(config: RunConfig, target: Target) -> list[str]:

@@ -1,6 +1,7 @@
 """Metrics and calibrations from rows whose answers are known: each row is tokenized once."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,14 @@ from predgen.codec.kinds import is_enumerable
 from predgen.errors import ConfigError
 from predgen.measures.base import metric_of
 from predgen.measures.calibration import Calibration, doubt_about
-from predgen.measures.number import crps
+from predgen.measures.number import crps, spread_metrics
 from predgen.measures.statistics import bootstrap_interval
 from predgen.methods import Answers
 from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
 from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
+from predgen.tables.joined import joined_table, spread_of_annotators
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of
 from predgen.warning_kinds import UnseenLabelsWarning, warn
@@ -37,8 +39,9 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
         interval: the level of intervals and sets; None for none.
     """
     Asked(interval=interval).check(model)
-    table = read_table(rows)
-    columns = _target_columns(model, table)
+    read = read_table(rows)
+    spread = spread_of_annotators(model.config.data, read) if model.target.numeric else None
+    table, columns = answered_table(model, read)
     truth = values_of(model.target, table, columns)
     unseen = unseen_labels(model.target, truth, table, columns)
     if unseen:
@@ -56,6 +59,11 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
             len(truth),
             seed=BOOTSTRAP_SEED,
         )
+    if spread is not None:
+        deviations = answers.by_field[0].deviations
+        of_spread = partial(spread_metrics, spread, None if deviations is None else deviations.numpy())
+        metrics |= of_spread(np.arange(len(spread)))
+        ci95 |= bootstrap_interval(of_spread, len(spread), seed=BOOTSTRAP_SEED)
     return Evaluation(
         metrics=metrics,
         ci95=ci95,
@@ -106,8 +114,8 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
         ConfigError: there are only sets of labels.
         DataError: an input or an answer is missing, or there are too few rows.
     """
-    table = read_table(rows)
-    truth = values_of(model.target, table, _target_columns(model, table))
+    table, columns = answered_table(model, read_table(rows))
+    truth = values_of(model.target, table, columns)
     has_labels = any(not field.numeric for field in model.target.fields.values())
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
@@ -130,13 +138,20 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     return calibrations
 
 
-def _target_columns(model: "Model", table: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the target's columns in a table.
+def answered_table(model: "Model", table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns a table whose columns of one target are joined as they were in training, and the target's columns.
+
+    Args:
+        model: the model.
+        table: rows whose answers are known.
 
     Raises:
+        DataError: a cell of a target's columns is not what it must be.
         UnknownNameError: one is missing.
     """
-    return target_columns(model.config.data.target, table)
+    settings = model.config.data
+    table = joined_table(settings, table, numeric=model.target.numeric)
+    return table, target_columns(settings.target, table)
 
 
 def _coverage_by_row(model: "Model", scored: Scored, level: float | None) -> dict[str, np.ndarray]:

@@ -33,6 +33,16 @@ KINDS = Choices(
         "label": Choice("", "predgen.targets.label:Label"),
         "ordinal": Choice("labels in a declared order", "predgen.targets.ordinal:Ordinal"),
         "set": Choice("several labels or none", "predgen.targets.label_set:LabelSet"),
+        "distribution": Choice("shares of labels, as of raters", "predgen.targets.distribution:Distribution"),
+    },
+)
+TARGET_COLUMNS = Choices(
+    "meaning of columns",
+    {
+        "record": Choice("each a field of its own"),
+        "shares": Choice("the share of each label, which sum up to 1"),
+        "counts": Choice("how many raters chose each label"),
+        "annotators": Choice("what each rater says, a label or a number; empty cells do not count"),
     },
 )
 # How cells write numbers; a currency may stand before or after those that are no percentages.

@@ -1,5 +1,6 @@
 """The estimators: texts or a data frame in, answers out, a fitted model behind scikit-learn's interface."""
 
+import json
 from abc import abstractmethod
 from datetime import date
 from math import ceil, log10
@@ -40,19 +41,24 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _column_of(self, y: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
         """Returns the column of the answers, and the settings that declare what it holds."""
 
+    def _answers_of(self, y: Any) -> Any:
+        """Returns the answers as an array of one dimension."""
+        return y
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Returns the estimator, fitted.
 
         Args:
             X: texts, as a list, an array or a series; or a data frame, whose columns are the inputs.
-            y: the answer of each row.
+            y: the answer of each row; of labels also the share of each one, shape (row, class), the classes being the
+                columns of a data frame, or their positions.
             sample_weight: what each row's losses are multiplied by, at least 0; 1 each if not given.
 
         Raises:
             PredGenError: a parameter, a text or an answer is not right. It is a ValueError too.
         """
         framed = _framed(X)
-        _, answers = validate_data(self, framed, y, reset=True, dtype=None)
+        _, answers = validate_data(self, framed, self._answers_of(y), reset=True, dtype=None)
         table = _texts(framed)
         if len(table) < LEAST_ROWS:
             raise DataError(f"Expected at least {LEAST_ROWS} rows, found n_samples={len(table)}. Give more rows.")
@@ -108,14 +114,28 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     classes_: np.ndarray
 
+    def _answers_of(self, y: Any) -> Any:
+        self._shares_of: list[Any] | None = None
+        if getattr(y, "ndim", 1) != 2 or y.shape[1] < 2:
+            return y
+        labels = y.columns if isinstance(y, pd.DataFrame) else range(y.shape[1])
+        self._shares_of = list(labels)
+        keys = list(map(label_key, labels))
+        return np.array([json.dumps(dict(zip(keys, row, strict=True))) for row in np.asarray(y, dtype=float).tolist()])
+
     def _column_of(self, y: np.ndarray) -> tuple[list[str], dict[str, Any]]:
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        shares_of = self._shares_of
+        del self._shares_of
+        if shares_of is None:
+            check_classification_targets(y)
+        self.classes_ = np.unique(y if shares_of is None else np.asarray(shares_of))
         texts = [label_key(label) for label in self.classes_]
         if len(set(texts)) < len(texts):
             raise DataError(f"Expected labels with different texts, found {texts}. Write them as texts.")
         if len(texts) < 2:
             raise DataError(f"Expected at least two classes in y, found one class, '{texts[0]}'. Add rows of another.")
+        if shares_of is not None:
+            return list(map(str, y)), {"kind": "distribution", "labels": texts}
         return [label_key(label) for label in y], {"kind": "label", "labels": texts}
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -135,7 +155,9 @@ class PredGenClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         rows = self._rows(X)
         answers = self.model_.answers(self.model_.encode(rows))
         known = {label_key(label): label for label in self.classes_}
-        return np.asarray([known[label_key(value)] for value in answers.values], dtype=self.classes_.dtype)
+        (field,) = self.model_.target.fields.values()
+        labels = map(field.cell, answers.values)
+        return np.asarray([known[label_key(label)] for label in labels], dtype=self.classes_.dtype)
 
     def predict_set(self, X: Any, alpha: float = 0.1) -> np.ndarray:
         """Returns which classes may be right, shape (row, class): the right one is among them with 1 − alpha.

@@ -43,6 +43,12 @@ class Splits:
     calibration: pd.DataFrame | None = None
     unused: pd.DataFrame | None = None
 
+    def changed(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> "Splits":
+        """Returns the parts, each changed."""
+        held_out = (self.test, self.calibration, self.unused)
+        test, calibration, unused = (None if part is None else change(part) for part in held_out)
+        return Splits(change(self.train), change(self.validation), test, self.how, calibration, unused)
+
 
 def load_splits(
     source: TableLike,

@@ -29,6 +29,7 @@ class Field(ABC):
         has_number_cells: whether answers are numbers in tables, too.
         fewer_values: what to do where it has too many values to score them all.
         stratifies: whether parts of a table are drawn with the same share of each value.
+        soft: whether a true value is a distribution over its labels, so that the Writer learns from the scores of all.
     """
 
     kind: ClassVar[str]
@@ -39,6 +40,7 @@ class Field(ABC):
     has_number_cells: ClassVar[bool] = False
     fewer_values: ClassVar[str] = "Use another decoding."
     stratifies: ClassVar[bool] = False
+    soft: ClassVar[bool] = False
 
     @property
     def fields(self) -> "Mapping[str, Field]":

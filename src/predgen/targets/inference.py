@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from predgen.targets.cells import Cell, describe, parse_number
 from predgen.targets.date_cells import date_hint
+from predgen.targets.distribution import looks_like_shares
 from predgen.targets.label_set import delimiter_of, is_broken_list, is_empty, items_of
 from predgen.targets.number_formats import formats_hint
 
@@ -23,15 +24,17 @@ def infer_kind(cells: Sequence[Cell]) -> tuple[str, str]:
 
     Whole numbers with at most 10 different values are labels; other columns of numbers are numbers; a column
     where at least nine cells in ten are numbers is a number column with mistakes in it. Cells that are all lists, or
-    lists in JSON, are sets of labels; so is text with a | or ; between pieces that recur. The rest are labels. Numbers
-    with leading zeros, such as postal codes, are labels. Formatted numbers are labels too, and the reason names the
-    format that would read them.
+    lists in JSON, are sets of labels; so is text with a | or ; between pieces that recur. Cells that are all objects in
+    JSON, labels with numbers, are distributions over labels. The rest are labels. Numbers with leading zeros, such as
+    postal codes, are labels. Formatted numbers are labels too, and the reason names the format that would read them.
     """
     present = [cell for cell in cells if not is_empty(cell)]
     if present and all(isinstance(cell, list | tuple) or _begins_list(cell) for cell in present):
         return "set", "its cells are lists"
     if _are_sets(present):
         return "set", f"its cells are labels with {delimiter_of(present)} between them"
+    if present and all(map(looks_like_shares, present)):
+        return "distribution", "its cells are shares of labels"
     numbers = [value for value in map(parse_number, present) if value is not None]
     distinct = len(set(numbers))
     if not present or len(numbers) < NUMBER_SHARE * len(present):

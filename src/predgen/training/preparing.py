@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from predgen.errors import ConfigError, DataError, explain
 from predgen.measures.calibration import Calibration
 from predgen.models.answer_columns import output_names
 from predgen.tables.inputs import check_inputs, infer_inputs
+from predgen.tables.joined import joining_of
 from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
 from predgen.tables.values import target_columns, values_of, warn_of_unseen
@@ -102,6 +104,11 @@ def prepare(
         seed=seed,
         calibration=tables.calibration,
     )
+    joining = joining_of(settings, splits.train)
+    if joining is not None:
+        _check_unread(settings)
+        settings = settings.model_copy(update={"kind": joining.kind})
+        splits = splits.changed(partial(joining.table, names=settings.target))
     all_rows = splits.train
     splits = _capped(splits, settings.max_train_rows, settings.max_eval_rows)
     log.info("Rows: %s", splits.how)
@@ -110,7 +117,8 @@ def prepare(
     if len(all_rows) > len(splits.train):
         for field, column in zip(target.fields.values(), columns, strict=True):
             warn_of_lost_labels(field, all_rows[column].tolist(), len(splits.train))
-    template = _template(settings, splits.train, columns, default_template)
+    name = "; ".join(columns) if joining is None or len(settings.target) == 1 else joining.target_name
+    template = _template(settings, splits.train, columns, lambda inputs, _: default_template(inputs, name))
     _check_names(template, splits.train, target)
     for part in (splits.train, splits.validation, splits.test, splits.calibration):
         if part is not None:
@@ -139,6 +147,17 @@ def _as_read(target: Target, values: Sequence[Any], train: pd.DataFrame, columns
         if field.numeric
     }
     return train.assign(**read)
+
+
+def _check_unread(settings: DataSettings) -> None:
+    """Refuses inputs that are joined into the target.
+
+    Raises:
+        ConfigError: with the column.
+    """
+    for name in settings.inputs or ():
+        if name in settings.target:
+            raise ConfigError(f"Expected inputs other than the target, found '{name}' in both. Leave it out.")
 
 
 def _template(
@@ -289,6 +308,8 @@ def _name_of(data: TableLike) -> str:
 
 def _strata(settings: DataSettings, table: pd.DataFrame) -> str | None:
     """Returns the first column of the target that holds labels, which a split keeps in their shares."""
+    if joining_of(settings, table) is not None:
+        return None
     for column in target_columns(settings.target, table):
         kind, _ = kind_of(settings.fields.get(column, settings), table[column].tolist())
         if field_kind(kind).stratifies:

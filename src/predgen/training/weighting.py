@@ -118,7 +118,7 @@ def _only_field(target: Target) -> Field:
         ConfigError: it has none, or several fields.
     """
     (field, *others) = target.fields.values()
-    if others or field.numeric:
+    if others or field.numeric or field.soft:
         found = f"several columns, {', '.join(target.fields)}" if others else target.describe()
         raise ConfigError(
             f"Expected one column of labels with class_weights, found {found}. Leave class_weights out, or weigh rows "

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from predgen.methods.heads.base import Head, Scale
 from predgen.methods.heads.date import DateHead
+from predgen.methods.heads.distribution import DistributionHead
 from predgen.methods.heads.label import LabelHead
 from predgen.methods.heads.label_set import LabelSetHead
 from predgen.methods.heads.number import NumberHead
@@ -22,6 +23,7 @@ HEADS: dict[str, type[Head[Any]]] = {
     "label": LabelHead,
     "ordinal": OrdinalHead,
     "set": LabelSetHead,
+    "distribution": DistributionHead,
 }
 
 
