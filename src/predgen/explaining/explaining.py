@@ -94,8 +94,10 @@ def explain(
         found = leave_out(model, cells, runs, asked)
         cut = [[span for span in row if not _is_read(span, prompt)] for row, prompt in pairs]
         spans = [_in_order(*both) for both in zip(runs, cut, strict=True)]
-    facts = zip(row_numbers(table), cells, spans, prompts, found, strict=True)
-    explained = [_Row(method, number, row, words, prompt, one) for number, row, words, prompt, one in facts]
+    explained = [
+        _Row(method, number, cells[place], spans[place], prompts[place], found[place])
+        for place, number in enumerate(row_numbers(table))
+    ]
     explanations = [
         one.explanation(index, question, answers.by_field[question.field_index].values[row])
         for row, one in enumerate(explained)
