@@ -42,6 +42,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "kind": ("label", "label"),
     "label_text": ("0=negative, 1=positive", {"0": "negative", "1": "positive"}),
     "labels": ("poor, fair,good", ("poor", "fair", "good")),
+    "positive": ("good", "good"),
     "low": ("-1.5", -1.5),
     "high": ("7", 7.0),
     "decimals": ("3", 3),

@@ -118,6 +118,7 @@ RUN_OPTIONS = [
     run_option("data.kind", str),
     run_option("data.label_text", str, _label_text),
     run_option("data.labels", str, split_names),
+    run_option("data.positive", str),
     run_option("data.low", float),
     run_option("data.high", float),
     run_option("data.decimals", int),

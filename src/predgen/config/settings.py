@@ -60,6 +60,11 @@ class FieldSettings(Settings):
         description="declared labels A,B, those that no training row has among them; others are refused; of an ordinal "
         "from the lowest to the highest",
     )
+    positive: str | None = Field(
+        None,
+        description="of two labels the one that average_precision and a threshold are of; the rarer one of the "
+        "training rows if not given",
+    )
     low: float | None = Field(None, description="declared low end of a number; values outside are refused")
     high: float | None = Field(None, description="declared high end of a number")
     decimals: int | None = Field(None, ge=0, le=14, description="declared digits after the point, or of a mantissa")

@@ -99,7 +99,12 @@ class Measure(ABC, Generic[FieldKind]):
 
     @abstractmethod
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns the metrics by name; one that is not defined is NaN, one that lacks what it needs is left out.
 
@@ -108,6 +113,7 @@ class Measure(ABC, Generic[FieldKind]):
             predicted: as `as_array` returns it.
             probabilities: of each label, shape (row, label), or None.
             exact: as `exact` returns it.
+            weights: of the rows, shape (row,), above 0: 2 is a row that stands there twice; None where all count alike.
         """
 
     @abstractmethod
@@ -117,11 +123,23 @@ class Measure(ABC, Generic[FieldKind]):
         """Returns the losses of each row whose means are metrics; NaN where one is not defined."""
 
     @abstractmethod
-    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Returns the error divided by the error of the best constant answer to these rows; NaN if the latter is 0."""
 
-    def reliability(self, truth: np.ndarray, probabilities: np.ndarray | None) -> list[dict[str, float]]:
+    def reliability(
+        self, truth: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray | None = None
+    ) -> list[dict[str, float]]:
         """Returns confidence beside accuracy, bin by bin; nothing for what has no label probabilities."""
+        return []
+
+    def per_label(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns a row of figures for each label, as `predgen.measures.per_label.label_table`; nothing for numbers."""
         return []
 
     # ---- simple answers

@@ -195,7 +195,7 @@ class Model:
         """
         Asked(**asked).check(self)
 
-    def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
+    def evaluate(self, rows: TableLike, *, interval: float | None = None, weight: str | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
         A number that was written has `crps` beside them, the score of the Writer's whole distribution, where it has at
@@ -205,12 +205,14 @@ class Model:
             rows: as `predict` takes them, with the target's column.
             interval: also `coverage`, the share of answers inside the intervals or sets of this level, and `width`, the
                 intervals' mean width in the target's unit, or `set_size`, the labels' mean number.
+            weight: a column of weights of at least 0: each metric is that of rows which stand there as often as their
+                weight says, and 0 leaves a row out. All rows count alike if it is not given.
 
         Raises:
             ConfigError: an interval of a model that was not calibrated, or not on enough rows.
-            DataError: an input or an answer is missing, or is no value of the target.
+            DataError: an input, an answer or a weight is missing, or is no value of the target.
         """
-        return evaluation_of(self, rows, interval=interval)
+        return evaluation_of(self, rows, interval=interval, weight=weight)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes the model as one directory, whole or not at all.
