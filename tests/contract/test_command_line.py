@@ -62,6 +62,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "calibration": ("0.2", 0.2),
     "decoding": ("free", "free"),
     "predict_from": ("mean", "mean"),
+    "threshold": ("cost", "cost"),
+    "cost": ("1,5", (1.0, 5.0)),
     "loss": ("sum", "sum"),
     "schedule": ("constant", "constant"),
     "epochs": ("0.5", 0.5),

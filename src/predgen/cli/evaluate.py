@@ -9,6 +9,7 @@ from predgen.cli.output import (
     Interval,
     JsonPath,
     MovedBackbone,
+    NoThreshold,
     PredictFrom,
     Quiet,
     Revision,
@@ -17,6 +18,7 @@ from predgen.cli.output import (
     TrustRemoteCode,
     check_results,
     fails_clearly,
+    print_line,
     print_table,
     show_notes,
     write_json,
@@ -40,6 +42,7 @@ def evaluate(
         bool, typer.Option("--per-label", help="Also precision, recall, F1 and average precision of each label.")
     ] = False,
     predict_from: PredictFrom = None,
+    no_threshold: NoThreshold = False,
     revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -67,7 +70,7 @@ def evaluate(
     show_notes(quiet, strict=strict)
     import predgen
     from predgen.catalogue import held_out_flat, load_task
-    from predgen.report.evaluation import evaluation_table, label_tables
+    from predgen.report.evaluation import evaluation_notes, evaluation_table, label_tables
     from predgen.tables.splits import held_out_rows
 
     check_results(json)
@@ -77,6 +80,7 @@ def evaluate(
         backbone=backbone,
         device=device,
         predict_from=predict_from,
+        threshold=not no_threshold,
         trust_remote_code=trust_remote_code,
     )
     rows = held_out_rows(data) if task is None else held_out_flat(load_task(task), data)
@@ -85,5 +89,7 @@ def evaluate(
     evaluation = model.evaluate(rows, interval=interval, weight=weight).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))
+    for note in evaluation_notes(evaluation):
+        print_line(note)
     for table in label_tables(evaluation) if per_label else ():
         print_table(table)

@@ -138,6 +138,8 @@ RUN_OPTIONS = [
     run_option("model.director", str),
     run_option("model.decoding", str),
     run_option("model.predict_from", str),
+    run_option("model.threshold", str),
+    run_option("model.cost", str),
     run_option("train.loss", str),
     run_option("train.schedule", str),
     run_option("train.epochs", float),

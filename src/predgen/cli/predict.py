@@ -10,6 +10,7 @@ from predgen.cli.output import (
     Interval,
     JsonPath,
     MovedBackbone,
+    NoThreshold,
     Overwrite,
     PredictFrom,
     Quiet,
@@ -50,6 +51,7 @@ def predict(
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
+    no_threshold: NoThreshold = False,
     revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -87,7 +89,7 @@ def predict(
         raise ConfigError("Expected --task together with DATA, found it with --text. Leave one of them out.")
     check_results(json)
     model_of: dict[str, Any] = {"path": model_dir, "backbone": backbone, "device": device, "predict_from": predict_from}
-    model_of |= {"trust_remote_code": trust_remote_code, "revision": revision}
+    model_of |= {"threshold": not no_threshold, "trust_remote_code": trust_remote_code, "revision": revision}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked["marginal"] = marginal
     if text:

@@ -39,6 +39,7 @@ class Measure(ABC, Generic[FieldKind]):
         BASELINE: the simple linear model that methods are compared with.
         HAS_COORDINATES: whether estimators of information can read its values.
         HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
+        HAS_CUT: whether one of two labels can be answered from a probability on that validation rows choose.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
     """
 
@@ -50,6 +51,7 @@ class Measure(ABC, Generic[FieldKind]):
     DISCRETE: ClassVar[bool] = False
     HAS_COORDINATES: ClassVar[bool] = True
     HAS_THRESHOLDS: ClassVar[bool] = False
+    HAS_CUT: ClassVar[bool] = False
 
     def __init__(self, field: FieldKind) -> None:
         self.field = field
@@ -63,6 +65,11 @@ class Measure(ABC, Generic[FieldKind]):
     def correlations(self) -> tuple[str, ...]:
         """The metrics that paired tests compare by a bootstrap."""
         return self.CORRELATIONS
+
+    @property
+    def positive_index(self) -> int | None:
+        """The position of the positive one of two exclusive labels; None for all else."""
+        return None
 
     @property
     @abstractmethod

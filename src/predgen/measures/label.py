@@ -154,6 +154,12 @@ class LabelMeasure(ExclusiveLabels[Label]):
 
     NAMES: ClassVar[tuple[str, ...]] = LABEL_METRICS
     LOWER_IS_BETTER: ClassVar[tuple[str, ...]] = ("log_loss", "ece", "set_size")
+    HAS_CUT: ClassVar[bool] = True
+
+    @property
+    def positive_index(self) -> int | None:
+        """The position of the positive one of two labels."""
+        return self.field.positive_index
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:

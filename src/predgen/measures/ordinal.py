@@ -23,6 +23,11 @@ class OrdinalMeasure(ExclusiveLabels[Ordinal]):
     CORRELATIONS: ClassVar[tuple[str, ...]] = ("quadratic_kappa",)
 
     @property
+    def positive_index(self) -> int | None:
+        """The position of the positive one of two labels."""
+        return self.field.positive_index
+
+    @property
     def tested(self) -> dict[str, tuple[str, int]]:
         """The losses behind the metrics that paired tests compare."""
         return {"accuracy": ("error", -1), "mae_ranks": ("rank_error", 1), "log_loss": ("log_loss", 1)}

@@ -21,6 +21,7 @@ from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
 from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
+from predgen.models.thresholds import threshold_facts
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of, weights_in
 from predgen.warning_kinds import UnseenLabelsWarning, warn
@@ -69,7 +70,7 @@ def evaluation_of(
         reliability=scored.reliability(),
         metric_rows=scored.rows_behind(),
         per_label=scored.per_label(),
-        facts={} if weight is None else {"weight": weight},
+        facts={**({} if weight is None else {"weight": weight}), **threshold_facts(model.contents)},
     )
 
 

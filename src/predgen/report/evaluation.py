@@ -37,6 +37,33 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def evaluation_notes(evaluation: Mapping[str, Any]) -> list[str]:
+    """Returns what the answers of an evaluation hang on, a sentence or two each.
+
+    Args:
+        evaluation: the JSON of an `Evaluation`.
+    """
+    return [threshold_note(evaluation["threshold"])] if "threshold" in evaluation else []
+
+
+def threshold_note(facts: Mapping[str, Any]) -> str:
+    """Returns how a threshold was chosen.
+
+    Args:
+        facts: as `predgen.models.thresholds.threshold_facts` has them.
+    """
+    shown = {"f1": "F1", "youden": "Youden's J", "cost": "cost"}[facts["rule"]]
+    note = (
+        f"Threshold: '{facts['positive']}' is answered from the probability {format_number(facts['calibrated'])} on, "
+        f"chosen by {shown} on {facts['rows']} {facts['chosen_on']} rows, {facts['positive_rows']} of them "
+        f"'{facts['positive']}': {shown} {format_number(facts['value'])} there, and "
+        f"{format_number(facts['value_at_half'])} from one half on."
+    )
+    if "analytic" in facts:
+        note += f" Were the probabilities right, it would be {format_number(facts['analytic'])}."
+    return note
+
+
 def label_tables(evaluation: Mapping[str, Any]) -> list[Table]:
     """Returns a table of the figures of each label, for each field that has labels.
 
