@@ -93,7 +93,7 @@ def label_cells(line: Mapping[str, Any]) -> list[str]:
     Args:
         line: a row of `predgen.measures.per_label.label_table`.
     """
-    shown = {name: format_number(line[name]) for name in LABEL_FIGURES}
+    shown = {name: format_number(line[name]) for name in LABEL_FIGURES if name != "support"}
     support = line["support"]
     shown["support"] = str(support) if isinstance(support, int) else f"{support:.4g}"
     return [line["label"], *shown.values()]
