@@ -17,10 +17,11 @@ from predgen.measures.number import crps
 from predgen.measures.statistics import bootstrap_interval
 from predgen.measures.weighted import mean_of
 from predgen.methods import Answers
+from predgen.models.abstention import sureness
 from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
-from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredField, intervals, score
 from predgen.models.thresholds import threshold_facts
 from predgen.tables.reading import TableLike, read_table
 from predgen.tables.values import target_columns, unseen_labels, values_of, weights_in
@@ -141,10 +142,12 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     has_labels = any(not field.numeric for field in model.target.fields.values())
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
-    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
+    spread = has_labels or model.method.writes
+    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=spread, std=spread))
     warn_of_answers(model, encoded, answers, Asked())
+    scores = sureness(model.contents, answers) if len(model.target.fields) == 1 else None
     by_field = {
-        name: field.measure.calibrate(field.truth, field.predicted, field.probabilities)
+        name: _with_pairs(field.measure.calibrate(field.truth, field.predicted, field.probabilities), scores, field)
         for name, field in score(model.target, truth, answers).fields.items()
     }
     calibrations = {name: calibration for name, calibration in by_field.items() if calibration is not None}
@@ -158,6 +161,16 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
         if doubt is not None:
             warn(type(doubt)(f"'{name}': {doubt}") if name else doubt)
     return calibrations
+
+
+def _with_pairs(calibration: Calibration | None, scores: np.ndarray | None, field: ScoredField) -> Calibration | None:
+    """Returns a calibration with how sure each answer was and how wrong, which abstaining needs."""
+    if calibration is None or scores is None:
+        return calibration
+    losses = field.measure.losses(field.truth, field.predicted, None)
+    errors = losses["absolute_error"] if "absolute_error" in losses else losses["error"]
+    found = np.where(np.isnan(errors), np.inf, errors)
+    return replace(calibration, sureness=tuple(scores.tolist()), errors=tuple(found.tolist()))
 
 
 def _target_columns(model: "Model", table: pd.DataFrame) -> tuple[str, ...]:
