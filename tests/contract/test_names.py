@@ -37,6 +37,7 @@ SETTINGS = {
     "model.pooling": names.POOLINGS,
     "model.predictor_head": names.PREDICTOR_HEADS,
     "model.predict_from": names.ANSWER_SOURCES,
+    "model.threshold": names.THRESHOLDS,
     "model.director": names.READINGS,
     "model.director_form": names.DIRECTOR_FORMS,
     "model.decoding": names.DECODINGS,

@@ -365,7 +365,8 @@ def test_evaluate_takes_the_test_part_and_warns_of_unseen_labels(models: dict[st
     scores = strict_json(tmp_path / "scores.json")
     assert scores["rows"] == 9
     assert 0.5 <= scores["metrics"].pop("ece") <= 1  # as sure as the likelier of two labels, and always wrong
-    assert scores["metrics"] == {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
+    none = {"balanced_accuracy": 0.0, "average_precision": None, "log_loss": None}
+    assert scores["metrics"] == {"accuracy": 0.0, "macro_f1": 0.0, **none}
     assert scores["ci95"]["log_loss"] == [None, None]
 
 

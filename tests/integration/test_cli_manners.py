@@ -15,7 +15,7 @@ import pytest
 
 import predgen
 from predgen.cli.output import print_table
-from predgen.report.tables import evaluation_table
+from predgen.report.evaluation import evaluation_table
 from tests.helpers.commands import run
 from tests.helpers.tables import reviews
 from tests.helpers.warned import all_warnings

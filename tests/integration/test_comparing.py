@@ -25,7 +25,7 @@ from tests.helpers.tables import reviews
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 2, "quiet": True, "device": "cpu"}
 BASELINES = ["mean_or_majority", "tfidf_linear", "zero_shot"]
 NUMBER_METRICS = {"mse", "rmse", "mae", "r2", "pearson", "spearman", "exact_match"}
-LABEL_METRICS = {"accuracy", "macro_f1", "log_loss", "ece"}
+LABEL_METRICS = {"accuracy", "balanced_accuracy", "macro_f1", "average_precision", "log_loss", "ece"}
 CONFIG = build_config({"data": "a.csv", "target": "stars"})
 TESTED = {"stars": ["mse", "mae", "exact_match", "pearson", "spearman"], "mood": ["accuracy", "log_loss"]}
 

@@ -6,6 +6,7 @@ import typer
 
 from predgen.cli.output import (
     MovedBackbone,
+    NoThreshold,
     Overwrite,
     Quiet,
     TrustRemoteCode,
@@ -27,6 +28,7 @@ def export(
         bool, typer.Option("--adapter", help="Keep a low-rank update as an adapter of peft, not merged.")
     ] = False,
     overwrite: Overwrite = False,
+    no_threshold: NoThreshold = False,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
@@ -52,6 +54,7 @@ def export(
         to=to,
         adapter=adapter,
         overwrite=overwrite,
+        threshold=not no_threshold,
         backbone=backbone,
         trust_remote_code=trust_remote_code,
     )

@@ -45,6 +45,9 @@ Interval = Annotated[
     float | None,
     typer.Option("--interval", metavar="LEVEL", help="Intervals or label sets of a level such as 0.9."),
 ]
+NoThreshold = Annotated[
+    bool, typer.Option("--no-threshold", help="Of two labels: answer the likeliest one, whatever threshold was chosen.")
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code of the base model's repository, if it was fitted so.")
 ]

@@ -10,6 +10,7 @@ from predgen.cli.output import (
     Interval,
     JsonPath,
     MovedBackbone,
+    NoThreshold,
     Overwrite,
     PredictFrom,
     Quiet,
@@ -47,9 +48,18 @@ def predict(
     marginal: Annotated[
         bool, typer.Option("--marginal", help="Of a record: a field's answers whatever the fields before it say.")
     ] = False,
+    abstain_risk: Annotated[
+        float | None,
+        typer.Option("--abstain-risk", metavar="SHARE", help="Answer only rows of which at most this share is wrong."),
+    ] = None,
+    abstain_delta: Annotated[float, typer.Option("--abstain-delta", help="The chance that more are wrong.")] = 0.05,
+    abstain_error: Annotated[
+        float | None, typer.Option("--abstain-error", help="Of a number: the largest error that is not wrong.")
+    ] = None,
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
+    no_threshold: NoThreshold = False,
     revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -87,9 +97,10 @@ def predict(
         raise ConfigError("Expected --task together with DATA, found it with --text. Leave one of them out.")
     check_results(json)
     model_of: dict[str, Any] = {"path": model_dir, "backbone": backbone, "device": device, "predict_from": predict_from}
-    model_of |= {"trust_remote_code": trust_remote_code, "revision": revision}
+    model_of |= {"threshold": not no_threshold, "trust_remote_code": trust_remote_code, "revision": revision}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked["marginal"] = marginal
+    asked |= {"abstain_risk": abstain_risk, "abstain_delta": abstain_delta, "abstain_error": abstain_error}
     if text:
         write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
         return
@@ -145,6 +156,7 @@ def _predict_table(
     """Streams a table through a model, chunk by chunk, into a file that appears when all is done."""
     with without_collection():
         import predgen
+        from predgen.models.abstention import described
         from predgen.models.asked import Asked
         from predgen.models.streaming import Streamed, predict_file
         from predgen.tables.saving import TableWriter
@@ -152,6 +164,8 @@ def _predict_table(
         writer = TableWriter(out, overwrite=overwrite)  # refuses an existing file before the model is loaded
         model = predgen.load(**model_of)
     Asked(**asked).check(model)
+    if asked["abstain_risk"] is not None:
+        print_line(described(model, Asked(**asked)))
     with working(quiet) as say:
         say("predicting")
 

@@ -8,6 +8,7 @@ from predgen.cli.output import (
     Device,
     JsonPath,
     MovedBackbone,
+    NoThreshold,
     PredictFrom,
     Quiet,
     Revision,
@@ -36,6 +37,7 @@ def report(
         typer.Option("--group", metavar="COLUMN", help="Also the errors by this column's values; several times."),
     ] = None,
     predict_from: PredictFrom = None,
+    no_threshold: NoThreshold = False,
     revision: Revision = None,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -68,6 +70,7 @@ def report(
         backbone=backbone,
         device=device,
         predict_from=predict_from,
+        threshold=not no_threshold,
         trust_remote_code=trust_remote_code,
     )
     write_report(facts, out)

@@ -8,6 +8,7 @@ import typer
 from predgen.cli.output import (
     Device,
     MovedBackbone,
+    NoThreshold,
     PredictFrom,
     Quiet,
     TrustRemoteCode,
@@ -44,6 +45,7 @@ def serve(
         float, typer.Option("--timeout", help="Seconds that a request may take to arrive, and its answer.")
     ] = 60.0,
     predict_from: PredictFrom = None,
+    no_threshold: NoThreshold = False,
     backbone: MovedBackbone = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
@@ -82,6 +84,7 @@ def serve(
                 backbone=backbone,
                 device=device,
                 predict_from=predict_from,
+                threshold=not no_threshold,
                 trust_remote_code=trust_remote_code,
             )
         metrics = Metrics()

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from predgen import names
 from predgen.config.values import (
     ClassWeights,
+    Costs,
     Estimate,
     LabelText,
     Names,
@@ -60,6 +61,11 @@ class FieldSettings(Settings):
         None,
         description="declared labels A,B, those that no training row has among them; others are refused; of an ordinal "
         "from the lowest to the highest",
+    )
+    positive: str | None = Field(
+        None,
+        description="of two labels the one that average_precision and a threshold are of; the rarer one of the "
+        "training rows if not given",
     )
     low: RangeEnd | None = Field(
         None, description="declared low end of a number, or of a date such as 2021-03-01; values outside are refused"
@@ -177,6 +183,14 @@ class ModelSettings(Settings):
     estimate: Estimate = Field(
         "auto",
         description=f"generator's answer for a number: {names.ESTIMATES.explained}, or a quantile such as 0.9",
+    )
+    threshold: str = chosen(
+        names.THRESHOLDS,
+        "none",
+        "from which probability on the positive one of two labels is answered, as the validation rows say",
+    )
+    cost: Costs = Field(
+        None, description="with threshold=cost: costs of a false positive and a false negative, such as 1,5"
     )
     writer_prior: bool = Field(False, description="add how often each symbol comes in training to the Writer's logits")
     writer_vocabulary: str = chosen(names.WRITER_VOCABULARIES, "target", "tokens of the Writer's softmax")

@@ -64,6 +64,24 @@ def class_weights(value: Any) -> Any:
     return value
 
 
+def error_costs(value: Any) -> Any:
+    """Returns the costs of a false positive and of a false negative, which a text such as 1,5 lists.
+
+    Raises:
+        ValueError: they are not two numbers of at least 0, one of them above it.
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        costs = tuple(float(part) for part in parts if not isinstance(part, bool))
+    except (TypeError, ValueError):
+        costs = ()
+    if len(costs) != 2 or len(parts) != 2 or not all(0 <= cost < math.inf for cost in costs) or not any(costs):
+        raise ValueError("expected the cost of a false positive and of a false negative, at least 0, such as 1,5")
+    return costs
+
+
 def table_or_share(value: Any) -> Any:
     """Returns the number that a text is; the name of a table as it is.
 
@@ -119,6 +137,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 RangeEnd = Annotated[float | str, BeforeValidator(range_end)]
 Estimate = Annotated[str, BeforeValidator(estimate_name)]
 LabelText = Annotated[dict[str, str], BeforeValidator(text_keys)]
+Costs = Annotated[tuple[float, float] | None, BeforeValidator(error_costs)]
 ClassWeights = Annotated[Literal["balanced", "none"] | dict[str, float], BeforeValidator(class_weights)]
 TargetNames = Annotated[
     tuple[str, ...], BeforeValidator(target_names), PlainSerializer(target_in_file, when_used="json")

@@ -45,6 +45,7 @@ def field_facts(model: Model, scored: Scored) -> list[dict[str, Any]]:
         calibration = model.contents.calibrations.get(name)
         facts |= points(answers, calibration) if field.numeric else confusion(field, answers)
         facts["reliability"] = answers.measure.reliability(answers.truth, answers.probabilities)
+        facts["per_label"] = answers.measure.per_label(answers.truth, answers.predicted, answers.probabilities)
         facts["coverage"] = [] if calibration is None else coverage(calibration, answers)
         found.append(facts)
     return found

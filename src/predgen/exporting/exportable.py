@@ -45,7 +45,8 @@ class Exportable:
         """Returns a model's parts.
 
         Raises:
-            ConfigError: it is no predictor, or one of several targets, or its weights have few bits.
+            ConfigError: it is no predictor, or one of several targets, or its weights have few bits, or it has a
+                threshold.
         """
         method = model.method
         if not isinstance(method, Predictor):
@@ -61,6 +62,11 @@ class Exportable:
             raise ConfigError(
                 f"Expected weights of 16 or 32 bits, found {model.config.model.quantization}. Fit without quantization "
                 "to export the model."
+            )
+        if model.config.model.threshold != "none":
+            raise ConfigError(
+                "Expected answers that are the likeliest label, as other programs read logits, found a threshold. "
+                "Export with --no-threshold (predgen.load(…, threshold=False)), and apply it to the probabilities."
             )
         (head,), (name,) = method.fields, model.target.fields
         calibration = model.contents.calibrations.get(name) if head.tempers_logits else None

@@ -39,6 +39,7 @@ def export_model(
     to: str = "transformers",
     adapter: bool = False,
     overwrite: bool = False,
+    threshold: bool = True,
     backbone: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
@@ -54,7 +55,8 @@ def export_model(
         to: `transformers`: its class for sequences of the backbone's family; `onnx`: a graph, of encoders.
         adapter: keep an update of low rank as an adapter of peft beside the base model; of `transformers` alone.
         overwrite: replace an exported model that is there.
-        backbone: as in `predgen.load`, of a directory.
+        threshold: as in `predgen.load`, of a directory; a threshold that was chosen cannot be exported.
+        backbone: as there.
         trust_remote_code: as there.
 
     Raises:
@@ -73,7 +75,7 @@ def export_model(
     for package in PACKAGES[to]:
         require(package, extra="onnx", what="an export to ONNX (--to onnx)")
     if not isinstance(model, Model):
-        model = load(model, backbone=backbone, device="cpu", trust_remote_code=trust_remote_code)
+        model = load(model, threshold=threshold, backbone=backbone, device="cpu", trust_remote_code=trust_remote_code)
     write = write_adapter if adapter else FORMATS[to]
     exportable = Exportable.of(model)
     with quiet_loader(), folder_appears_whole(folder, replace=overwrite) as made:

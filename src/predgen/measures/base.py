@@ -39,6 +39,7 @@ class Measure(ABC, Generic[FieldKind]):
         BASELINE: the simple linear model that methods are compared with.
         HAS_COORDINATES: whether estimators of information can read its values.
         HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
+        HAS_CUT: whether one of two labels can be answered from a probability on that validation rows choose.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
     """
 
@@ -50,6 +51,7 @@ class Measure(ABC, Generic[FieldKind]):
     DISCRETE: ClassVar[bool] = False
     HAS_COORDINATES: ClassVar[bool] = True
     HAS_THRESHOLDS: ClassVar[bool] = False
+    HAS_CUT: ClassVar[bool] = False
 
     def __init__(self, field: FieldKind) -> None:
         self.field = field
@@ -63,6 +65,11 @@ class Measure(ABC, Generic[FieldKind]):
     def correlations(self) -> tuple[str, ...]:
         """The metrics that paired tests compare by a bootstrap."""
         return self.CORRELATIONS
+
+    @property
+    def positive_index(self) -> int | None:
+        """The position of the positive one of two exclusive labels; None for all else."""
+        return None
 
     @property
     @abstractmethod
@@ -99,7 +106,12 @@ class Measure(ABC, Generic[FieldKind]):
 
     @abstractmethod
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns the metrics by name; one that is not defined is NaN, one that lacks what it needs is left out.
 
@@ -108,6 +120,7 @@ class Measure(ABC, Generic[FieldKind]):
             predicted: as `as_array` returns it.
             probabilities: of each label, shape (row, label), or None.
             exact: as `exact` returns it.
+            weights: of the rows, shape (row,), above 0: 2 is a row that stands there twice; None where all count alike.
         """
 
     @abstractmethod
@@ -117,11 +130,23 @@ class Measure(ABC, Generic[FieldKind]):
         """Returns the losses of each row whose means are metrics; NaN where one is not defined."""
 
     @abstractmethod
-    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Returns the error divided by the error of the best constant answer to these rows; NaN if the latter is 0."""
 
-    def reliability(self, truth: np.ndarray, probabilities: np.ndarray | None) -> list[dict[str, float]]:
+    def reliability(
+        self, truth: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray | None = None
+    ) -> list[dict[str, float]]:
         """Returns confidence beside accuracy, bin by bin; nothing for what has no label probabilities."""
+        return []
+
+    def per_label(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns a row of figures for each label, as `predgen.measures.per_label.label_table`; nothing for numbers."""
         return []
 
     # ---- simple answers

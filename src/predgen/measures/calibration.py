@@ -38,11 +38,16 @@ class Calibration:
         scores: how far off the answers were, ascending: |error| in the target's unit, or 1 − P(true label).
         uniform_fraction: how much of the tempered probabilities is the same for every label; 0 for numbers, and in
             artifacts of 0.6.0.
+        sureness: of each row how sure its answer was before tempering, −∞ for an invalid one, for abstaining. Empty
+            where answers have no such score, and in older artifacts.
+        errors: of the same rows |error| in the target's unit, ∞ for an invalid answer; of labels 1 for a wrong one.
     """
 
     temperature: float
     scores: tuple[float, ...]
     uniform_fraction: float = 0.0
+    sureness: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
 
     def tempered(self, probabilities: Float[np.ndarray, "row label"]) -> Float[np.ndarray, "row label"]:
         """Returns the calibrated probabilities; their order stays.

@@ -8,6 +8,7 @@ import numpy as np
 from predgen.measures.base import EXACT_MATCH
 from predgen.measures.calibration import Calibration
 from predgen.measures.number import INEXACT, NumberMeasure, number_metrics
+from predgen.measures.weighted import mean_of
 from predgen.targets.date_cells import FIRST_DAY, LAST_DAY, iso_of
 
 # The metrics that are named for their unit, by their names for numbers.
@@ -51,17 +52,22 @@ class DateMeasure(NumberMeasure):
         return np.asarray(np.rint(predicted) == truth)
 
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns the metrics of numbers, errors in days, and `within_7_days`.
 
         The latter is the share of valid answers that are at most 7 days off; NaN where there are none.
         """
-        of_numbers = number_metrics(truth, predicted, exact)
+        of_numbers = number_metrics(truth, predicted, exact, weights)
         found = {IN_DAYS.get(name, name): value for name, value in of_numbers.items()}
         beyond = self._beyond(truth, predicted)
         valid = np.isfinite(beyond)
-        found[WITHIN_WEEK] = 1 - float(beyond[valid].mean()) if valid.any() else np.nan
+        found[WITHIN_WEEK] = 1 - mean_of(beyond[valid], None if weights is None else weights[valid])
         return {name: found[name] for name in self.NAMES if name in found}
 
     def losses(

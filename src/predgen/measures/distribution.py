@@ -13,7 +13,8 @@ from predgen.measures.base import SMALLEST_PROBABILITY, Baseline
 from predgen.measures.calibration import Calibration, calibrate_shares
 from predgen.measures.choices import Mix, stack_shares
 from predgen.measures.distributions import PredictiveDistribution
-from predgen.measures.label import CALIBRATION_BINS, ExclusiveLabels, has_numbers
+from predgen.measures.label import ExclusiveLabels, bins_of, has_numbers
+from predgen.measures.weighted import mean_of
 from predgen.targets.distribution import Distribution
 
 # Shares that are as large as the largest up to rounding are modes too.
@@ -64,7 +65,12 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         return dict.fromkeys(self.OF_PROBABILITIES, rows)
 
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns the means over the rows of what `losses` returns, and `accuracy`.
 
@@ -72,8 +78,8 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         right. An invalid answer, and a truth with a label never seen, count as wrong.
         """
         losses = self.losses(truth, predicted, probabilities)
-        means = {name: _mean(rows) for name, rows in losses.items() if name != "error"}
-        return {**means, "accuracy": 1 - _mean(losses["error"])}
+        means = {name: _mean(rows, weights) for name, rows in losses.items()}
+        return {**means, "accuracy": 1 - means.pop("error")}
 
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
@@ -105,34 +111,27 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         shares = np.take_along_axis(truth, np.maximum(chosen, 0)[:, None], axis=1)[:, 0]
         return np.asarray((chosen >= 0) & (shares >= truth.max(axis=1, initial=0.0) - ROUNDING))
 
-    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Returns the error divided by that of the label that is right most often; NaN if that makes none."""
         if not len(truth):
             return math.nan
         modes = truth >= np.nan_to_num(truth.max(axis=1, keepdims=True)) - ROUNDING
-        constant = 1 - float((modes & has_numbers(truth)[:, None]).mean(axis=0).max())
-        error = 1 - float(self._is_mode(truth, predicted).mean())
+        held = (modes & has_numbers(truth)[:, None]).T
+        constant = 1 - max(mean_of(of_label, weights) for of_label in held)
+        error = 1 - mean_of(self._is_mode(truth, predicted), weights)
         return error / constant if constant > 0 else math.nan
 
-    def reliability(self, truth: np.ndarray, probabilities: np.ndarray | None) -> list[dict[str, float]]:
+    def reliability(
+        self, truth: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray | None = None
+    ) -> list[dict[str, float]]:
         """Returns for each bin of confidence the mean share that the likeliest label truly has, as its accuracy."""
         if probabilities is None:
             return []
         known = has_numbers(truth) & has_numbers(probabilities)
         truth, probabilities = truth[known], probabilities[known]
-        confidence, chosen = probabilities.max(axis=1), probabilities.argmax(axis=1)
+        chosen = probabilities.argmax(axis=1)
         shares = truth[np.arange(len(truth)), chosen]
-        bin_of = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-        return [
-            {
-                "low": bin_index / CALIBRATION_BINS,
-                "high": (bin_index + 1) / CALIBRATION_BINS,
-                "rows": int((bin_of == bin_index).sum()),
-                "confidence": float(confidence[bin_of == bin_index].mean()),
-                "accuracy": float(shares[bin_of == bin_index].mean()),
-            }
-            for bin_index in np.unique(bin_of).tolist()
-        ]
+        return bins_of(probabilities.max(axis=1), shares, None if weights is None else weights[known])
 
     def constant_answer(
         self, train: np.ndarray, weights: Float[np.ndarray, " row"]
@@ -192,6 +191,7 @@ def entropies(shares: Float[np.ndarray, "row label"]) -> Float[np.ndarray, " row
     return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
 
 
-def _mean(losses: np.ndarray) -> float:
+def _mean(losses: np.ndarray, weights: np.ndarray | None) -> float:
     """Returns the mean over the rows where a loss is defined; NaN where it is nowhere."""
-    return float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
+    defined = np.isfinite(losses)
+    return mean_of(losses[defined], None if weights is None else weights[defined])

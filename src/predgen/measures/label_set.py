@@ -12,6 +12,8 @@ from torch import Tensor
 from predgen.measures.base import EXACT_MATCH, SMALLEST_PROBABILITY, Baseline, Measure
 from predgen.measures.choices import HALF, Mix, fitted_thresholds, stack_labels
 from predgen.measures.distributions import PredictiveDistribution
+from predgen.measures.per_label import label_table
+from predgen.measures.weighted import mean_of
 from predgen.targets.label_set import LabelSet, member_table
 
 SET_METRICS = ("micro_f1", "macro_f1", "jaccard", EXACT_MATCH, "hamming_loss", "label_log_loss")
@@ -46,10 +48,26 @@ class LabelSetMeasure(Measure[LabelSet]):
         return np.asarray(predicted[:, -1] > 0)
 
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns `set_metrics`."""
-        return set_metrics(truth, predicted, probabilities)
+        return set_metrics(truth, predicted, probabilities, weights)
+
+    def per_label(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns `label_table`; labels never seen and invalid answers are in no row of it."""
+        held, answered = truth[:, :-1] > 0, predicted[:, :-1] > 0
+        return label_table(self.field.labels, held, answered, probabilities, weights)
 
     def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
         """Returns the rows with probabilities for `label_log_loss`."""
@@ -64,12 +82,12 @@ class LabelSetMeasure(Measure[LabelSet]):
             losses["label_log_loss"] = label_log_losses(truth, probabilities)
         return losses
 
-    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Returns the Hamming loss divided by the Hamming loss of the best constant set."""
         if not len(truth):
             return math.nan
-        error = float(_set_losses(truth, predicted)["hamming"].mean())
-        shares = truth[:, :-1].mean(axis=0)
+        error = mean_of(_set_losses(truth, predicted)["hamming"], weights)
+        shares = np.average(truth[:, :-1], axis=0, weights=weights)
         constant = float(np.minimum(shares, 1 - shares).mean())
         return error / constant if constant > 0 else math.nan
 
@@ -111,7 +129,12 @@ class LabelSetMeasure(Measure[LabelSet]):
         return np.asarray(fitted_thresholds(probabilities, truth[:, :-1]))
 
 
-def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, float]:
+def set_metrics(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray | None,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """Returns the metrics of sets of labels.
 
     `micro_f1` and `macro_f1` over the labels that occur (Tsoumakas et al. 2010); `jaccard`, the mean over the rows of
@@ -124,31 +147,33 @@ def set_metrics(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndar
             seen in training, shape (row, label + 1).
         predicted: the same for the answers; the last column is 1 where the answer was invalid, so that it is wrong.
         probabilities: of each label's being in the set, shape (row, label), or None.
+        weights: of the rows, shape (row,), above 0; None where all count alike.
     """
     if not len(truth):
         return dict.fromkeys(SET_METRICS if probabilities is not None else SET_METRICS[:-1], math.nan)
+    counted = np.ones(len(truth)) if weights is None else weights
     both, either = (truth * predicted)[:, :-1], np.maximum(truth, predicted)
     # The last columns mean two things: neither can be right.
     wrong_at_last = truth[:, -1] + predicted[:, -1]
-    hits = both.sum(axis=0)
-    false = (either[:, :-1] - both).sum(axis=0)
-    f1 = 2 * hits / np.maximum(2 * hits + false, 1)
+    hits = counted @ both
+    false = counted @ (either[:, :-1] - both)
     occurs = hits + false > 0
-    last = wrong_at_last.sum()
+    f1 = np.divide(2 * hits, 2 * hits + false, out=np.zeros_like(hits), where=occurs)
+    last = float(counted @ wrong_at_last)
     per_label = [*f1[occurs], *([0.0] if last else [])]
     losses = _set_losses(truth, predicted)
     total = 2 * hits.sum() + false.sum() + last
     metrics = {
         "micro_f1": float(2 * hits.sum() / total) if total else 1.0,
         "macro_f1": float(np.mean(per_label)) if per_label else 1.0,
-        "jaccard": float(1 - losses["jaccard_error"].mean()),
-        "exact_match": float(np.mean((truth == predicted).all(axis=1) & (wrong_at_last == 0))),
-        "hamming_loss": float(losses["hamming"].mean()),
+        "jaccard": 1 - mean_of(losses["jaccard_error"], weights),
+        "exact_match": mean_of((truth == predicted).all(axis=1) & (wrong_at_last == 0), weights),
+        "hamming_loss": mean_of(losses["hamming"], weights),
     }
     if probabilities is not None:
         log_losses = label_log_losses(truth, probabilities)
-        known = log_losses[np.isfinite(log_losses)]
-        metrics["label_log_loss"] = float(known.mean()) if len(known) else math.nan
+        finite = np.isfinite(log_losses)
+        metrics["label_log_loss"] = mean_of(log_losses[finite], None if weights is None else weights[finite])
     return metrics
 
 

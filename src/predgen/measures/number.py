@@ -1,7 +1,6 @@
 """Answers that are numbers beside the true ones."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from predgen.measures.base import EXACT_MATCH, Baseline, Measure, json_number
 from predgen.measures.calibration import Calibration, calibrate_numbers
 from predgen.measures.choices import Mix, stack_numbers
 from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution, PredictiveDistribution, indicators
+from predgen.measures.weighted import correlation, mean_of, ranks
 from predgen.targets.number import Number, learned, unlearned, written_value
 
 NUMBER_METRICS = ("mse", "rmse", "mae", "r2", "pearson", "spearman", EXACT_MATCH)
@@ -74,10 +74,15 @@ class NumberMeasure(Measure[Number]):
         return self.as_array(predicted)
 
     def metrics(
-        self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, exact: np.ndarray | None
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        exact: np.ndarray | None,
+        weights: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Returns `number_metrics`, or `log_metrics` of a logarithmic number."""
-        return (log_metrics if self.field.logarithmic else number_metrics)(truth, predicted, exact)
+        return (log_metrics if self.field.logarithmic else number_metrics)(truth, predicted, exact, weights)
 
     def rows_behind(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None) -> dict[str, int]:
         """Returns the rows with a valid answer for all metrics but `exact_match`."""
@@ -97,9 +102,9 @@ class NumberMeasure(Measure[Number]):
             return losses
         return {"squared_log_error": (np.log10(truth) - np.log10(predicted)) ** 2, **losses}
 
-    def relative_error(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+    def relative_error(self, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Returns 1 − R² of the learned numbers (or logarithms); an invalid answer counts as the constant one."""
-        return number_relative_error(learned(self.field, truth), learned(self.field, predicted))
+        return number_relative_error(learned(self.field, truth), learned(self.field, predicted), weights)
 
     def constant_answer(
         self, train: np.ndarray, weights: Float[np.ndarray, " row"]
@@ -204,61 +209,71 @@ class NumberMeasure(Measure[Number]):
         }
 
 
-def number_relative_error(truth: np.ndarray, predicted: np.ndarray) -> float:
+def number_relative_error(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Returns 1 − R², an invalid answer counting as the mean; NaN where the truth is constant."""
     if not len(truth):
         return math.nan
-    answered = np.where(np.isfinite(predicted), predicted, truth.mean())
-    error, constant = float(np.mean((truth - answered) ** 2)), float(truth.var())
+    mean = mean_of(truth, weights)
+    answered = np.where(np.isfinite(predicted), predicted, mean)
+    error, constant = mean_of((truth - answered) ** 2, weights), mean_of((truth - mean) ** 2, weights)
     return error / constant if constant > 0 else math.nan
 
 
-def number_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
+def number_metrics(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    right: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """Returns the metrics of numbers over the rows with a valid prediction.
 
     R² and the correlations are NaN where they are not defined (fewer than two rows, or a side that is constant).
-    `exact_match` is over all rows, an invalid answer counting as wrong; it is left out without `right`.
+    `exact_match` is over all rows, an invalid answer counting as wrong; it is left out without `right`. The values are
+    those of scikit-learn and SciPy, whose checks take far longer than the sums: intervals need a thousand of each.
 
     Args:
         truth: true numbers, shape (row,).
         predicted: predicted numbers, NaN where the answer was invalid, shape (row,).
         right: whether an answer as it is written equals the truth, shape (row,), or None.
+        weights: of the rows, shape (row,), above 0; None where all count alike.
     """
-    from scipy import stats  # here, as a prediction needs neither; both take long to import
-    from sklearn import metrics as sk
-
-    exact = {} if right is None else {EXACT_MATCH: float(right.mean()) if len(right) else math.nan}
+    exact = {} if right is None else {EXACT_MATCH: mean_of(right, weights)}
     valid = np.isfinite(predicted)
-    truth, predicted = truth[valid], predicted[valid]
+    truth, predicted, weights = truth[valid], predicted[valid], None if weights is None else weights[valid]
     if not len(truth):
         return dict.fromkeys(NUMBER_METRICS[:-1], math.nan) | exact
-    mse = float(sk.mean_squared_error(truth, predicted))
+    mse = mean_of((truth - predicted) ** 2, weights)
     varies = len(truth) > 1 and bool(np.ptp(truth) > 0)
     both_vary = varies and bool(np.ptp(predicted) > 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-        return {
-            "mse": mse,
-            "rmse": math.sqrt(mse),
-            "mae": float(sk.mean_absolute_error(truth, predicted)),
-            "r2": float(sk.r2_score(truth, predicted)) if varies else math.nan,
-            "pearson": float(stats.pearsonr(truth, predicted).statistic) if both_vary else math.nan,
-            "spearman": float(stats.spearmanr(truth, predicted).statistic) if both_vary else math.nan,
-            **exact,
-        }
+    return {
+        "mse": mse,
+        "rmse": math.sqrt(mse),
+        "mae": mean_of(np.abs(truth - predicted), weights),
+        "r2": 1 - mse / mean_of((truth - mean_of(truth, weights)) ** 2, weights) if varies else math.nan,
+        "pearson": correlation(truth, predicted, weights) if both_vary else math.nan,
+        "spearman": correlation(ranks(truth, weights), ranks(predicted, weights), weights) if both_vary else math.nan,
+        **exact,
+    }
 
 
-def log_metrics(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray | None = None) -> dict[str, float]:
+def log_metrics(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    right: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """Returns the metrics of numbers above 0, and first `mse_log10`, the squared error of their decimal logarithms.
 
     Args:
         truth: as in `number_metrics`.
         predicted: as in `number_metrics`.
         right: as in `number_metrics`.
+        weights: as in `number_metrics`.
     """
-    errors = (np.log10(truth) - np.log10(predicted))[np.isfinite(predicted)] ** 2
-    return {"mse_log10": float(errors.mean()) if len(errors) else math.nan, **number_metrics(truth, predicted, right)}
+    valid = np.isfinite(predicted)
+    errors = (np.log10(truth) - np.log10(predicted))[valid] ** 2
+    mean = mean_of(errors, None if weights is None else weights[valid])
+    return {"mse_log10": mean, **number_metrics(truth, predicted, right, weights)}
 
 
 def crps(truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:

@@ -32,10 +32,10 @@ class Answering:
     Attributes:
         decoding: how targets are written.
         estimates: the Writer's answer for each field: the written `text`; of a number's distribution the `mode`, the
-            `mean`, the `median`, or a quantile such as `0.9`; the labels of a set whose probability reaches their
+            `mean`, the `median`, or a quantile such as `0.9`; the labels whose probability reaches their
             `thresholds`.
-        thresholds: the probability from which on each label is in a set, for each field; None for others, and for one
-            half.
+        thresholds: the probability from which on each label is in a set, or answered of two, for each field; None for
+            others, and for one half.
         mixes: what shares Director and Writer have in the answer of each field.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predgen.errors import ConfigError
+from predgen.errors import ConfigError, DataError
 from predgen.measures.calibration import Calibration
 from predgen.measures.kinds import measure_of
 from predgen.methods import Answers
@@ -19,6 +19,7 @@ WRITTEN = "written"
 INVALID = "invalid"
 STD = "std"
 PROBABILITY = "probability"
+ABSTAINED = "abstained"
 
 
 def column_of(name: str, field: str, label: Any = None) -> str:
@@ -106,6 +107,18 @@ def with_answers(
             ends = measure.interval_columns(calibrations[name], interval, predicted, shares)
             columns |= {column_of(column, name): _series(values, table) for column, values in ends.items()}
     return pd.concat([table, pd.DataFrame({name: columns[name] for name in names}, index=table.index)], axis=1)
+
+
+def with_abstained(table: pd.DataFrame, answered: np.ndarray) -> pd.DataFrame:
+    """Returns answers with the column `abstained`, and without the predictions of the rows where it is true.
+
+    Raises:
+        DataError: the rows have a column of that name.
+    """
+    if ABSTAINED in table.columns:
+        raise DataError(f"Expected a free name for the output, found a column '{ABSTAINED}'. Rename that column.")
+    columns: dict[str, Any] = {PREDICTION: table[PREDICTION].where(answered), ABSTAINED: ~answered}
+    return table.assign(**columns)
 
 
 def _series(values: Any, table: pd.DataFrame) -> pd.Series:

@@ -259,16 +259,23 @@ def _answering_of(description: Description, answering: Answering) -> Answering:
 
 
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:
-    """Returns a calibration as JSON holds it; null is infinitely far off."""
-    scores = [score if math.isfinite(score) else None for score in calibration.scores]
+    """Returns a calibration as JSON holds it; null is infinitely far off, or not sure at all."""
     learned = {"temperature": calibration.temperature, "uniform_fraction": calibration.uniform_fraction}
-    return {**learned, "scores": scores}
+    lists = {name: getattr(calibration, name) for name in ("scores", "sureness", "errors")}
+    return learned | {
+        name: [value if math.isfinite(value) else None for value in values]
+        for name, values in lists.items()
+        if values or name == "scores"
+    }
 
 
 def _calibration_of(saved: CalibrationPart) -> Calibration:
     """Returns the calibration that `_calibration_json` described."""
-    scores = tuple(math.inf if score is None else score for score in saved.scores)
-    return Calibration(saved.temperature, scores, saved.uniform_fraction)
+    scores, errors = (
+        tuple(math.inf if one is None else one for one in values) for values in (saved.scores, saved.errors)
+    )
+    sureness = tuple(-math.inf if one is None else one for one in saved.sureness)
+    return Calibration(saved.temperature, scores, saved.uniform_fraction, sureness, errors)
 
 
 def _find_base(path: Path, base: BasePart, config: RunConfig, backbone: str | None, trust_remote_code: bool) -> Source:

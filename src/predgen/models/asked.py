@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
-from predgen.models.answer_columns import output_names
+from predgen.models.answer_columns import ABSTAINED, output_names
 from predgen.targets.record import Target
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ class Asked:
         std: also the standard deviation of the Writer's numbers.
         interval: also intervals and sets that hold the truth with this probability; None for none.
         marginal: let answers for a record's fields hold whatever the fields before them say.
+        abstain_risk: the largest share of answers that may be wrong; None answers all rows.
+        abstain_delta: the chance that more are wrong.
+        abstain_error: of a number, the largest error that is not wrong.
     """
 
     invalid: InvalidPolicy = "nan"
@@ -31,6 +34,9 @@ class Asked:
     std: bool = False
     interval: float | None = None
     marginal: bool = False
+    abstain_risk: float | None = None
+    abstain_delta: float = 0.05
+    abstain_error: float | None = None
 
     def check(self, model: "Model") -> None:
         """Refuses to predict a spread that a model does not have.
@@ -77,10 +83,11 @@ class Asked:
 
     def columns(self, model: "Model") -> list[str]:
         """Returns the columns that a prediction adds, in their order."""
-        return output_names(
+        names = output_names(
             model.target,
             model.contents.calibrations,
             probabilities=self.probabilities,
             std=self.std,
             interval=self.interval is not None,
         )
+        return names if self.abstain_risk is None else [*names, ABSTAINED]

@@ -29,6 +29,7 @@ from predgen.methods.heads import Head, field_heads
 from predgen.methods.losses import TokenLoss, join_of
 from predgen.methods.predgen import AUTO_DECODING
 from predgen.models.forms import default_form, with_form
+from predgen.models.thresholds import FROM_PROBABILITIES, check_threshold
 from predgen.names import DIRECTOR_FORMS, JOINS, METHODS, PEFT_METHODS, SCHEDULES, WRITER_LOSSES, in_a_sentence
 from predgen.targets.field import ALONE
 from predgen.targets.record import Target
@@ -197,6 +198,7 @@ def check_method(config: RunConfig, target: Target) -> None:
             read.
     """
     model, train = config.model, config.train
+    check_threshold(config, target)
     initial = initial_rank_of(model.lora_rank, model.adalora_initial_rank)
     if model.peft == "adalora" and initial <= model.lora_rank:
         raise ConfigError(
@@ -296,6 +298,8 @@ def estimates_of(config: RunConfig, target: Target) -> list[str]:
     A record's metric names one of its fields, which is estimated for it; other fields have their kind's default metric.
     """
     metric = config.train.metric or target.default_metric
+    if config.model.threshold != "none":  # of a single field of labels, which must not be read from the text
+        return [FROM_PROBABILITIES]
     return [
         measure_of(field).estimate(
             config.model.estimate, metric.removeprefix(f"{name}."), enumerable=is_enumerable(field)

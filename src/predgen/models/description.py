@@ -115,6 +115,15 @@ class CalibrationPart(Part):
     temperature: float = Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
     scores: list[Distance | None]
     uniform_fraction: Share = 0.0  # those of 0.6.0 have none
+    sureness: list[FiniteFloat | None] = []  # as those of 0.7.0
+    errors: list[Distance | None] = []
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> "CalibrationPart":
+        """Refuses an error without its sureness."""
+        if len(self.sureness) != len(self.errors):
+            raise ValueError(f"errors: one for each of {len(self.sureness)} rows (found {len(self.errors)})")
+        return self
 
 
 class Description(Part):

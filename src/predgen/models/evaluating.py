@@ -1,6 +1,8 @@
 """Metrics and calibrations from rows whose answers are known: each row is tokenized once."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -8,19 +10,22 @@ import numpy as np
 import pandas as pd
 
 from predgen.codec.kinds import is_enumerable
-from predgen.errors import ConfigError
+from predgen.errors import ConfigError, DataError
 from predgen.measures.base import metric_of
 from predgen.measures.calibration import Calibration, doubt_about
 from predgen.measures.number import crps, spread_metrics
 from predgen.measures.statistics import bootstrap_interval
+from predgen.measures.weighted import mean_of
 from predgen.methods import Answers
+from predgen.models.abstention import sureness
 from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
-from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, intervals, score
+from predgen.models.scored import BOOTSTRAP_SEED, Evaluation, Scored, ScoredField, intervals, score
+from predgen.models.thresholds import threshold_facts
 from predgen.tables.joined import joined_table, spread_of_annotators
 from predgen.tables.reading import TableLike, read_table
-from predgen.tables.values import target_columns, unseen_labels, values_of
+from predgen.tables.values import target_columns, unseen_labels, values_of, weights_in
 from predgen.warning_kinds import UnseenLabelsWarning, warn
 
 if TYPE_CHECKING:
@@ -30,16 +35,19 @@ if TYPE_CHECKING:
 TIMED_ROWS = 128
 
 
-def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = None) -> Evaluation:
+def evaluation_of(
+    model: "Model", rows: TableLike, *, interval: float | None = None, weight: str | None = None
+) -> Evaluation:
     """Returns a model's metrics; see `Model.evaluate`, whose arguments these are.
 
     Args:
         model: the model.
         rows: the rows.
         interval: the level of intervals and sets; None for none.
+        weight: the column of the rows' weights; None where all count alike.
     """
     Asked(interval=interval).check(model)
-    read = read_table(rows)
+    read, weights = _weighed(read_table(rows), weight)
     spread = spread_of_annotators(model.config.data, read) if model.target.numeric else None
     table, columns = answered_table(model, read)
     truth = values_of(model.target, table, columns)
@@ -47,18 +55,14 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
     if unseen:
         warn(UnseenLabelsWarning(unseen))
     answers, seconds = timed_answers(model, table, distributions=bool(_scored_distributions(model)))
-    scored = score(model.target, truth, answers)
+    scored = replace(score(model.target, truth, answers), weights=weights)
     metrics, ci95 = scored.metrics(), intervals(scored)
     if answers.valid_mass is not None:
-        metrics["valid_mass"] = float(answers.valid_mass.mean())
+        metrics["valid_mass"] = mean_of(answers.valid_mass.double().numpy(), weights)
     by_row = _coverage_by_row(model, scored, interval) | _crps_by_row(model, scored, answers)
     if by_row:
-        metrics |= {name: float(values.mean()) for name, values in by_row.items()}
-        ci95 |= bootstrap_interval(
-            lambda drawn: {name: float(values[drawn].mean()) for name, values in by_row.items()},
-            len(truth),
-            seed=BOOTSTRAP_SEED,
-        )
+        metrics |= {name: mean_of(values, weights) for name, values in by_row.items()}
+        ci95 |= bootstrap_interval(partial(_means, by_row, weights), len(truth), seed=BOOTSTRAP_SEED)
     if spread is not None:
         deviations = answers.by_field[0].deviations
         of_spread = partial(spread_metrics, spread, None if deviations is None else deviations.numpy())
@@ -73,7 +77,33 @@ def evaluation_of(model: "Model", rows: TableLike, *, interval: float | None = N
         warnings=(unseen,) if unseen else (),
         reliability=scored.reliability(),
         metric_rows=scored.rows_behind(),
+        per_label=scored.per_label(),
+        facts={**({} if weight is None else {"weight": weight}), **threshold_facts(model.contents)},
     )
+
+
+def _weighed(table: pd.DataFrame, column: str | None) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Returns the rows that count, and their weights; None where all count alike.
+
+    Raises:
+        DataError: a weight is none, or all are 0.
+        UnknownNameError: there is no such column.
+    """
+    if column is None:
+        return table, None
+    weights = weights_in(table, column)
+    counts = weights > 0
+    if not counts.any():
+        raise DataError(
+            f"Expected a row with a weight above 0 in the column '{column}', found none. Give some of them one."
+        )
+    return table[counts], weights[counts]
+
+
+def _means(by_row: Mapping[str, np.ndarray], weights: np.ndarray | None, drawn: np.ndarray) -> dict[str, float]:
+    """Returns the means of what each row has, over some rows."""
+    of_drawn = None if weights is None else weights[drawn]
+    return {name: mean_of(values[drawn], of_drawn) for name, values in by_row.items()}
 
 
 def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = False) -> tuple[Answers, float]:
@@ -119,10 +149,12 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     has_labels = any(not field.numeric for field in model.target.fields.values())
     encoded = encode_rows(model.method, model.contents, table)
     # Without an old temperature in them.
-    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=has_labels))
+    spread = has_labels or model.method.writes
+    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=spread, std=spread))
     warn_of_answers(model, encoded, answers, Asked())
+    scores = sureness(model.contents, answers) if len(model.target.fields) == 1 else None
     by_field = {
-        name: field.measure.calibrate(field.truth, field.predicted, field.probabilities)
+        name: _with_pairs(field.measure.calibrate(field.truth, field.predicted, field.probabilities), scores, field)
         for name, field in score(model.target, truth, answers).fields.items()
     }
     calibrations = {name: calibration for name, calibration in by_field.items() if calibration is not None}
@@ -136,6 +168,16 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
         if doubt is not None:
             warn(type(doubt)(f"'{name}': {doubt}") if name else doubt)
     return calibrations
+
+
+def _with_pairs(calibration: Calibration | None, scores: np.ndarray | None, field: ScoredField) -> Calibration | None:
+    """Returns a calibration with how sure each answer was and how wrong, which abstaining needs."""
+    if calibration is None or scores is None:
+        return calibration
+    losses = field.measure.losses(field.truth, field.predicted, None)
+    errors = losses["absolute_error"] if "absolute_error" in losses else losses["error"]
+    found = np.where(np.isnan(errors), np.inf, errors)
+    return replace(calibration, sureness=tuple(scores.tolist()), errors=tuple(found.tolist()))
 
 
 def answered_table(model: "Model", table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:

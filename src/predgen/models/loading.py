@@ -10,6 +10,7 @@ from predgen.models.artifact import load_artifact
 from predgen.models.hub import find_artifact
 from predgen.models.model import Model
 from predgen.models.random_states import random_states_kept
+from predgen.models.thresholds import without_threshold
 from predgen.names import ANSWER_SOURCES
 from predgen.warning_kinds import UntunedThresholdsWarning, warn
 
@@ -22,6 +23,7 @@ def load(
     backbone: str | Path | None = None,
     device: str = "auto",
     predict_from: str | None = None,
+    threshold: bool = True,
     trust_remote_code: bool = False,
 ) -> Model:
     """Returns the model that an artifact holds.
@@ -35,6 +37,8 @@ def load(
         device: `auto`, `cpu`, `cuda` or `mps`.
         predict_from: `director`, `writer`, `mean`, or `stack` if it was fitted; what it was fitted with if not given. A
             calibration holds for the answers that it was made of, and is left out with others.
+        threshold: answer one of two labels from the threshold on that was chosen for it, if one was; False answers the
+            likeliest one.
         trust_remote_code: run code from the repository of its base model, if it was fitted so.
 
     Raises:
@@ -83,4 +87,7 @@ def load(
                 answering=contents.answering.predicting_from(predict_from),
                 calibrations={},
             )
+            threshold = False
+    if not threshold:
+        contents = without_threshold(contents)
     return Model(method.to(where), contents, place.origin)

@@ -15,7 +15,8 @@ from predgen.config import RunConfig
 from predgen.methods import Answering, Answers, Generator, Method, PredGen
 from predgen.methods.buckets import BatchLimits, answer_all_each
 from predgen.methods.writer import NUM_SAMPLES
-from predgen.models.answer_columns import with_answers
+from predgen.models.abstention import described, which_answered
+from predgen.models.answer_columns import with_abstained, with_answers
 from predgen.models.answer_warnings import AnswerWarnings
 from predgen.models.artifact import save_artifact
 from predgen.models.asked import Asked, InvalidPolicy
@@ -90,6 +91,9 @@ class Model:
         std: bool = False,
         interval: float | None = None,
         marginal: bool = False,
+        abstain_risk: float | None = None,
+        abstain_delta: float = 0.05,
+        abstain_error: float | None = None,
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
@@ -108,17 +112,23 @@ class Model:
             marginal: let the answers for a record's fields hold whatever the fields before them say. Otherwise they
                 hold after what was written for these. Exact where the record's tree has at most 1,000 nodes,
                 else from 256 draws for each row: the standard error of a probability is at most 0.03.
+            abstain_risk: the largest share of answers that may be wrong, such as 0.05: also a column `abstained`, true
+                where the model is not sure enough; `prediction` is empty there. Of a calibrated model of one column.
+            abstain_delta: the chance that more are wrong, over the draw of the calibration rows.
+            abstain_error: of a number, the largest error that is not wrong, in the target's unit.
 
         Raises:
             ConfigError: a spread that this model does not have; see `check_spread`.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        asked = Asked(invalid, probabilities, std, interval, marginal)
+        asked = Asked(invalid, probabilities, std, interval, marginal, abstain_risk, abstain_delta, abstain_error)
         asked.check(self)
         if isinstance(rows, pd.DataFrame | list | tuple) and not len(rows):
             columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
             return pd.DataFrame(columns=[*map(str, columns), *asked.columns(self)], dtype=object)
+        if abstain_risk is not None:
+            log.info("%s", described(self, asked))
         return self.predict_encoded(self.encode(rows, asked), asked)
 
     def encode(self, rows: TableLike, asked: Asked | None = None) -> Encoded:
@@ -163,7 +173,7 @@ class Model:
                 NUM_SAMPLES,
                 0.5 / NUM_SAMPLES**0.5,
             )
-        return with_answers(
+        found = with_answers(
             encoded.table,
             self.target,
             answers,
@@ -172,6 +182,7 @@ class Model:
             std=asked.std,
             interval=asked.interval,
         )
+        return found if asked.abstain_risk is None else with_abstained(found, which_answered(self, encoded, asked))
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
@@ -195,7 +206,7 @@ class Model:
         """
         Asked(**asked).check(self)
 
-    def evaluate(self, rows: TableLike, *, interval: float | None = None) -> Evaluation:
+    def evaluate(self, rows: TableLike, *, interval: float | None = None, weight: str | None = None) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
         A number that was written has `crps` beside them, the score of the Writer's whole distribution, where it has at
@@ -205,12 +216,14 @@ class Model:
             rows: as `predict` takes them, with the target's column.
             interval: also `coverage`, the share of answers inside the intervals or sets of this level, and `width`, the
                 intervals' mean width in the target's unit, or `set_size`, the labels' mean number.
+            weight: a column of weights of at least 0: each metric is that of rows which stand there as often as their
+                weight says, and 0 leaves a row out. All rows count alike if it is not given.
 
         Raises:
             ConfigError: an interval of a model that was not calibrated, or not on enough rows.
-            DataError: an input or an answer is missing, or is no value of the target.
+            DataError: an input, an answer or a weight is missing, or is no value of the target.
         """
-        return evaluation_of(self, rows, interval=interval)
+        return evaluation_of(self, rows, interval=interval, weight=weight)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes the model as one directory, whole or not at all.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from predgen.measures.base import Measure, json_number, metric_of
 from predgen.measures.kinds import measure_of
@@ -51,14 +52,19 @@ class ScoredField:
         """The answers and their probabilities."""
         return self.predicted, self.probabilities
 
-    def metrics(self, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Returns the metrics, of some rows or of all."""
+    def metrics(self, rows: np.ndarray | None = None, weights: np.ndarray | None = None) -> dict[str, float]:
+        """Returns the metrics, of some rows or of all.
+
+        Args:
+            rows: which ones; None for all.
+            weights: of all rows; None where all count alike.
+        """
         chosen = slice(None) if rows is None else rows
-        arrays = (self.truth, self.predicted, self.probabilities, self.exact)
-        truth, predicted, probabilities, exact = (None if array is None else array[chosen] for array in arrays)
+        arrays = (self.truth, self.predicted, self.probabilities, self.exact, weights)
+        truth, predicted, probabilities, exact, counted = (None if array is None else array[chosen] for array in arrays)
         assert truth is not None
         assert predicted is not None
-        return self.measure.metrics(truth, predicted, probabilities, exact)
+        return self.measure.metrics(truth, predicted, probabilities, exact, counted)
 
     def losses(self) -> dict[str, np.ndarray]:
         """Returns the losses of each row."""
@@ -84,9 +90,11 @@ class Scored:
 
     Attributes:
         fields: those of each field by its name.
+        weights: of the rows, above 0, which metrics are means by; None where all count alike.
     """
 
     fields: Mapping[str, ScoredField]
+    weights: Float[np.ndarray, " row"] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -102,14 +110,15 @@ class Scored:
         metrics: dict[str, float] = {}
         if len(self.fields) > 1:
             chosen = slice(None) if rows is None else rows
+            counted = None if self.weights is None else self.weights[chosen]
             errors = [
-                field.measure.relative_error(field.truth[chosen], field.predicted[chosen])
+                field.measure.relative_error(field.truth[chosen], field.predicted[chosen], counted)
                 for field in self.fields.values()
             ]
             defined = [error for error in errors if np.isfinite(error)]
             metrics[RELATIVE_ERROR] = float(np.mean(defined)) if defined else float("nan")
         for name, field in self.fields.items():
-            metrics |= {metric_of(name, metric): value for metric, value in field.metrics(rows).items()}
+            metrics |= {metric_of(name, metric): value for metric, value in field.metrics(rows, self.weights).items()}
         return metrics
 
     def losses(self) -> dict[str, np.ndarray]:
@@ -153,7 +162,15 @@ class Scored:
         return tuple(
             {**({"field": name} if name != ALONE else {}), **line}
             for name, field in self.fields.items()
-            for line in field.measure.reliability(field.truth, field.probabilities)
+            for line in field.measure.reliability(field.truth, field.probabilities, self.weights)
+        )
+
+    def per_label(self) -> tuple[dict[str, Any], ...]:
+        """Returns a row of figures for each label of the fields that are labels or sets, with a record's `field`."""
+        return tuple(
+            {**({"field": name} if name != ALONE else {}), **line}
+            for name, field in self.fields.items()
+            for line in field.measure.per_label(field.truth, field.predicted, field.probabilities, self.weights)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -217,6 +234,9 @@ class Evaluation:
             for numbers.
         metric_rows: how many rows a metric is over that leaves some out: rows of a label never seen, or without a
             valid answer. The other metrics are over all rows.
+        per_label: of labels and sets, as `predgen.measures.per_label.label_table` returns it, with a record's `field`;
+            empty for numbers.
+        facts: what the figures hang on besides: the column of weights, the threshold.
     """
 
     metrics: dict[str, float]
@@ -227,6 +247,8 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     reliability: tuple[dict[str, Any], ...] = ()
     metric_rows: dict[str, int] = dataclass_field(default_factory=dict)
+    per_label: tuple[dict[str, Any], ...] = ()
+    facts: dict[str, Any] = dataclass_field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """Returns a row for each metric: `value`, the ends `low` and `high` of its 95 % interval, and its `rows`."""
@@ -252,4 +274,6 @@ class Evaluation:
             "warnings": list(self.warnings),
             "reliability": list(self.reliability),
             "metric_rows": self.metric_rows,
+            "per_label": list(self.per_label),
+            **self.facts,
         }

@@ -221,6 +221,15 @@ CLASS_WEIGHTS = Choices(
     "class weight",
     {"balanced": Choice("every label counts alike in all"), "none": Choice("every row does")},
 )
+THRESHOLDS = Choices(
+    "threshold",
+    {
+        "none": Choice("the likeliest label"),
+        "f1": Choice("the best F1 of the positive one"),
+        "youden": Choice("the best sum of both labels' recall"),
+        "cost": Choice("the least cost of errors"),
+    },
+)
 WRITER_VOCABULARIES = Choices(
     "vocabulary", {"target": Choice("those that the target is written with"), "full": Choice("all, as in the paper")}
 )

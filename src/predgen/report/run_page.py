@@ -8,6 +8,7 @@ from typing import Any
 from predgen.errors import require
 from predgen.files import write_text
 from predgen.report.comparison_page import compared, said_rows, settings_rows
+from predgen.report.evaluation import label_cells, label_header
 from predgen.report.filled import Figure, figure_of, filled, has_charts
 from predgen.report.tables import format_interval, format_number
 from predgen.targets.kinds import field_kind
@@ -104,6 +105,8 @@ def _field(field: Mapping[str, Any]) -> dict[str, Any]:
         "figures": figures,
         "by_label_header": ["label", "found", "missed", "wrongly added"],
         "by_label": by_label,
+        "per_label_header": label_header(),
+        "per_label": [label_cells(one) for one in field.get("per_label", [])],
         "notes": notes,
     }
 

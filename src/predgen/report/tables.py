@@ -1,4 +1,4 @@
-"""Tables of evaluations and comparisons, from their JSON, for the terminal and as Markdown."""
+"""Tables of comparisons, from their JSON, for the terminal and as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,25 +35,6 @@ def format_interval(interval: Sequence[float | None]) -> str:
     """Returns a 95 % interval in brackets, or nothing if it is not defined."""
     low, high = interval
     return "" if low is None or high is None else f"[{format_number(low)}, {format_number(high)}]"
-
-
-def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
-    """Returns one model's metrics with their intervals.
-
-    Args:
-        evaluation: the JSON of an `Evaluation`.
-    """
-    table = Table(title=f"{evaluation['rows']} rows, {evaluation['invalid_fraction']:.1%} invalid answers")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
-    fewer = evaluation.get("metric_rows", {})
-    if fewer:
-        table.add_column("rows", justify="right")
-    for name, value in evaluation["metrics"].items():
-        rows = [str(fewer.get(name, evaluation["rows"]))] if fewer else []
-        table.add_row(name, format_number(value), format_interval(evaluation["ci95"].get(name, (None, None))), *rows)
-    return table
 
 
 def comparison_tables(comparison: Mapping[str, Any], width: int) -> list[Table]:

@@ -46,6 +46,7 @@ def load_models(
     backbone: str | None = None,
     device: str = "auto",
     predict_from: str | None = None,
+    threshold: bool = True,
     trust_remote_code: bool = False,
 ) -> dict[str, Model]:
     """Returns the models by their names, weights that are the same in memory once.
@@ -55,6 +56,7 @@ def load_models(
         backbone: as `predgen.load` takes it; so are the others.
         device: where they go.
         predict_from: where answers come from.
+        threshold: whether a threshold that was chosen is kept to.
         trust_remote_code: whether code of the base models may be run.
 
     Raises:
@@ -67,6 +69,7 @@ def load_models(
             backbone=backbone,
             device=device,
             predict_from=predict_from,
+            threshold=threshold,
             trust_remote_code=trust_remote_code,
         )
         num_bytes = share_weights(model, models.values())

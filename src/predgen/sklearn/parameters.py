@@ -12,7 +12,7 @@ EstimatorT = TypeVar("EstimatorT", bound=type)
 OF_DATA = ("template", "calibration", "split", "max_train_rows")
 # scikit-learn cuts test rows by itself.
 NO_TEST_PART = (0.9, 0.1, 0.0)
-FOR_LABELS = ("label_text", "label_codes", "class_weights")
+FOR_LABELS = ("label_text", "label_codes", "positive", "class_weights")
 FOR_NUMBERS = ("low", "high", "decimals", "number_form", "number_format", "logarithmic")
 
 

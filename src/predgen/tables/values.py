@@ -1,14 +1,16 @@
-"""A target's columns: from cells to values, with messages for cells that hold none."""
+"""A target's columns, and one of weights: from cells to values, with messages for cells that hold none."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from predgen.errors import ConfigError, DataError, TargetError
+from predgen.errors import ConfigError, DataError, TargetError, explain
 from predgen.tables.reading import require_columns, row_numbers
-from predgen.targets.cells import Cell
+from predgen.targets.cells import Cell, describe, parse_number
 from predgen.targets.declared import UNDECLARED, Declared
 from predgen.targets.field import Field, missing_message
 from predgen.targets.record import Target, field_values, joined_values
@@ -124,3 +126,32 @@ def warn_of_unseen(target: Target, values: Sequence[Any], table: pd.DataFrame, c
     unseen = unseen_labels(target, values, table, columns)
     if unseen:
         warn(UnseenLabelsWarning(unseen))
+
+
+def weights_in(table: pd.DataFrame, column: str) -> Float[np.ndarray, " row"]:
+    """Returns the weights in a column of a table.
+
+    Args:
+        table: the rows.
+        column: the column's name.
+
+    Raises:
+        DataError: a cell is missing, negative, or no finite number; the message names its row.
+        UnknownNameError: there is no such column.
+    """
+    require_columns(table, [column])
+    numbers = []
+    for row, cell in zip(row_numbers(table), table[column].tolist(), strict=True):
+        number = parse_number(cell)
+        if number is None or number < 0:
+            raise DataError(
+                explain(
+                    expected="a weight, a number of at least 0",
+                    found=describe(cell),
+                    fix="Correct the cell; 0 leaves a row out.",
+                    row=row,
+                    column=column,
+                )
+            )
+        numbers.append(number)
+    return np.array(numbers, dtype=np.float64)

@@ -14,6 +14,7 @@ class Declared:
         label_text: the word to write for a label, by the label's text.
         label_codes: write letters A, B, C … for the labels.
         labels: the labels; for ordered ones in their order.
+        positive: of two labels the one that average precision and a chosen threshold are of.
         low: the low end of a number's range, or of a date's, in ISO form.
         high: the high end.
         decimals: a number's digits after the point, or those of its mantissa.
@@ -26,6 +27,7 @@ class Declared:
     label_text: Mapping[str, str] = field(default_factory=dict)
     label_codes: bool = False
     labels: tuple[str, ...] | None = None
+    positive: str | None = None
     low: float | str | None = None
     high: float | str | None = None
     decimals: int | None = None
@@ -51,7 +53,8 @@ class Declared:
     @property
     def words(self) -> bool:
         """Whether something is declared that only labels have."""
-        return bool(self.label_text) or self.label_codes or self.labels is not None
+        named = self.labels is not None or self.positive is not None
+        return bool(self.label_text) or self.label_codes or named
 
 
 # Nothing is declared.

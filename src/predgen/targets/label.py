@@ -36,10 +36,12 @@ class Label(Field):
     Attributes:
         values: the labels as they stand in the table, in the order that every output keeps.
         words: the text to write for each of them.
+        positive: of two labels the one that average precision and a chosen threshold are of; the last one if None.
     """
 
     values: tuple[LabelValue, ...]
     words: tuple[str, ...]
+    positive: LabelValue | None = None
 
     kind: ClassVar[str] = "label"
     noun: ClassVar[str] = "a label"
@@ -56,17 +58,29 @@ class Label(Field):
                 )
             )
         check_words(self.values, self.words)
+        if self.positive is not None and (len(self.values) != 2 or self.index(self.positive) is None):
+            raise ConfigError(
+                f"Expected one of two labels as the positive one, found '{self.positive}' of the labels "
+                f"{', '.join(map(str, self.values[:10]))}. Name one of them where there are two, or leave positive out."
+            )
 
     @classmethod
     def infer(cls, cells: Sequence[Cell], declared: Declared) -> "Label":
         """Returns the labels of a column in numeric or else alphabetic order; see `infer_label`.
 
+        The positive one of two is the declared one, else the rarer one, the last of two that are as frequent.
+
         Raises:
-            ConfigError: a label text is of no label.
+            ConfigError: a label text is of no label, or the positive label is none of two.
             DataError: there are too many different cells.
         """
         label = infer_label(cells, declared.label_text, codes=declared.label_codes, declared=declared.labels)
-        return cls(label.values, label.words)
+        positive: LabelValue | None = declared.positive
+        if positive is None and len(label.values) == 2:
+            counts = Counter(map(label_key, cells))
+            first, last = label.values
+            positive = first if counts[label_key(first)] < counts[label_key(last)] else last
+        return cls(label.values, label.words, positive)
 
     def lost_labels(self, cells: Sequence[Cell]) -> list[str]:
         """Returns the labels that other rows of the column have and this field does not know, in order."""
@@ -94,6 +108,13 @@ class Label(Field):
     def labels(self) -> tuple[LabelValue, ...]:
         """The labels, each of which has a probability."""
         return self.values
+
+    @property
+    def positive_index(self) -> int | None:
+        """The position of the positive one of two labels; None where there are more."""
+        if len(self.values) != 2:
+            return None
+        return 1 if self.positive is None else self.index(self.positive)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -145,12 +166,13 @@ class Label(Field):
 
     def to_json(self) -> dict[str, Any]:
         """Returns the labels as plain JSON values."""
-        return {"kind": self.kind, "values": list(self.values), "words": list(self.words)}
+        positive = {} if self.positive is None else {"positive": self.positive}
+        return {"kind": self.kind, "values": list(self.values), "words": list(self.words), **positive}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Label":
         """Returns the labels that `to_json` described."""
-        return cls(tuple(data["values"]), tuple(data["words"]))
+        return cls(tuple(data["values"]), tuple(data["words"]), data.get("positive"))
 
     def describe(self) -> str:
         """Returns one line for people."""

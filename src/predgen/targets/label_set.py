@@ -81,7 +81,7 @@ class LabelSet(Field):
             ConfigError: some are declared.
         """
         super().check_declared(declared, column, reason)
-        if declared.labels is not None:
+        if declared.labels is not None or declared.positive is not None:
             raise ConfigError(
                 f"Expected declared labels for a column of labels, found '{column}' of sets. Leave them out."
             )

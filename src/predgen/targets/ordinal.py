@@ -17,6 +17,7 @@ class Ordinal(Label):
     Attributes:
         values: the labels as they stand in the table, from the lowest to the highest.
         words: the text to write for each of them.
+        positive: of two labels the one that average precision is of; the highest one if None.
     """
 
     kind: ClassVar[str] = "ordinal"
@@ -40,7 +41,7 @@ class Ordinal(Label):
         order = [positions[label_key(value)] for value in declared.labels]
         # Letter codes go up with the order; other words stay with their labels.
         words = label.words if declared.label_codes else tuple(label.words[position] for position in order)
-        return cls(tuple(label.values[position] for position in order), words)
+        return cls(tuple(label.values[position] for position in order), words, declared.positive)
 
     @property
     def default_metric(self) -> str:

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -163,7 +162,7 @@ def fit_prepared(
         run = Run(config, prepared, from_first(Path(name)), resume, quiet, tuple(callbacks))
         model, validation = run.trained()
         wait_for_all()  # the folder goes when the first process leaves it
-    model.contents = replace(model.contents, answering=validation.chosen_answering())
+    model.contents = validation.chosen_contents()
     model.method.eval()
     if prepared.splits.calibration is not None:
         model.calibrate(prepared.splits.calibration)

@@ -23,12 +23,12 @@ from predgen.tables.inputs import check_inputs, infer_inputs
 from predgen.tables.joined import joining_of
 from predgen.tables.reading import TableLike, read_table, require_columns
 from predgen.tables.splits import Splits, load_splits
-from predgen.tables.values import target_columns, values_of, warn_of_unseen
+from predgen.tables.values import target_columns, values_of, warn_of_unseen, weights_in
 from predgen.targets.kinds import field_kind
 from predgen.targets.record import Target, field_values
 from predgen.training.table_warnings import warn_of_inputs, warn_of_missing_labels
 from predgen.training.target import kind_of, prepare_target, warn_of_lost_labels
-from predgen.training.weighting import training_weights, weights_in
+from predgen.training.weighting import training_weights
 from predgen.warning_kinds import OtherPartsWarning, TakenNameWarning, warn
 
 log = logging.getLogger("predgen")

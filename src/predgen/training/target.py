@@ -77,6 +77,7 @@ def declared_of(settings: FieldSettings) -> Declared:
         label_text=settings.label_text,
         label_codes=settings.label_codes,
         labels=settings.labels,
+        positive=settings.positive,
         low=settings.low,
         high=settings.high,
         decimals=settings.decimals,
@@ -93,7 +94,7 @@ def kind_of(settings: FieldSettings, cells: list[Cell]) -> tuple[str, str]:
         return settings.kind, "declared"
     if settings.label_text or settings.label_codes:
         return "label", "label texts were given"
-    if settings.labels is not None:
+    if settings.labels is not None or settings.positive is not None:
         return "label", "labels were given"
     if settings.date_format is not None or isinstance(settings.low or settings.high, str):
         return "date", "a range of dates or their format was given"

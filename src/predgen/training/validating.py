@@ -17,9 +17,11 @@ from predgen.methods import Answering, Answers, Batch, Method, PredGen
 from predgen.methods.buckets import BatchLimits, run_in_buckets
 from predgen.methods.heads import Head, truth_of
 from predgen.models.asked import Asked
+from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, cut_warning, encode_prompts
 from predgen.models.model import Model
 from predgen.models.scored import Scored, ScoredField, score
+from predgen.models.thresholds import with_threshold
 from predgen.training.batches import Collator, Examples
 from predgen.training.preparing import Prepared
 from predgen.warning_kinds import warn
@@ -90,6 +92,15 @@ class Validation:
             for field, is_tuned in zip(scored.fields.values(), tuned, strict=True)
         ]
         return replace(answering, thresholds=tuple(thresholds))
+
+    def chosen_contents(self) -> Contents:
+        """Returns the trained model's contents with the best way to answer these rows, a threshold among it."""
+        contents = replace(self.model.contents, answering=self.chosen_answering())
+        if contents.config.model.threshold == "none":
+            return contents
+        ((name, field),) = self.prepared.target.fields.items()
+        scored = self._scored(self._answers(contents.answering)[0])
+        return with_threshold(contents, field, scored.fields[name], "validation")
 
     @property
     def stacks(self) -> bool:

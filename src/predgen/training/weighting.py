@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from predgen.config import DataSettings
-from predgen.errors import ConfigError, DataError, explain, unknown_name
-from predgen.tables.reading import require_columns, row_numbers
-from predgen.targets.cells import describe, label_key, parse_number
+from predgen.errors import ConfigError, DataError, unknown_name
+from predgen.tables.values import weights_in
+from predgen.targets.cells import label_key
 from predgen.targets.field import Field
 from predgen.targets.record import Target
 
@@ -55,35 +55,6 @@ def training_weights(
         *(weights.min(), weights.max(), effective, len(weights)),
     )
     return weights
-
-
-def weights_in(table: pd.DataFrame, column: str) -> Float[np.ndarray, " row"]:
-    """Returns the weights in a column of a table.
-
-    Args:
-        table: the rows.
-        column: the column's name.
-
-    Raises:
-        DataError: a cell is missing, negative, or no finite number; the message names its row.
-        UnknownNameError: there is no such column.
-    """
-    require_columns(table, [column])
-    numbers = []
-    for row, cell in zip(row_numbers(table), table[column].tolist(), strict=True):
-        number = parse_number(cell)
-        if number is None or number < 0:
-            raise DataError(
-                explain(
-                    expected="a weight, a number of at least 0",
-                    found=describe(cell),
-                    fix="Correct the cell; 0 leaves a row out of the losses.",
-                    row=row,
-                    column=column,
-                )
-            )
-        numbers.append(number)
-    return np.array(numbers, dtype=np.float64)
 
 
 def _class_weights(target: Target, values: Sequence[Any], chosen: str | Mapping[str, float]) -> np.ndarray:

@@ -395,7 +395,11 @@ def test_a_task_of_ones_own_is_read(tmp_path: Path) -> None:
         ("column: mark", "column: marks", ["target.column: expected one of text, mark, all_tags, found 'marks'"]),
         (', label_text: {0: "no", 1: "yes"}', "", ["target: expected label_text with two labels or more"]),
         ("kind: label", "kind: number", ["target: expected low, high and decimals for the kind number"]),
-        ("[accuracy]", "[acuracy]", ["metrics: expected one of accuracy, macro_f1", "found 'acuracy'"]),
+        (
+            "[accuracy]",
+            "[acuracy]",
+            ["metrics: expected one of accuracy, balanced_accuracy", "found 'acuracy'"],
+        ),
         (
             "[accuracy]",
             "[accuracy, macro_f1, accuracy]",

@@ -128,15 +128,34 @@ def test_an_exact_answer_is_the_cell_not_what_the_target_makes_of_it() -> None:
 
 
 def label_metrics_by_hand(truth: list[int], predicted: list[int]) -> dict[str, float]:
-    """Returns accuracy and macro-F1; an unseen label is one that no answer meets, an invalid answer is no label."""
+    """Returns the metrics of answers; an unseen label is one that no answer meets, an invalid answer is no label."""
     known: list[Any] = ["unseen" if label < 0 else label for label in truth]
     answers: list[Any] = [None if label < 0 else label for label in predicted]
     scores = []
     for label in {*known, *answers} - {None}:
         hits = sum(t == p == label for t, p in zip(known, answers, strict=True))
         scores.append(2 * hits / (known.count(label) + answers.count(label)))
-    right = sum(t == p for t, p in zip(known, answers, strict=True))
-    return {"accuracy": right / len(truth), "macro_f1": sum(scores) / len(scores)}
+    pairs = list(zip(known, answers, strict=True))
+    right = sum(t == p for t, p in pairs)
+    recalls = [sum(t == p == label for t, p in pairs) / known.count(label) for label in {*known}]
+    return {
+        "accuracy": right / len(truth),
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "macro_f1": sum(scores) / len(scores),
+    }
+
+
+def average_precision_by_hand(truth: list[int], probabilities: list[list[float]]) -> float:
+    """Returns the mean over the labels that occur of the mean precision among the rows that score as high."""
+    each = []
+    for label in sorted({label for label in truth if label >= 0}):
+        scores = [row[label] for row in probabilities]
+        precisions = []
+        for end in [score for score, true in zip(scores, truth, strict=True) if true == label]:
+            above = [true == label for score, true in zip(scores, truth, strict=True) if score >= end]
+            precisions.append(sum(above) / len(above))
+        each.append(sum(precisions) / len(precisions))
+    return sum(each) / len(each) if each else nan
 
 
 @st.composite
@@ -168,6 +187,7 @@ def test_metrics_of_labels_are_their_formulas(case: tuple[np.ndarray, np.ndarray
     losses = [-math.log(row[label]) for label, row in zip(truth, probabilities, strict=True) if label >= 0]
     expected["log_loss"] = sum(losses) / len(losses) if losses else nan
     expected["ece"] = calibration_error_by_hand(truth.tolist(), probabilities.tolist())
+    expected["average_precision"] = average_precision_by_hand(truth.tolist(), probabilities.tolist())
     close(label_metrics(truth, predicted, probabilities), expected)
 
 
@@ -177,7 +197,9 @@ def test_metrics_of_seen_and_valid_labels_are_scikit_learns() -> None:
     probabilities = generator.dirichlet(np.ones(4), 60)
     expected = {
         "accuracy": sk.accuracy_score(truth, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
         "macro_f1": sk.f1_score(truth, predicted, average="macro"),
+        "average_precision": sk.average_precision_score(np.eye(4)[truth], probabilities, average="macro"),
         "log_loss": sk.log_loss(truth, probabilities, labels=range(4)),
         "ece": calibration_error_by_hand(truth.tolist(), probabilities.tolist()),
     }
@@ -188,13 +210,14 @@ def test_unseen_labels_and_invalid_answers_count_as_wrong() -> None:
     truth, predicted = np.array([0, 1, -1, -1, 0]), np.array([0, -1, -1, 0, 0])
     found = label_metrics(truth, predicted, None)
     # F1: label 0 has 2 hits of 2 and 3; label 1 none of 1; the unseen none of 2.
-    close(found, {"accuracy": 2 / 5, "macro_f1": (4 / 5 + 0 + 0) / 3})
+    close(found, {"accuracy": 2 / 5, "balanced_accuracy": (1 + 0 + 0) / 3, "macro_f1": (4 / 5 + 0 + 0) / 3})
     assert measure_of(FIELDS["label"]).losses(truth, predicted, None)["error"].tolist() == [0, 1, 1, 1, 0]
 
 
 def test_labels_that_nobody_names_do_not_lower_macro_f1() -> None:
     found = label_metrics(np.array([0, 1, 1]), np.array([0, 1, 1]), np.eye(5)[[0, 1, 1]])
-    close(found, {"accuracy": 1.0, "macro_f1": 1.0, "log_loss": 0.0, "ece": 0.0})
+    ones = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "average_precision"), 1.0)
+    close(found, {**ones, "log_loss": 0.0, "ece": 0.0})
 
 
 def test_a_label_without_probability_costs_much_but_not_everything() -> None:
@@ -214,8 +237,12 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
 
 def test_no_rows_have_no_metrics() -> None:
     none = np.array([], dtype=np.int64)
-    close(label_metrics(none, none, None), {"accuracy": nan, "macro_f1": nan})
-    close(label_metrics(none, none, np.zeros((0, 2))), {"accuracy": nan, "macro_f1": nan, "log_loss": nan, "ece": nan})
+    of_answers, of_probabilities = (
+        ("accuracy", "balanced_accuracy", "macro_f1"),
+        ("average_precision", "log_loss", "ece"),
+    )
+    close(label_metrics(none, none, None), dict.fromkeys(of_answers, nan))
+    close(label_metrics(none, none, np.zeros((0, 2))), dict.fromkeys((*of_answers, *of_probabilities), nan))
 
 
 # ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from predgen.report.choice import choice_table, choice_text
+from predgen.report.evaluation import evaluation_table
 from predgen.report.plots import save_comparison, save_training
 from predgen.report.tables import (
     comparison_markdown,
     comparison_tables,
-    evaluation_table,
     format_interval,
     format_number,
 )

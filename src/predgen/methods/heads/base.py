@@ -113,7 +113,7 @@ class Head(ABC, Generic[FieldKind]):
 
         Args:
             predictions: as `predictions` returns them.
-            threshold: the probability from which on each label is in a set; one half if not given.
+            threshold: the probability from which on each label is in a set, or answered of two; one half if not given.
         """
 
     def mixed(self, mix: Mix, director: Tensor, writer: Tensor) -> Tensor:

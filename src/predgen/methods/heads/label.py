@@ -68,5 +68,10 @@ class LabelHead(ExclusiveHead[Label]):
         return torch.softmax(outputs, dim=-1)
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
-        """Returns the likeliest labels."""
+        """Returns the likeliest labels; of two with thresholds the positive one where it reaches its own."""
+        positive = self.field.positive_index
+        if threshold is not None and positive is not None:
+            # In float64, or the threshold would be rounded to one of the probabilities that it parts.
+            reached = predictions[:, positive].double() >= threshold[positive].double().to(predictions.device)
+            return [self.field.values[positive if held else 1 - positive] for held in reached.tolist()]
         return [self.field.values[position] for position in predictions.argmax(dim=-1).tolist()]
