@@ -189,6 +189,7 @@ def answer_all_each(
     batch_size: int | BatchLimits,
     probabilities: bool = False,
     marginal: bool = False,
+    quantiles: Sequence[float] = (),
 ) -> list[Answers]:
     """Returns what `answer_all` does for several choices of answers, for which each prompt is read and written once.
 
@@ -199,6 +200,7 @@ def answer_all_each(
         batch_size: as in `answer_all`.
         probabilities: as in `answer_all`.
         marginal: as in `Method.answer`.
+        quantiles: as in `Method.answer_each`.
 
     Raises:
         TrainingError: a single row does not fit into memory.
@@ -206,7 +208,9 @@ def answer_all_each(
 
     def answer(rows: list[int]) -> list[Answers]:
         tokens, mask = (tensor.to(method.device) for tensor in method.backbone.collate([prompts[row] for row in rows]))
-        return method.answer_each(tokens, mask, answerings, probabilities=probabilities, marginal=marginal)
+        return method.answer_each(
+            tokens, mask, answerings, probabilities=probabilities, marginal=marginal, quantiles=quantiles
+        )
 
     with dropout_off(method):
         batches, order = run_in_buckets([len(prompt) for prompt in prompts], BatchLimits.of(batch_size), answer)

@@ -1,6 +1,7 @@
 """A model: predict, evaluate, calibrate, save."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from predgen.methods.writer import NUM_SAMPLES
 from predgen.models.answer_columns import with_answers
 from predgen.models.answer_warnings import AnswerWarnings
 from predgen.models.artifact import save_artifact
-from predgen.models.asked import Asked, InvalidPolicy
+from predgen.models.asked import Asked, InvalidPolicy, as_quantiles
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
@@ -90,6 +91,7 @@ class Model:
         std: bool = False,
         interval: float | None = None,
         marginal: bool = False,
+        quantiles: Sequence[float] = (),
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
@@ -108,13 +110,16 @@ class Model:
             marginal: let the answers for a record's fields hold whatever the fields before them say. Otherwise they
                 hold after what was written for these. Exact where the record's tree has at most 1,000 nodes,
                 else from 256 draws for each row: the standard error of a probability is at most 0.03.
+            quantiles: also a column for each of these shares, such as `quantile_0.05` for 0.05: the smallest number
+                that the Writer's number does not exceed with this probability, in the target's unit. At most 100,
+                each above 0 and below 1.
 
         Raises:
             ConfigError: a spread that this model does not have; see `check_spread`.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        asked = Asked(invalid, probabilities, std, interval, marginal)
+        asked = Asked(invalid, probabilities, std, interval, marginal, as_quantiles(quantiles))
         asked.check(self)
         if isinstance(rows, pd.DataFrame | list | tuple) and not len(rows):
             columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
@@ -171,6 +176,7 @@ class Model:
             probabilities=asked.probabilities,
             std=asked.std,
             interval=asked.interval,
+            quantiles=asked.quantiles,
         )
 
     def calibrate(self, rows: TableLike) -> None:
@@ -253,6 +259,7 @@ class Model:
                 batch_size=self.limits,
                 probabilities=asked.needs_spread(self.target),
                 marginal=asked.marginal,
+                quantiles=asked.quantiles,
             )
 
     def _tempered(self, name: str, answers: Answers) -> Answers:
