@@ -372,7 +372,7 @@ def test_a_hub_without_xet_is_refused_with_what_to_set(
     hub: LocalHub, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
-    with pytest.raises(ArtifactError, match="xet-write-token.*set HF_HUB_DISABLE_XET=1"):
+    with pytest.raises(ArtifactError, match=r"xet-write-token.*set HF_HUB_DISABLE_XET=1"):
         predgen.push(model, NAME)
     assert f"GET /api/models/{NAME}/xet-write-token/main" in hub.asked  # it did try
     assert hub.repositories[NAME].messages == ["initial commit"]

@@ -111,7 +111,7 @@ class Model:
                 hold after what was written for these. Exact where the record's tree has at most 1,000 nodes,
                 else from 256 draws for each row: the standard error of a probability is at most 0.03.
             quantiles: also a column for each of these shares, such as `quantile_0.05` for 0.05: the smallest number
-                that the Writer's number does not exceed with this probability, in the target's unit. At most 100,
+                that the Writer's does not exceed with at least this probability, in the target's unit. At most 100,
                 each above 0 and below 1.
 
         Raises:

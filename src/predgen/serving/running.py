@@ -15,9 +15,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Seconds beyond the time limit of a request, in which its answer is sent.
 GRACE_SECONDS = 5
 WAITING_CONNECTIONS = 2048
-# How many prepared operations torch's kernels on a CPU keep: oneDNN's own, and those of torch's layer above it. Each new
-# shape of a batch adds some to both; with their own number, 1,024, a server's memory grows for hours
-# (docs/developers/log.md).
+# How many prepared operations torch's kernels on a CPU keep: oneDNN itself, and torch's layer above it. Each new shape
+# of a batch adds some to both, up to 1,024 where nothing is set (docs/developers/log.md).
 KEPT_OPERATIONS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 64, "LRU_CACHE_CAPACITY": 16}
 
 
