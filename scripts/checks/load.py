@@ -1,12 +1,15 @@
 """Asks a real server with many clients, and stops it in the middle of its work.
 
     python -m scripts.checks.load --clients 16 --seconds 120
+    python -m scripts.checks.load --clients 64 --seconds 600
 
 A model of labels is fitted over builtin:nano, or one is named with --model, and `predgen serve` is started with it. The
-clients ask one after the other, with one row or several, some as a stream. Every answer must be that of `Model.predict`
-for the row alone. At the end the server gets SIGTERM while all clients ask: it must exit with 0, and each answer that
-it counts must have arrived. The figures are seconds of a request (p50, p95, p99) and the server's memory at both ends.
-Exit code 1 if an answer is missing or another one.
+clients ask one after the other, with one row or several, some as a stream. Every answer must be the one that `predgen
+predict` writes into a file. At the end the server gets SIGTERM while all clients ask: it must exit with 0, and each
+answer that it counts must have arrived. The figures are milliseconds of a request (p50, p95, p99), errors, and the
+resident memory of the server's process: before the first request, after the warm-up (a quarter of the time), and at the
+end. It is flat if the end is at most 5 % above the warm-up. Exit code 1 if an answer is missing or another one, or if
+memory is not flat in a run of five minutes or more; in a shorter one caches may still fill.
 """
 
 import argparse
@@ -36,13 +39,15 @@ import psutil
 from tests.helpers.tables import reviews
 
 import predgen
-from predgen.serving.rows import answers_of
 
+PREDGEN = [sys.executable, "-c", "from predgen.cli import main; main()"]
 NUM_ROWS = 200
 MOST_ROWS = 6
 # What another batch may change of a probability.
 ROUNDING = 1e-4
 START_SECONDS = 120
+# What memory may grow by after the warm-up, as a share of it, and from how many seconds on it is a fault.
+FLAT_WITHIN, LONG_SECONDS = 0.05, 300.0
 
 
 @dataclass
@@ -70,19 +75,30 @@ def fitted(folder: Path) -> Path:
 
 
 def known_answers(folder: Path, texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Returns the answer of each text, predicted by itself."""
-    model = predgen.load(folder, device="cpu")
-    (name,) = model.inputs
-    tables = [model.predict([{name: text}], probabilities=True) for text in texts]
-    columns = [column for column in tables[0].columns if column != name]
-    return {text: answers_of(table, columns)[0] for text, table in zip(texts, tables, strict=True)}
+    """Returns the answer of each text, as `predgen predict` writes it."""
+    with tempfile.TemporaryDirectory() as place:
+        rows, out = Path(place) / "rows.csv", Path(place) / "answers.jsonl"
+        pd.DataFrame({"review": texts}).to_csv(rows, index=False)
+        predict = [
+            "predict",
+            str(folder),
+            str(rows),
+            "--out",
+            str(out),
+            "--probabilities",
+            "--device",
+            "cpu",
+            "--quiet",
+        ]
+        subprocess.run([*PREDGEN, *predict], check=True, stdout=subprocess.DEVNULL)
+        answers = list(map(json.loads, out.read_text(encoding="utf-8").splitlines()))
+    return {answer.pop("review"): answer for answer in answers}
 
 
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Starts a server on a free port, and gives its process and its address."""
-    code = "from predgen.cli import main; main()"
-    command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--device", "cpu", *options]
+    command = [*PREDGEN, "serve", str(folder), "--port", "0", "--device", "cpu", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -166,12 +182,12 @@ def measured(folder: Path, *, num_clients: int, seconds: float, options: list[st
             threading.Thread(target=client_work, args=(address, known, seed, stopping, found))
             for seed, found in enumerate(each)
         ]
+        memory, end = [resident_mb(process.pid)], time.monotonic() + seconds
         for thread in threads:
             thread.start()
-        memory, end = list[float](), time.monotonic() + seconds
         while time.monotonic() < end:
-            memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
             time.sleep(min(1.0, seconds / 10))
+            memory.append(resident_mb(process.pid))
         batches = httpx2.get(f"{address}/metrics").text
         stopping.set()
         process.send_signal(signal.SIGTERM)
@@ -182,12 +198,37 @@ def measured(folder: Path, *, num_clients: int, seconds: float, options: list[st
         took = time.monotonic() - stopped
         assert process.stdout is not None
         said = process.stdout.read()
-    return _figures(each, seconds, memory, batches, took), _faults(each, code, said)
+    figures = {**_figures(each, seconds, batches, took), **memory_figures(memory)}
+    faults = _faults(each, code, said)
+    if seconds >= LONG_SECONDS and not figures["memory is flat"]:
+        faults.append(f"memory grew by more than {FLAT_WITHIN:.0%} after the warm-up")
+    return {**figures, "errors": len(faults)}, faults
 
 
-def _figures(each: list[Found], seconds: float, memory: list[float], metrics: str, took: float) -> dict[str, Any]:
+def resident_mb(pid: int) -> float:
+    """Returns a process's resident memory in MB, that of its children included."""
+    process = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6
+
+
+def memory_figures(looks: list[float]) -> dict[str, Any]:
+    """Returns what looks at equal distances say of a process's memory in MB.
+
+    The first look is before any work. Later figures are means of a tenth of the looks: of those behind the first
+    quarter, which is the warm-up, and of the last.
+    """
+    part, warm = max(1, len(looks) // 10), len(looks) // 4
+    after_warm_up, at_end = float(np.mean(looks[warm : warm + part])), float(np.mean(looks[-part:]))
+    return {
+        "memory MB, at the start": round(looks[0], 1),
+        "memory MB, after the warm-up": round(after_warm_up, 1),
+        "memory MB, at the end": round(at_end, 1),
+        "memory is flat": at_end <= (1 + FLAT_WITHIN) * after_warm_up,
+    }
+
+
+def _figures(each: list[Found], seconds: float, metrics: str, took: float) -> dict[str, Any]:
     times = np.array([one for found in each for one in found.seconds])
-    part = max(1, min(60, len(memory) // 4))  # looks of the first and of the last minute, or of a fourth of the time
     sums = {
         name: float(re.findall(rf"^predgen_batch_rows_{name}{{.*}} (.*)$", metrics, re.MULTILINE)[0])
         for name in ("sum", "count")
@@ -198,8 +239,6 @@ def _figures(each: list[Found], seconds: float, memory: list[float], metrics: st
         "requests per second": round(len(times) / seconds, 1),
         "rows of a batch": round(sums["sum"] / sums["count"], 2),
         **{f"p{share} ms": round(float(np.percentile(times, share)) * 1000, 1) for share in (50, 95, 99)},
-        "memory MB, first part": round(float(np.mean(memory[part : 2 * part] or memory[:part])), 1),
-        "memory MB, last part": round(float(np.mean(memory[-part:])), 1),
         "seconds to stop": round(took, 2),
         "refused after SIGTERM": sum(found.refused for found in each),
     }

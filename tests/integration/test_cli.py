@@ -275,7 +275,14 @@ def test_probabilities_and_spread_are_asked_for(models: dict[str, Path], new: Pa
     assert sum(parts.values()) == pytest.approx(1, abs=1e-3)
     assert run("predict", models["stars"], new, "--out", "answers.csv", "--std", "--quiet").code == 0
     assert list(read_table(tmp_path / "answers.csv").columns)[-2:] == ["invalid", "std"]
+    shares = ["--quantiles", "0.1, 0.9"]
+    assert run("predict", models["stars"], new, "--out", "quantiles.csv", *shares, "--quiet").code == 0
+    table = read_table(tmp_path / "quantiles.csv")
+    assert list(table.columns)[-2:] == ["quantile_0.1", "quantile_0.9"]
+    assert (table["quantile_0.1"].astype(float) <= table["quantile_0.9"].astype(float)).all()
     before = files_in(tmp_path)
+    for text, said in (("0.1,1", "found 1. Write 5 % as 0.05"), ("0.1;0.9", "Give a list of numbers"), ("", "shares")):
+        assert said in refused("predict", models["stars"], new, "--out", "x.csv", "--quantiles", text)
     assert "Ask for probabilities instead" in refused("predict", models["mood"], new, "--out", "x.csv", "--std")
     assert "Ask for std" in refused("predict", models["stars"], new, "--out", "x.csv", "--probabilities")
     assert files_in(tmp_path) == before

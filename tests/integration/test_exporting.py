@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import predgen
+from predgen.adapters import merged_copy
+from predgen.backbones.remembered import FOLDER_VARIABLE
 from predgen.errors import BackboneError, ConfigError, MissingPackageError, OutputExistsError, UnknownNameError
 from predgen.models.model import Model
 from tests.helpers.commands import files_in, refused, run
 from tests.helpers.exported import example_in, run_example
+from tests.helpers.gguf_files import write_gguf
 from tests.helpers.shapes import (
     bert_tokenizer,
     byte_level_tokenizer,
@@ -357,6 +361,65 @@ def test_logits_that_differ_are_found_before_the_folder_appears(
     with pytest.raises(BackboneError, match="found a relative difference of"):
         predgen.export_model(model, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "run"]
+
+
+# ── Bases with few bits, and other devices ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("family", "target"), [("llama", "stars"), ("gpt2", "mood")])
+def test_a_base_in_a_gguf_file_is_exported_as_it_is_read(
+    family: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+    write_gguf(tmp_path / "base.gguf", family, "Q4_0")
+    model = fitted(tmp_path / "run", str(tmp_path / "base.gguf"), target)
+    folder = predgen.export_model(tmp_path / "run", tmp_path / "out")
+    # Nothing is needed but the folder: the file's numbers are in it, in float32.
+    (tmp_path / "base.gguf").unlink()
+    assert_same(model, folder)
+    assert {values.dtype for values in load_file(folder / "model.safetensors").values()} == {torch.float32}
+    with pytest.raises(BackboneError, match=r"transformers loads by its name.*Leave the adapter out"):
+        predgen.export_model(model, tmp_path / "adapter", adapter=True)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_base_of_few_bits_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fitted(tmp_path / "run", decoder(tmp_path / "llama", "llama"), "mood")
+    # As transformers marks it; 4 and 8 bits themselves need packages and devices that are not everywhere.
+    monkeypatch.setattr(model.method.backbone.bare_model, "is_quantized", True, raising=False)
+    for options in ({}, {"adapter": True}):
+        with pytest.raises(ConfigError, match=r"weights of 16 or 32 bits, found .*Fit without quantization"):
+            predgen.export_model(model, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_artifact_is_exported_on_the_cpu_whatever_device_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted(tmp_path / "run", decoder(tmp_path / "llama", "llama"), "mood")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # `auto` would go there, and fail on this machine
+    folder = predgen.export_model(tmp_path / "run", tmp_path / "out")
+    assert AutoModelForSequenceClassification.from_pretrained(folder).config.label2id == {"bad": 0, "good": 1}
+
+
+def test_the_copy_that_is_merged_takes_no_memory_of_the_models_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = fitted(tmp_path / "run", decoder(tmp_path / "llama", "llama"), "mood").method.backbone
+    known = {id(weight) for weight in [*backbone.model.parameters(), *backbone.model.buffers()]}
+
+    def copied(weight: torch.Tensor, memo: Any) -> Any:
+        raise AssertionError("a weight was copied where it is")
+
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", copied)
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", copied)
+    copy = merged_copy(backbone)
+    weights = [*copy.parameters(), *copy.buffers()]
+    assert weights
+    assert not known & {id(weight) for weight in weights}
+    assert {weight.device.type for weight in weights} == {"cpu"}
 
 
 # ── The command ──────────────────────────────────────────────────────────────────────────────────────────────

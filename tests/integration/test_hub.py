@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -364,6 +365,17 @@ def test_every_command_that_takes_a_model_takes_one_of_the_hub(hub: LocalHub, mo
         assert 'make a copy first: predgen.load("us/moods").save("copy")' in refused(*command)
     assert "Expected a revision" in refused("predict", model, "--text", "words", *pinned)
     assert files_in(tmp_path / "cache") == snapshot
+
+
+@pytest.mark.skipif(find_spec("hf_xet") is None, reason="needs hf_xet, which huggingface_hub brings on most machines")
+def test_a_hub_without_xet_is_refused_with_what_to_set(
+    hub: LocalHub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    with pytest.raises(ArtifactError, match=r"xet-write-token.*set HF_HUB_DISABLE_XET=1"):
+        predgen.push(model, NAME)
+    assert f"GET /api/models/{NAME}/xet-write-token/main" in hub.asked  # it did try
+    assert hub.repositories[NAME].messages == ["initial commit"]
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Artifacts: equal to the bit after a reload, refused when damaged, never half written."""
 
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import predgen
 from predgen.backbones import find_source
 from predgen.methods.weights import load_trainable_weights, trainable_weights
+from predgen.writing.sampling import scores_after
 from tests.helpers.tables import reviews
 
 SMALL: dict[str, Any] = {"inputs": ["review"], "batch_size": 8, "max_steps": 3, "quiet": True, "device": "cpu"}
@@ -67,6 +69,8 @@ def test_probabilities_of_labels_stand_in_columns_of_their_own(method: str) -> N
     assert list(np.where(table[:, 0] > table[:, 1], "bad", "good")) == list(found["prediction"])
     with pytest.raises(predgen.ConfigError, match=r"numbers for their standard deviation, found one of labels"):
         model.predict(rows, std=True)
+    with pytest.raises(predgen.ConfigError, match=r"numbers for their quantiles, found one of labels. Ask for prob"):
+        model.predict(rows, quantiles=[0.5])
     with pytest.raises(predgen.DataError, match="a column 'probability_good'"):
         model.predict(rows.assign(probability_good=1), probabilities=True)
     assert "probability_good" in model.predict(rows.assign(probability_good=1)).columns
@@ -83,6 +87,42 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
     assert bool(((found["std"] > 0) & (found["std"] <= (high - low) / 2)).all())
     with pytest.raises(predgen.ConfigError, match=r"labels for probabilities, found one of numbers"):
         model.predict(rows, probabilities=True)
+    shares = (0.5, 0.05, 0.9)
+    found = model.predict(rows, quantiles=shares)
+    assert list(found.columns) == [*plain.columns, "quantile_0.5", "quantile_0.05", "quantile_0.9"]
+    pd.testing.assert_frame_equal(found[plain.columns], plain, check_exact=True)
+    wanted = quantiles_by_hand(model, rows.head(4), shares)
+    assert found[found.columns[-3:]].head(4).to_numpy().tolist() == wanted
+    assert len({tuple(row) for row in wanted}) > 1
+    for given, said in (
+        ([0.5, 0], "above 0 and below 1 for quantiles, found 0"),
+        ([1.0], "found 1."),
+        ([float("nan")], "found nan"),
+        ([0.5, 0.1, 0.5], "each quantile once, found 0.5 twice"),
+        (np.linspace(0.001, 0.9, 101), "at most 100 quantiles, found 101"),
+        (["half"], "Give a list of numbers"),
+        (0.5, "Give a list of numbers"),
+    ):
+        with pytest.raises(predgen.ConfigError, match=said):
+            model.predict(rows, quantiles=given)  # type: ignore[arg-type]
+
+
+def quantiles_by_hand(model: predgen.Model, rows: pd.DataFrame, shares: Sequence[float]) -> list[list[float]]:
+    """Returns quantiles from the probability of each number's own text, read and added up row by row."""
+    symbols, field = model.method.writer.symbols, model.target.fields[""]  # type: ignore[union-attr]
+    step = 10**field.decimals
+    values = [number / step for number in range(round(field.low * step), round(field.high * step) + 1)]
+    gold, found = symbols.codec.encode(values), []
+    for prompt in model.encode(rows).prompts:
+        with torch.no_grad():
+            memory = symbols.read(torch.tensor([prompt] * len(values)), torch.ones(len(values), len(prompt)).bool())
+            scores = scores_after(symbols, memory, gold, gold.symbols)
+        chosen = scores.gather(2, gold.symbols.unsqueeze(2)).squeeze(2).double()
+        likelihoods = [math.exp(sum(row[kept].tolist())) for row, kept in zip(chosen, gold.mask, strict=True)]
+        assert sum(likelihoods) == pytest.approx(1, abs=1e-4)
+        reached = [sum(likelihoods[: place + 1]) / sum(likelihoods) for place in range(len(values))]
+        found.append([values[next(at for at, sum_ in enumerate(reached) if sum_ >= share)] for share in shares])
+    return found
 
 
 @pytest.mark.slow
@@ -108,6 +148,8 @@ def test_the_predictor_has_no_spread_and_a_long_number_a_coarse_one() -> None:
     pooled = predgen.fit(rows, "stars", **{**SMALL, "method": "predictor"})
     with pytest.raises(predgen.ConfigError, match=r"the predictor, which writes none. Fit the generator or predgen"):
         pooled.predict(rows, std=True)
+    with pytest.raises(predgen.ConfigError, match=r"numbers for their quantiles, found the predictor, which writes"):
+        pooled.predict(rows, quantiles=[0.5])
     long = {"low": 0.0, "high": 5.0, "decimals": 9, "method": "generator"}
     model = predgen.fit(rows, "stars", **{**SMALL, **long})
     coarse = r"of the Writer's probability over 4 rows is known number by number.*Fewer decimals or a smaller range"

@@ -27,6 +27,9 @@ PREDICT = "/v1/predict"
 NDJSON = {"Accept": "application/x-ndjson"}
 KEY = "a-key-of-twenty-signs"
 NUM_CLIENTS = 12
+QUANTILES = ["quantile_0.05", "quantile_0.95"]
+NOBODY: dict[str, Any] = {"model": "stars", "row": {"review": "a"}}
+MOOD = {"review": "a", "place": "b"}
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +131,12 @@ def texts(number: int, seed: int = 7) -> list[str]:
 
 def test_answers_have_the_columns_and_cells_of_predict(client: TestClient, models: dict[str, predgen.Model]) -> None:
     rows: list[dict[str, Any]] = [{"review": text} for text in [*texts(3), "7"]]
-    asked = {"std": True, "interval": 0.5}
+    asked = {"std": True, "interval": 0.5, "quantiles": [0.05, 0.95]}
     response = client.post(PREDICT, json={"model": "stars", "rows": rows, **asked})
     assert response.status_code == 200, response.text
     found = response.json()
     assert found["model"] == "stars"
-    assert list(found["answers"][0]) == ["prediction", "written", "invalid", "std", "low", "high"]
+    assert list(found["answers"][0]) == ["prediction", "written", "invalid", "std", *QUANTILES, "low", "high"]
     assert same(found["answers"], expected(models["stars"], rows, **asked))
 
     row = {"review": 7, "place": True}
@@ -253,6 +256,12 @@ def test_a_fault_hits_its_own_request_alone(
         ({"model": "stars", "row": {"review": "a"}, "probabilities": True}, 422, "ConfigError", "Ask for std"),
         ({"model": "stars", "row": {"review": "a"}, "interval": 1}, 422, "InvalidRequest", "less than 1"),
         ({"model": "mood", "row": {"review": "a", "place": "b"}, "interval": 0.5}, 422, "ConfigError", "calibrat"),
+        ({**NOBODY, "quantiles": [0.5, 1.0]}, 422, "ConfigError", "above 0 and below 1 for quantiles, found 1"),
+        ({**NOBODY, "quantiles": [0.5, 0.5]}, 422, "ConfigError", "each quantile once"),
+        ({**NOBODY, "quantiles": [0.5] * 101}, 422, "ConfigError", "at most 100 quantiles, found 101"),
+        ({**NOBODY, "quantiles": ["0.5"]}, 422, "InvalidRequest", "'quantiles.0'"),
+        ({**NOBODY, "quantiles": 0.5}, 422, "InvalidRequest", "'quantiles'"),
+        ({"model": "mood", "row": MOOD, "quantiles": [0.5]}, 422, "ConfigError", "Ask for probabilities instead"),
         (b'{"model": "stars", "row": {"review": NaN}}', 422, "DataError", "found NaN"),
         (b'{"model": "stars", "row": {"review": "\\ud800"}}', 400, "InvalidJson", "Expected a body of JSON"),
         (b'{"model": "stars", "row": {"review": "\xff"}}', 400, "InvalidJson", "Expected a body of JSON"),

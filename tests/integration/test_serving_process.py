@@ -1,6 +1,7 @@
 """`predgen serve` as a process: what it refuses to begin with, and how it stops."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from scripts.checks import load
 
 import predgen
 from predgen.errors import ConfigError
-from predgen.serving.running import open_port
+from predgen.serving.running import bound_memory, open_port
 from tests.helpers.commands import refused
 from tests.helpers.tables import reviews
 
@@ -110,3 +111,26 @@ def test_nothing_is_lost_and_no_answer_is_another_under_load(mood: Path, tmp_pat
     assert figures["faults"] == []
     assert figures["requests"] > 8
     assert figures["rows of a batch"] > 1
+    assert figures["errors"] == 0
+    assert 100 < figures["memory MB, at the start"] <= figures["memory MB, at the end"]
+
+
+def test_memory_is_flat_where_it_no_longer_grows_after_the_warm_up() -> None:
+    filled = [100.0 + min(look, 24) for look in range(100)]
+    assert load.memory_figures(filled) == {
+        "memory MB, at the start": 100.0,
+        "memory MB, after the warm-up": 124.0,
+        "memory MB, at the end": 124.0,
+        "memory is flat": True,
+    }
+    assert not load.memory_figures([100.0 + look for look in range(100)])["memory is flat"]
+
+
+def test_a_server_keeps_few_shapes_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict[str, str]())
+    bound_memory()
+    kept = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
+    assert os.environ == kept
+    monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "1024"})
+    bound_memory()
+    assert os.environ == {**kept, "LRU_CACHE_CAPACITY": "1024"}

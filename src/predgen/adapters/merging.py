@@ -48,7 +48,7 @@ def merged_copy(backbone: Backbone, *, merge: bool = True) -> Any:
             "Expected weights of 16 or 32 bits to merge an update into, found a quantized model. Fit without "
             "quantization."
         )
-    whole = copy.deepcopy(backbone.model).cpu().float().eval()
+    whole = _copy_on_cpu(backbone.model).float().eval()
     if merge:
         _merge(whole)
     model = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
@@ -59,6 +59,15 @@ def merged_copy(backbone: Backbone, *, merge: bool = True) -> Any:
             elif isinstance(child, AuxiliaryTrainingWrapper):
                 setattr(parent, name, child.original_module)
     return model.requires_grad_(False)
+
+
+def _copy_on_cpu(model: nn.Module) -> Any:
+    """Returns a copy whose weights are made on the CPU: a device that holds the model need not hold it twice."""
+    memo: dict[int, Any] = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
+    for parameter in model.parameters():
+        values = parameter.detach().to("cpu", copy=True)
+        memo[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+    return copy.deepcopy(model, memo)
 
 
 def _merge(model: nn.Module) -> None:

@@ -44,6 +44,10 @@ def predict(
     invalid: Annotated[str, typer.Option("--invalid", help="Answers that are no value: nan, warn or raise.")] = "nan",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
     std: Annotated[bool, typer.Option("--std", help="Also the standard deviation of the written number.")] = False,
+    quantiles: Annotated[
+        str | None,
+        typer.Option("--quantiles", metavar="SHARES", help="Quantiles of the written number, such as 0.05,0.5,0.95."),
+    ] = None,
     interval: Interval = None,
     marginal: Annotated[
         bool, typer.Option("--marginal", help="Of a record: a field's answers whatever the fields before it say.")
@@ -78,6 +82,8 @@ def predict(
 
       predgen predict stars-model new.csv --out answers.csv --interval 0.9
 
+      predgen predict stars-model new.csv --out answers.csv --quantiles 0.05,0.5,0.95
+
       predgen predict record-model new.csv --out answers.csv --marginal
 
       predgen predict boolq-model rows.jsonl --task boolq --out answers.jsonl
@@ -99,7 +105,7 @@ def predict(
     model_of: dict[str, Any] = {"path": model_dir, "backbone": backbone, "device": device, "predict_from": predict_from}
     model_of |= {"threshold": not no_threshold, "trust_remote_code": trust_remote_code, "revision": revision}
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
-    asked["marginal"] = marginal
+    asked |= {"marginal": marginal, "quantiles": _shares(quantiles)}
     asked |= {"abstain_risk": abstain_risk, "abstain_delta": abstain_delta, "abstain_error": abstain_error}
     if text:
         write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
@@ -115,6 +121,17 @@ def predict(
         f"{result['examples_per_second']:.0f} rows per second."
     )
     write_json(json, result)
+
+
+def _shares(text: str | None) -> tuple[float, ...]:
+    """Returns the shares that commas part.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    from predgen.models.asked import as_quantiles
+
+    return () if text is None else as_quantiles(text.split(","))
 
 
 def _predict_texts(

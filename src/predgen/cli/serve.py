@@ -67,13 +67,15 @@ def serve(
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         require(package, extra="serve", what="serve")
     show_notes(quiet)
+    from predgen.serving.running import address_of, bound_memory, open_port, run_server
+
+    bound_memory()
     with without_collection():
         from predgen.serving.app import PREDICT, create_app
         from predgen.serving.keys import read_keys
         from predgen.serving.limits import Limits
         from predgen.serving.loading import load_models, named_folders
         from predgen.serving.metrics import Metrics
-        from predgen.serving.running import address_of, open_port, run_server
 
     limits = Limits(max_rows, max_characters, int(max_body_mb * 1e6), max_waiting, timeout, delay_ms)
     allowed, folders = read_keys(keys), named_folders(models)

@@ -72,7 +72,8 @@ def base_name(exportable: Exportable) -> str:
         )
     name = exportable.contents.base_name
     is_folder = Path(name).is_dir()
-    if name.startswith("builtin:") or Path(name).is_file() or exportable.predictor.backbone.added_token_ids:
+    is_file = Path(name).is_file() or name.partition("@")[0].endswith(".gguf")  # which need not be there any more
+    if name.startswith("builtin:") or is_file or exportable.predictor.backbone.added_token_ids:
         raise BackboneError(
             f"Expected a base model that transformers loads by its name, with every symbol of the target, found "
             f"'{name}'. Leave the adapter out, so that its update is merged."

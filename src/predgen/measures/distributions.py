@@ -1,5 +1,6 @@
 """The Writer's distribution of a number: its mean, deviation, quantiles and mode."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -98,15 +99,22 @@ class NumberDistribution:
         Args:
             share: in (0, 1); 0.5 is the median.
         """
-        reached = self.probabilities.cumsum(dim=1) >= share - ROUNDING
-        return self._at(reached.int().argmax(dim=1))
+        return self.quantiles_at([share])[:, 0]
 
     def quantiles(self, number: int) -> Float[Tensor, "row share"]:
         """Returns the quantiles at the shares (i + ½) / number."""
-        shares = (torch.arange(number, dtype=torch.float64, device=self.numbers.device) + 0.5) / number
-        wanted = (shares - ROUNDING).repeat(len(self.numbers), 1)
-        reached = torch.searchsorted(self.probabilities.cumsum(dim=1), wanted)
-        return self.numbers.gather(1, reached.clamp(max=self.numbers.shape[1] - 1))
+        return self.quantiles_at([(index + 0.5) / number for index in range(number)])
+
+    def quantiles_at(self, shares: Sequence[float]) -> Float[Tensor, "row share"]:
+        """Returns `quantile` of several shares; NaN in a row whose probabilities are no numbers.
+
+        Args:
+            shares: in (0, 1), in any order.
+        """
+        wanted = torch.tensor(shares, dtype=torch.float64, device=self.numbers.device) - ROUNDING
+        reached = torch.searchsorted(self.probabilities.cumsum(dim=1), wanted.repeat(len(self.numbers), 1))
+        found = self.numbers.gather(1, reached.clamp(max=self.numbers.shape[1] - 1)).double()
+        return found.masked_fill(self.probabilities.isnan().any(dim=1, keepdim=True), math.nan)
 
     def estimate(self, name: str) -> Float[Tensor, " row"]:
         """Returns the point estimate of a name: mode, mean, geometric_mean, median, or a quantile such as 0.9."""

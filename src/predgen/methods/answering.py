@@ -113,7 +113,14 @@ class Sources:
     texts: list[str | None]
 
 
-def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *, probabilities: bool) -> Answers:
+def field_answer(
+    head: Head[Any],
+    sources: FieldSources,
+    choice: FieldChoice,
+    *,
+    probabilities: bool,
+    quantiles: Sequence[float] = (),
+) -> Answers:
     """Returns one field's answers; one that is computed from what is no number is invalid.
 
     Args:
@@ -121,6 +128,7 @@ def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *,
         sources: what the answers are made of.
         choice: how they are chosen.
         probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
+        quantiles: with the spread, also return the quantiles at these shares.
     """
     predictive = sources.predictive
     if sources.directed is not None:
@@ -140,7 +148,8 @@ def field_answer(head: Head[Any], sources: FieldSources, choice: FieldChoice, *,
         predictions.cpu() if predictions is not None and is_table and probabilities else None,
         sources.valid_mass if probabilities else None,
     )
-    return answers.with_distribution(None if predictive is None else predictive.distribution, spread=probabilities)
+    distribution = None if predictive is None else predictive.distribution
+    return answers.with_distribution(distribution, spread=probabilities, quantiles=quantiles)
 
 
 def _mixed(head: Head[Any], sources: FieldSources, directed: Tensor, choice: FieldChoice) -> Tensor:

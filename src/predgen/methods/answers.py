@@ -27,6 +27,7 @@ class Answers:
         valid_mass: the probability that falls on valid targets; None where it is 1 by construction.
         deviations: the standard deviation of the Writer's number; None for labels or if not asked for.
         quantiles: of the Writer's number, at `NUM_QUANTILES` shares; None as `deviations`.
+        asked_quantiles: of the Writer's number, at the shares that were asked for; None if none were.
         covered: the share of the probability that the answers or their spread were computed from, number by number;
             None where no distribution of numbers was used.
         fields: a record's answers field by field, each as above.
@@ -38,6 +39,7 @@ class Answers:
     valid_mass: Float[Tensor, " row"] | None = None
     deviations: Float[Tensor, " row"] | None = None
     quantiles: Float[Tensor, "row share"] | None = None
+    asked_quantiles: Float[Tensor, "row asked"] | None = None
     covered: Float[Tensor, " row"] | None = None
     fields: "tuple[Answers, ...]" = ()
 
@@ -63,7 +65,7 @@ class Answers:
         for name in ("values", "written"):
             cells = [cell for batch in batches for cell in getattr(batch, name)]
             columns[name] = [cells[row] for row in back.tolist()]
-        for name in ("probabilities", "valid_mass", "deviations", "quantiles", "covered"):
+        for name in ("probabilities", "valid_mass", "deviations", "quantiles", "asked_quantiles", "covered"):
             if batches and getattr(batches[0], name) is not None:
                 columns[name] = torch.cat([getattr(batch, name) for batch in batches])[back]
         fields = zip(*(batch.fields for batch in batches), strict=True)
@@ -74,8 +76,16 @@ class Answers:
         """The answers of each field; a target that is no record is its own only field."""
         return self.fields or (self,)
 
-    def with_distribution(self, distribution: NumberDistribution | None, *, spread: bool) -> "Answers":
-        """Returns the answers with the probability that the distribution covers, and with its spread if asked for."""
+    def with_distribution(
+        self, distribution: NumberDistribution | None, *, spread: bool, quantiles: Sequence[float] = ()
+    ) -> "Answers":
+        """Returns the answers with the probability that the distribution covers, and with its spread if asked for.
+
+        Args:
+            distribution: of the Writer's number; None leaves the answers as they are.
+            spread: also the standard deviation, and the quantiles that its score is computed from.
+            quantiles: with the spread, also the quantiles at these shares.
+        """
         if distribution is None:
             return self
         answers = replace(self, covered=distribution.covered.cpu())
@@ -85,4 +95,5 @@ class Answers:
             answers,
             deviations=distribution.deviation().cpu(),
             quantiles=distribution.quantiles(NUM_QUANTILES).cpu(),
+            asked_quantiles=distribution.quantiles_at(quantiles).cpu() if quantiles else None,
         )

@@ -100,6 +100,7 @@ class Method(nn.Module, ABC):
         *,
         probabilities: bool = False,
         marginal: bool = False,
+        quantiles: Sequence[float] = (),
     ) -> list[Answers]:
         """Returns the answers of one reading and one writing, chosen in several ways.
 
@@ -110,12 +111,19 @@ class Method(nn.Module, ABC):
             probabilities: also return the probabilities of labels, or the spread of the Writer's numbers.
             marginal: let what is returned of a record's field hold whatever the fields before it say, instead of after
                 what was written for them.
+            quantiles: with the spread, also return the quantiles of the Writer's numbers at these shares.
         """
         sources = self.sources(prompt, prompt_mask, answerings, probabilities=probabilities, marginal=marginal)
 
         def answers(answering: Answering) -> Answers:
             by_field = [
-                field_answer(head, of_field, answering.of_field(field_index), probabilities=probabilities)
+                field_answer(
+                    head,
+                    of_field,
+                    answering.of_field(field_index),
+                    probabilities=probabilities,
+                    quantiles=quantiles,
+                )
                 for field_index, (head, of_field) in enumerate(zip(self.fields, sources.fields, strict=True))
             ]
             return Answers.of_record(self.target, by_field, list(sources.texts))

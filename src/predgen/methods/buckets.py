@@ -177,8 +177,10 @@ def answer_all(
         TrainingError: a single row does not fit into memory.
     """
     answerings = [method.usual_answering() if answering is None else answering]
-    asked = {"probabilities": probabilities, "marginal": marginal}
-    return answer_all_each(method, prompts, answerings, batch_size=batch_size, **asked)[0]
+    (answers,) = answer_all_each(
+        method, prompts, answerings, batch_size=batch_size, probabilities=probabilities, marginal=marginal
+    )
+    return answers
 
 
 def answer_all_each(
@@ -189,6 +191,7 @@ def answer_all_each(
     batch_size: int | BatchLimits,
     probabilities: bool = False,
     marginal: bool = False,
+    quantiles: Sequence[float] = (),
 ) -> list[Answers]:
     """Returns what `answer_all` does for several choices of answers, for which each prompt is read and written once.
 
@@ -199,6 +202,7 @@ def answer_all_each(
         batch_size: as in `answer_all`.
         probabilities: as in `answer_all`.
         marginal: as in `Method.answer`.
+        quantiles: as in `Method.answer_each`.
 
     Raises:
         TrainingError: a single row does not fit into memory.
@@ -206,7 +210,9 @@ def answer_all_each(
 
     def answer(rows: list[int]) -> list[Answers]:
         tokens, mask = (tensor.to(method.device) for tensor in method.backbone.collate([prompts[row] for row in rows]))
-        return method.answer_each(tokens, mask, answerings, probabilities=probabilities, marginal=marginal)
+        return method.answer_each(
+            tokens, mask, answerings, probabilities=probabilities, marginal=marginal, quantiles=quantiles
+        )
 
     with dropout_off(method):
         batches, order = run_in_buckets([len(prompt) for prompt in prompts], BatchLimits.of(batch_size), answer)

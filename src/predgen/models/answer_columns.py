@@ -18,6 +18,7 @@ PREDICTION = "prediction"
 WRITTEN = "written"
 INVALID = "invalid"
 STD = "std"
+QUANTILE = "quantile"
 PROBABILITY = "probability"
 ABSTAINED = "abstained"
 
@@ -33,7 +34,13 @@ def column_of(name: str, field: str, label: Any = None) -> str:
 
 
 def output_names(
-    target: Target, calibrations: Mapping[str, Calibration], *, probabilities: bool, std: bool, interval: bool
+    target: Target,
+    calibrations: Mapping[str, Calibration],
+    *,
+    probabilities: bool,
+    std: bool,
+    interval: bool,
+    quantiles: Sequence[float] = (),
 ) -> list[str]:
     """Returns the columns that a prediction adds, in their order.
 
@@ -43,6 +50,7 @@ def output_names(
         probabilities: those of labels are asked for.
         std: the standard deviations of numbers are asked for.
         interval: intervals and sets are asked for.
+        quantiles: the shares whose quantiles of numbers are asked for.
 
     Raises:
         ConfigError: the names of fields and labels make the same column twice.
@@ -52,6 +60,8 @@ def output_names(
     for name, field in target.fields.items():
         if std and field.numeric:
             names.append(column_of(STD, name))
+        if field.numeric:
+            names += [column_of(QUANTILE, name, share) for share in quantiles]
         if probabilities:
             names += [column_of(PROBABILITY, name, label) for label in field.labels]
         if interval and name in calibrations:
@@ -74,6 +84,7 @@ def with_answers(
     probabilities: bool,
     std: bool,
     interval: float | None,
+    quantiles: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Returns a table with the columns of its answers.
 
@@ -85,8 +96,10 @@ def with_answers(
         probabilities: also those of labels.
         std: also the standard deviations of numbers.
         interval: the level of intervals and sets; None for none.
+        quantiles: the shares whose quantiles of numbers are asked for.
     """
-    names = output_names(target, calibrations, probabilities=probabilities, std=std, interval=interval is not None)
+    asked = {"probabilities": probabilities, "std": std, "interval": interval is not None}
+    names = output_names(target, calibrations, **asked, quantiles=quantiles)
     columns: dict[str, Any] = {
         WRITTEN: _objects(answers.written, table),
         INVALID: pd.Series([value is None for value in answers.values], index=table.index),
@@ -98,6 +111,9 @@ def with_answers(
         )
         if answer.deviations is not None:
             columns[column_of(STD, name)] = pd.Series(answer.deviations.numpy(), index=table.index)
+        if quantiles and answer.asked_quantiles is not None:
+            for share, column in zip(quantiles, answer.asked_quantiles.numpy().T, strict=True):
+                columns[column_of(QUANTILE, name, share)] = pd.Series(column, index=table.index)
         shares = None if answer.probabilities is None else answer.probabilities.double().numpy()
         for label, column in zip(field.labels, [] if shares is None else shares.T, strict=shares is not None):
             columns[column_of(PROBABILITY, name, label)] = pd.Series(column, index=table.index)

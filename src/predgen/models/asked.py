@@ -1,7 +1,8 @@
 """The columns that a prediction is to have beside the answers: probabilities, spreads, intervals."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from predgen.models.model import Model
 
 InvalidPolicy = Literal["nan", "warn", "raise"]
+# Quantiles of a number that a prediction may be asked for: percent steps, and a bound for what clients send.
+MOST_QUANTILES = 100
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Asked:
         std: also the standard deviation of the Writer's numbers.
         interval: also intervals and sets that hold the truth with this probability; None for none.
         marginal: let answers for a record's fields hold whatever the fields before them say.
+        quantiles: also the quantiles of the Writer's numbers at these shares, each in (0, 1).
         abstain_risk: the largest share of answers that may be wrong; None answers all rows.
         abstain_delta: the chance that more are wrong.
         abstain_error: of a number, the largest error that is not wrong.
@@ -34,6 +38,7 @@ class Asked:
     std: bool = False
     interval: float | None = None
     marginal: bool = False
+    quantiles: tuple[float, ...] = ()
     abstain_risk: float | None = None
     abstain_delta: float = 0.05
     abstain_error: float | None = None
@@ -42,9 +47,10 @@ class Asked:
         """Refuses to predict a spread that a model does not have.
 
         Raises:
-            ConfigError: probabilities of a model of numbers alone; the standard deviation of a model without numbers,
-                or of one that writes nothing; an interval of a model that was not calibrated, or not on enough rows;
-                marginal answers of one that is no record, or whose answers are the Director's.
+            ConfigError: probabilities of a model of numbers alone; the standard deviation or quantiles of a model
+                without numbers, or of one that writes nothing; shares that are none, too many, or one of them twice;
+                an interval of a model that was not calibrated, or not on enough rows; marginal answers of one that is
+                no record, or whose answers are the Director's.
         """
         fields = model.target.fields
         numbers = [name for name, field in fields.items() if field.numeric]
@@ -61,10 +67,12 @@ class Asked:
             raise ConfigError(
                 "Expected a model of labels for probabilities, found one of numbers. Ask for std instead."
             )
-        if self.std and (not numbers or not model.method.writes):
+        _check_shares(self.quantiles)
+        if (self.std or self.quantiles) and (not numbers or not model.method.writes):
             actual = "the predictor, which writes none" if numbers else "one of labels"
+            what = "standard deviation" if self.std else "quantiles"
             raise ConfigError(
-                f"Expected a model that writes numbers for their standard deviation, found {actual}. "
+                f"Expected a model that writes numbers for their {what}, found {actual}. "
                 + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
             )
         if self.marginal and len(fields) == 1:
@@ -79,7 +87,7 @@ class Asked:
     def needs_spread(self, target: Target) -> bool:
         """Returns whether the probabilities of labels, or the distributions of numbers, are needed for it."""
         has_sets = self.interval is not None and any(not field.numeric for field in target.fields.values())
-        return self.probabilities or self.std or has_sets
+        return self.probabilities or self.std or bool(self.quantiles) or has_sets
 
     def columns(self, model: "Model") -> list[str]:
         """Returns the columns that a prediction adds, in their order."""
@@ -89,5 +97,36 @@ class Asked:
             probabilities=self.probabilities,
             std=self.std,
             interval=self.interval is not None,
+            quantiles=self.quantiles,
         )
         return names if self.abstain_risk is None else [*names, ABSTAINED]
+
+
+def as_quantiles(given: Iterable[Any]) -> tuple[float, ...]:
+    """Returns shares as `Asked` holds them; `Asked.check` says whether they are shares.
+
+    Args:
+        given: numbers, or texts that are numbers.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    try:
+        return tuple(float(share) for share in given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"Expected shares such as 0.05, 0.5 and 0.95 for quantiles, found {given!r}. Give a list of numbers."
+        ) from error
+
+
+def _check_shares(quantiles: Sequence[float]) -> None:
+    """Refuses shares that are none, too many, or one of them twice."""
+    if len(quantiles) > MOST_QUANTILES:
+        raise ConfigError(f"Expected at most {MOST_QUANTILES} quantiles, found {len(quantiles)}. Ask for fewer.")
+    for place, share in enumerate(quantiles):
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"Expected shares above 0 and below 1 for quantiles, found {share:g}. Write 5 % as 0.05, for example."
+            )
+        if share in quantiles[:place]:
+            raise ConfigError(f"Expected each quantile once, found {share:g} twice. Leave one of them out.")

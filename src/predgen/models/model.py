@@ -1,6 +1,7 @@
 """A model: predict, evaluate, calibrate, save."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from predgen.models.abstention import described, which_answered
 from predgen.models.answer_columns import with_abstained, with_answers
 from predgen.models.answer_warnings import AnswerWarnings
 from predgen.models.artifact import save_artifact
-from predgen.models.asked import Asked, InvalidPolicy
+from predgen.models.asked import Asked, InvalidPolicy, as_quantiles
 from predgen.models.contents import Contents
 from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
@@ -91,6 +92,7 @@ class Model:
         std: bool = False,
         interval: float | None = None,
         marginal: bool = False,
+        quantiles: Sequence[float] = (),
         abstain_risk: float | None = None,
         abstain_delta: float = 0.05,
         abstain_error: float | None = None,
@@ -112,6 +114,9 @@ class Model:
             marginal: let the answers for a record's fields hold whatever the fields before them say. Otherwise they
                 hold after what was written for these. Exact where the record's tree has at most 1,000 nodes,
                 else from 256 draws for each row: the standard error of a probability is at most 0.03.
+            quantiles: also a column for each of these shares, such as `quantile_0.05` for 0.05: the smallest number
+                that the Writer's does not exceed with at least this probability, in the target's unit. At most 100,
+                each above 0 and below 1.
             abstain_risk: the largest share of answers that may be wrong, such as 0.05: also a column `abstained`, true
                 where the model is not sure enough; `prediction` is empty there. Of a calibrated model of one column.
             abstain_delta: the chance that more are wrong, over the draw of the calibration rows.
@@ -122,7 +127,17 @@ class Model:
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
-        asked = Asked(invalid, probabilities, std, interval, marginal, abstain_risk, abstain_delta, abstain_error)
+        asked = Asked(
+            invalid,
+            probabilities,
+            std,
+            interval,
+            marginal,
+            as_quantiles(quantiles),
+            abstain_risk,
+            abstain_delta,
+            abstain_error,
+        )
         asked.check(self)
         if isinstance(rows, pd.DataFrame | list | tuple) and not len(rows):
             columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
@@ -181,6 +196,7 @@ class Model:
             probabilities=asked.probabilities,
             std=asked.std,
             interval=asked.interval,
+            quantiles=asked.quantiles,
         )
         return found if asked.abstain_risk is None else with_abstained(found, which_answered(self, encoded, asked))
 
@@ -266,6 +282,7 @@ class Model:
                 batch_size=self.limits,
                 probabilities=asked.needs_spread(self.target),
                 marginal=asked.marginal,
+                quantiles=asked.quantiles,
             )
 
     def _tempered(self, name: str, answers: Answers) -> Answers:

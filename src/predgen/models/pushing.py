@@ -227,7 +227,7 @@ def _refusals(repository: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # the client's own, httpx's and the system's errors
         said = said_by(error.__cause__ or error)
-        raise ArtifactError(
-            f"Expected the hub to take '{repository}', found an error ({said}). Check the network, whether "
-            f"HF_HUB_OFFLINE forbids it, and the header of {CARD_FILE}."
-        ) from error
+        fix = f"Check the network, whether HF_HUB_OFFLINE forbids it, and the header of {CARD_FILE}."
+        if "xet" in str(error):  # the protocol of large files, which a hub of one's own need not speak
+            fix = "Check the network; or set HF_HUB_DISABLE_XET=1 if it is a hub without the protocol Xet."
+        raise ArtifactError(f"Expected the hub to take '{repository}', found an error ({said}). {fix}") from error

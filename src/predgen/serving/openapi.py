@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from predgen.serving.schemas import PredictRequest
+from predgen.serving.schemas import USUAL_LEVEL, USUAL_QUANTILES, PredictRequest
 from predgen.version import __version__
 
 ERROR = {
@@ -30,6 +30,8 @@ ERRORS = {
     "503": "The server stops, or a row does not fit into its memory.",
     "504": "The answer took too long.",
 }
+# What examples ask for where that is more than yes or no.
+VALUES: dict[str, Any] = {"interval": USUAL_LEVEL, "quantiles": list(USUAL_QUANTILES)}
 
 
 def described(models: Sequence[dict[str, Any]], *, needs_key: bool) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def _examples(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     first = models[0]
     rows = [{name: text for name in first["inputs"]} for text in ("Some words.", "Other words.")]
-    options = {name: 0.9 if name == "interval" else True for name, there in first["offers"].items() if there}
+    options = {name: VALUES.get(name, True) for name, there in first["offers"].items() if there}
     return {**examples, "several rows": {"model": first["name"], "rows": rows, **options}}
 
 

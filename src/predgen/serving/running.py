@@ -1,5 +1,6 @@
 """A server as a process: its port, and how it stops."""
 
+import os
 import signal
 import socket
 from typing import Any
@@ -14,6 +15,15 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Seconds beyond the time limit of a request, in which its answer is sent.
 GRACE_SECONDS = 5
 WAITING_CONNECTIONS = 2048
+# How many prepared operations torch's kernels on a CPU keep: oneDNN itself, and torch's layer above it. Each new shape
+# of a batch adds some to both, up to 1,024 where nothing is set (docs/developers/log.md).
+KEPT_OPERATIONS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 64, "LRU_CACHE_CAPACITY": 16}
+
+
+def bound_memory() -> None:
+    """Lets kernels keep few shapes of batches, unless the environment says how many; before torch works first."""
+    for name, number in KEPT_OPERATIONS.items():
+        os.environ.setdefault(name, str(number))
 
 
 def open_port(host: str, port: int) -> socket.socket:

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 from predgen.errors import PredGenError
 from predgen.measures.kinds import measure_of
-from predgen.models.answer_columns import PREDICTION, PROBABILITY, STD, column_of
-from predgen.models.asked import Asked
+from predgen.models.answer_columns import PREDICTION, PROBABILITY, QUANTILE, STD, column_of
+from predgen.models.asked import MOST_QUANTILES, Asked, as_quantiles
 from predgen.models.model import Model
 from predgen.serving.limits import Limits, Refused
 
@@ -17,6 +17,8 @@ Row = dict[str, StrictStr | StrictBool | StrictInt | StrictFloat | None]
 CELL_TYPES = ("str", "bool", "int", "float")
 # Of which it is asked whether a model has intervals at all.
 USUAL_LEVEL = 0.9
+# Of which it is asked whether a model has quantiles at all.
+USUAL_QUANTILES = (0.05, 0.5, 0.95)
 
 
 class PredictRequest(BaseModel):
@@ -32,11 +34,17 @@ class PredictRequest(BaseModel):
     interval: float | None = Field(
         None, gt=0, lt=1, description="Also intervals or label sets of this level; of a calibrated model."
     )
+    quantiles: list[StrictFloat] | None = Field(
+        None,
+        description=f"Also the written number's quantiles at these shares, at most {MOST_QUANTILES}, each in (0, 1).",
+        json_schema_extra={"maxItems": MOST_QUANTILES},
+    )
 
     @property
     def asked(self) -> Asked:
         """What the model is asked for."""
-        return Asked(probabilities=self.probabilities, std=self.std, interval=self.interval)
+        quantiles = as_quantiles(self.quantiles or ())
+        return Asked(probabilities=self.probabilities, std=self.std, interval=self.interval, quantiles=quantiles)
 
 
 def read_request(body: bytes, limits: Limits) -> tuple[PredictRequest, list[Row]]:
@@ -102,6 +110,7 @@ def describe_model(name: str, model: Model) -> dict[str, Any]:
             "probabilities": _offers(model, Asked(probabilities=True)),
             "std": _offers(model, Asked(std=True)),
             "interval": _offers(model, Asked(interval=USUAL_LEVEL)),
+            "quantiles": _offers(model, Asked(quantiles=USUAL_QUANTILES)),
         },
         "fields": [_field(model, name) for name in model.target.fields],
     }
@@ -110,12 +119,13 @@ def describe_model(name: str, model: Model) -> dict[str, Any]:
 def _field(model: Model, name: str) -> dict[str, Any]:
     """Returns the names of the columns that answers for a field have."""
     field = model.target.fields[name]
-    has_interval = name in model.contents.calibrations
+    has_interval, has_distribution = name in model.contents.calibrations, field.numeric and model.method.writes
     return {
         "name": name,
         "kind": field.kind,
         "prediction": column_of(PREDICTION, name),
-        "std": column_of(STD, name) if field.numeric and model.method.writes else None,
+        "std": column_of(STD, name) if has_distribution else None,
+        "quantile": column_of(QUANTILE, name) if has_distribution else None,
         "probabilities": [[str(label), column_of(PROBABILITY, name, label)] for label in field.labels],
         "interval": [column_of(column, name) for column in measure_of(field).interval_names] if has_interval else [],
     }

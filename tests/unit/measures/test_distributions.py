@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from predgen.config import build_config
 from predgen.errors import ConfigError
 from predgen.measures.base import distribution_of_samples
-from predgen.measures.distributions import ESTIMATE_OF_METRIC, NumberDistribution
+from predgen.measures.distributions import ESTIMATE_OF_METRIC, ROUNDING, NumberDistribution
 from predgen.measures.kinds import measure_of
 from predgen.targets.label import Label
 from predgen.targets.label_set import LabelSet
@@ -66,8 +66,19 @@ def test_the_quantiles_are_those_of_each_share(scores: list[float], number: int)
     numbers = torch.linspace(-3, 4, len(scores), dtype=torch.float64)
     found = NumberDistribution.of_all(torch.tensor([scores, scores[::-1]], dtype=torch.float64), numbers)
     shares = [(one + 0.5) / number for one in range(number)]
-    expected = torch.stack([found.quantile(share) for share in shares], dim=1)
-    torch.testing.assert_close(found.quantiles(number), expected)
+    expected = [
+        [float(numbers[np.argmax(row.cumsum() >= share - ROUNDING)]) for share in shares]
+        for row in found.probabilities.numpy()
+    ]
+    assert found.quantiles(number).tolist() == expected
+    assert found.quantiles_at(shares[::-1]).tolist() == [row[::-1] for row in expected]
+
+
+def test_a_row_without_probabilities_has_no_quantiles() -> None:
+    broken = torch.tensor([[0.25, 0.75], [math.nan, math.nan]]).double().log()
+    found = NumberDistribution.of_all(broken, torch.tensor([1.0, 2.0]).double()).quantiles_at([0.2, 0.3])
+    assert found[0].tolist() == [1.0, 2.0]
+    assert found[1].isnan().all()
 
 
 def test_the_geometric_mean_and_samples() -> None:

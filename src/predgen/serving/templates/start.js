@@ -2,6 +2,7 @@
 // All that comes from data is put in as text, never as markup.
 const $ = (id) => document.getElementById(id);
 const ROWS_AT_ONCE = 100;
+const SHARES = Array.from({ length: 99 }, (_, index) => (index + 1) / 100);
 let models = [], limits = {}, outcome = [], stopped = false;
 
 function make(tag, text, className) {
@@ -63,7 +64,9 @@ function choose() {
     field.append(label, text);
     return field;
   }));
-  const words = { probabilities: "probabilities", std: "standard deviation", interval: "interval of 90 %" };
+  const words = {
+    probabilities: "probabilities", std: "standard deviation", interval: "interval of 90 %", quantiles: "distribution",
+  };
   const offered = Object.keys(words).filter((name) => model.offers[name]);
   $("options").hidden = offered.length === 0;
   $("choice").replaceChildren(...offered.map((name) => {
@@ -77,7 +80,7 @@ function choose() {
   const columns = model.inputs.length > 1 ? `columns ${model.inputs.join(", ")}` : `column ${model.inputs[0]}`;
   $("table-hint").textContent =
     `Paste from a spreadsheet, or CSV. It needs the ${columns}; all others are kept. ` +
-    "It is asked for what is marked above.";
+    "It is asked for what is marked above, but for the distribution.";
   $("answer").replaceChildren();
 }
 
@@ -95,7 +98,8 @@ async function predictOne(event) {
   const button = event.submitter || $("one").querySelector("button");
   button.disabled = true;
   try {
-    const { answers } = await ask("v1/predict", { model: model.name, row, ...asked() });
+    const quantiles = $("option-quantiles") && $("option-quantiles").checked ? SHARES : null;
+    const { answers } = await ask("v1/predict", { model: model.name, row, ...asked(), quantiles });
     $("answer").replaceChildren(card(model, answers[0]));
   } catch (error) {
     const fault = make("p", error.message, "error");
@@ -126,9 +130,46 @@ function cardOf(field, answer, model) {
     const end = (column) => answer[column] === null ? "open" : short(answer[column]);
     part.append(make("p", `Interval of 90 %: ${end(low)} to ${end(high)}`));
   }
+  if (field.quantile && answer[`${field.quantile}_0.5`] !== undefined) part.append(distribution(field, answer, value));
   const shares = field.probabilities.map(([label, column]) => [label, answer[column]]);
   if (shares.length && shares.every(([, share]) => typeof share === "number")) part.append(bars(shares));
   return part;
+}
+
+// The curve P(number ≤ x) from its quantiles, a step at each; the text below it says the same to those who do not see it.
+function distribution(field, answer, value) {
+  const points = SHARES.map((share) => [answer[`${field.quantile}_${share}`], share]);
+  if (points.some(([at]) => typeof at !== "number")) return make("p", "The distribution is not known.");
+  const at = (share) => short(answer[`${field.quantile}_${share}`]);
+  const figure = make("figure", undefined, "curve");
+  const ends = field.interval.length === 2 ? field.interval.map((column) => answer[column]) : [];
+  const marks = [...points.map(([x]) => x), ...ends, value].filter((x) => typeof x === "number");
+  const [least, most] = [Math.min(...marks), Math.max(...marks)], width = most - least || 1;
+  const x = (mark) => (4 + 592 * (most > least ? (mark - least) / width : 0.5)).toFixed(1);
+  const y = (share) => (4 + 132 * (1 - share)).toFixed(1);
+  const image = draw("svg", { viewBox: "0 0 600 140", role: "img", "aria-label": "Curve of the distribution" });
+  if (ends.some((end) => typeof end === "number")) {
+    const [low, high] = ends.map((end, index) => Number(x(typeof end === "number" ? end : [least, most][index])));
+    image.append(draw("rect", { class: "band", x: low, y: 4, width: Math.max(high - low, 1), height: 132 }));
+  }
+  image.append(draw("line", { class: "ground", x1: 0, x2: 600, y1: 136, y2: 136 }));
+  let path = `M${x(Math.min(least, points[0][0]))} ${y(0)}`;
+  points.forEach(([mark, share]) => { path += `H${x(mark)}V${y(share)}`; });
+  image.append(draw("path", { class: "line", d: `${path}H${x(most)}` }));
+  if (typeof value === "number") image.append(draw("line", { class: "value", x1: x(value), x2: x(value), y1: 4, y2: 136 }));
+  const scale = make("div", undefined, "scale");
+  scale.setAttribute("aria-hidden", "true");
+  scale.append(make("span", short(least)), make("span", short(most)));
+  const words = `The written number is at most ${at(0.05)} with a probability of 5 %, ${at(0.25)} of 25 %, ${at(0.5)} of 50 %, ` +
+    `${at(0.75)} of 75 %, ${at(0.95)} of 95 %.`;
+  figure.append(image, scale, make("figcaption", words));
+  return figure;
+}
+
+function draw(tag, attributes) {
+  const element = document.createElementNS($("svg").content.firstElementChild.namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
 }
 
 function bars(shares) {
