@@ -18,7 +18,7 @@ from predgen.cli.output import (
     show_comparison,
     show_notes,
 )
-from predgen.names import KINDS, NUMBER_FORMATS
+from predgen.names import KINDS, NUMBER_FORMATS, TARGET_COLUMNS
 
 
 @fails_clearly
@@ -35,6 +35,10 @@ def compare_files(
         str | None, typer.Option("--against", metavar="NAME", help="Test all others against this file alone.")
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", help=f"What is predicted: {KINDS.listed}.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", help=f"What several columns A,B of --target are: {TARGET_COLUMNS.listed}."),
+    ] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="All labels A,B, in their order.")] = None,
     number_format: Annotated[
         str | None,
@@ -66,7 +70,13 @@ def compare_files(
     show_notes(quiet, strict=strict)
     check_results(json, markdown, plot, report)
     check_pictures(plot, report)
-    given_target = {"kind": kind, "labels": labels, "number_format": number_format, "date_format": date_format}
+    given_target = {
+        "kind": kind,
+        "columns": columns,
+        "labels": labels,
+        "number_format": number_format,
+        "date_format": date_format,
+    }
     declared = {name: value for name, value in given_target.items() if value is not None}
     comparison = predgen.compare_files(truth, files, target, id=id, against=against, **declared).to_json()
     show_comparison(comparison, json=json, markdown=markdown, plot=plot)
@@ -75,7 +85,7 @@ def compare_files(
         from predgen.files import write_text
         from predgen.report.comparison_page import comparisons_page
 
-        options = {"target": target, "id": id, "against": against, "kind": kind, "labels": labels}
+        options = {"target": target, "id": id, "against": against, "kind": kind, "columns": columns, "labels": labels}
         options |= {"number-format": number_format, "date-format": date_format}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
         command = shlex.join(["predgen", "compare-files", truth, *files, *given])

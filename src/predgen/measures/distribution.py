@@ -78,8 +78,8 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         right. An invalid answer, and a truth with a label never seen, count as wrong.
         """
         losses = self.losses(truth, predicted, probabilities)
-        means = {name: _mean(rows, weights) for name, rows in losses.items()}
-        return {**means, "accuracy": 1 - means.pop("error")}
+        error = losses.pop("error")
+        return {name: _mean(rows, weights) for name, rows in losses.items()} | {"accuracy": 1 - _mean(error, weights)}
 
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
