@@ -1,7 +1,7 @@
 """A model: predict, evaluate, calibrate, save."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -91,7 +91,7 @@ class Model:
         std: bool = False,
         interval: float | None = None,
         marginal: bool = False,
-        quantiles: Sequence[float] = (),
+        quantiles: Iterable[float] = (),
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
