@@ -96,11 +96,11 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
     assert found[found.columns[-3:]].head(4).to_numpy().tolist() == wanted
     assert len({tuple(row) for row in wanted}) > 1
     for given, said in (
-        ([0.5, 0], "above 0 and below 1 for quantiles, found 0"),
+        ([0.5, 0.0], "above 0 and below 1 for quantiles, found 0"),
         ([1.0], "found 1."),
         ([float("nan")], "found nan"),
         ([0.5, 0.1, 0.5], "each quantile once, found 0.5 twice"),
-        (np.linspace(0.001, 0.9, 101), "at most 100 quantiles, found 101"),
+        (np.linspace(0.001, 0.9, 101).tolist(), "at most 100 quantiles, found 101"),
     ):
         with pytest.raises(predgen.ConfigError, match=said):
             model.predict(rows, quantiles=given)

@@ -177,8 +177,9 @@ def answer_all(
         TrainingError: a single row does not fit into memory.
     """
     answerings = [method.usual_answering() if answering is None else answering]
-    asked = {"probabilities": probabilities, "marginal": marginal}
-    return answer_all_each(method, prompts, answerings, batch_size=batch_size, **asked)[0]
+    return answer_all_each(
+        method, prompts, answerings, batch_size=batch_size, probabilities=probabilities, marginal=marginal
+    )[0]
 
 
 def answer_all_each(
