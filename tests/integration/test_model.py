@@ -15,6 +15,7 @@ import torch
 import predgen
 from predgen.backbones import find_source
 from predgen.methods.weights import load_trainable_weights, trainable_weights
+from predgen.models.asked import as_quantiles
 from predgen.writing.sampling import scores_after
 from tests.helpers.tables import reviews
 
@@ -95,16 +96,17 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
     assert found[found.columns[-3:]].head(4).to_numpy().tolist() == wanted
     assert len({tuple(row) for row in wanted}) > 1
     for given, said in (
-        ([0.5, 0], "above 0 and below 1 for quantiles, found 0"),
+        ([0.5, 0.0], "above 0 and below 1 for quantiles, found 0"),
         ([1.0], "found 1."),
         ([float("nan")], "found nan"),
         ([0.5, 0.1, 0.5], "each quantile once, found 0.5 twice"),
-        (np.linspace(0.001, 0.9, 101), "at most 100 quantiles, found 101"),
-        (["half"], "Give a list of numbers"),
-        (0.5, "Give a list of numbers"),
+        (np.linspace(0.001, 0.9, 101).tolist(), "at most 100 quantiles, found 101"),
     ):
         with pytest.raises(predgen.ConfigError, match=said):
-            model.predict(rows, quantiles=given)  # type: ignore[arg-type]
+            model.predict(rows, quantiles=given)
+    for wrong in (["half"], 0.5, [None]):
+        with pytest.raises(predgen.ConfigError, match="Give a list of numbers"):
+            as_quantiles(wrong)
 
 
 def quantiles_by_hand(model: predgen.Model, rows: pd.DataFrame, shares: Sequence[float]) -> list[list[float]]:

@@ -82,7 +82,7 @@ def predict(
 
       predgen predict stars-model new.csv --out answers.csv --interval 0.9
 
-      predgen predict stars-model new.csv --out answers.csv --quantiles 0.05,0.5,0.95
+      predgen predict stars-model new.csv --out answers.csv --quantiles 0.1,0.9
 
       predgen predict record-model new.csv --out answers.csv --marginal
 

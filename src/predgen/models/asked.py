@@ -1,6 +1,6 @@
 """The columns that a prediction is to have beside the answers: probabilities, spreads, intervals."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,11 +102,11 @@ class Asked:
         return names if self.abstain_risk is None else [*names, ABSTAINED]
 
 
-def as_quantiles(given: Iterable[Any]) -> tuple[float, ...]:
+def as_quantiles(given: Any) -> tuple[float, ...]:
     """Returns shares as `Asked` holds them; `Asked.check` says whether they are shares.
 
     Args:
-        given: numbers, or texts that are numbers.
+        given: several numbers, or texts that are numbers.
 
     Raises:
         ConfigError: one is no number.

@@ -1,7 +1,7 @@
 """A model: predict, evaluate, calibrate, save."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -92,7 +92,7 @@ class Model:
         std: bool = False,
         interval: float | None = None,
         marginal: bool = False,
-        quantiles: Sequence[float] = (),
+        quantiles: Iterable[float] = (),
         abstain_risk: float | None = None,
         abstain_delta: float = 0.05,
         abstain_error: float | None = None,

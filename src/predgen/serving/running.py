@@ -16,7 +16,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 5
 WAITING_CONNECTIONS = 2048
 # How many prepared operations torch's kernels on a CPU keep: oneDNN itself, and torch's layer above it. Each new shape
-# of a batch adds some to both, up to 1,024 where nothing is set (docs/developers/log.md).
+# of a batch adds some to both, and torch's own limits are far away (docs/developers/log.md).
 KEPT_OPERATIONS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 64, "LRU_CACHE_CAPACITY": 16}
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -71,10 +72,11 @@ def test_a_table_of_numbers(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_table_of_labels() -> None:
     found = ready(parts(moods))
-    assert found.target == LABEL
+    assert found.target == replace(LABEL, positive="bad")  # the rarer one
     assert set(found.train_values) == {"bad", "good"}
-    assert ready(parts(moods), label_text={"bad": "awful"}).target == Label(("bad", "good"), ("awful", "good"))
-    assert ready(parts(moods), label_codes=True).target == Label(("bad", "good"), ("A", "B"))
+    given = ready(parts(moods), label_text={"bad": "awful"}, positive="good").target
+    assert given == Label(("bad", "good"), ("awful", "good"), positive="good")
+    assert ready(parts(moods), label_codes=True).target == Label(("bad", "good"), ("A", "B"), positive="bad")
 
 
 def test_the_kind_follows_what_is_declared() -> None:
