@@ -134,7 +134,8 @@ def test_an_option_takes_the_names_of_its_table_alone_and_explains_them(command:
     (parameter,) = [one for one in parameters if option in one.opts]
     assert table.explained in parameter.help
     name = next(iter(table))
-    arguments = [command, "table.csv", "--target", "stars", option, f"{name}_"]
+    target = ["--target", "stars"] if any("--target" in one.opts for one in parameters) else []
+    arguments = [command, "table.csv", *target, option, f"{name}_"]
     assert f"Unknown {table.kind} '{name}_'. Did you mean '{name}'?" in refused(*arguments)
 
 
