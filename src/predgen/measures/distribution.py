@@ -133,6 +133,16 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         shares = truth[np.arange(len(truth)), chosen]
         return bins_of(probabilities.max(axis=1), shares, None if weights is None else weights[known])
 
+    def per_label(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns the table of the labels, a row counting to the one with its largest share, the first of several."""
+        return super().per_label(modes_of(truth), modes_of(predicted), probabilities, weights)
+
     def constant_answer(
         self, train: np.ndarray, weights: Float[np.ndarray, " row"]
     ) -> tuple[np.ndarray, np.ndarray | None, str]:
