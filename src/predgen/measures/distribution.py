@@ -79,7 +79,8 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         """
         losses = self.losses(truth, predicted, probabilities)
         means = {name: _mean(rows, weights) for name, rows in losses.items()}
-        return {**means, "accuracy": 1 - means.pop("error")}
+        accuracy = 1 - means.pop("error")
+        return {**means, "accuracy": accuracy}
 
     def losses(
         self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
@@ -132,6 +133,16 @@ class DistributionMeasure(ExclusiveLabels[Distribution]):
         chosen = probabilities.argmax(axis=1)
         shares = truth[np.arange(len(truth)), chosen]
         return bins_of(probabilities.max(axis=1), shares, None if weights is None else weights[known])
+
+    def per_label(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Returns the figures of each label as that with the largest share, the first of several."""
+        return super().per_label(modes_of(truth), modes_of(predicted), probabilities, weights)
 
     def constant_answer(
         self, train: np.ndarray, weights: Float[np.ndarray, " row"]
