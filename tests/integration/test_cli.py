@@ -666,7 +666,7 @@ class Program:
         while process.poll() is None:  # Python may swallow an interruption that comes in a destructor
             process.send_signal(by)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(30)  # one that comes while Python ends would kill it
         return process.communicate()
 
     def names(self) -> list[str]:

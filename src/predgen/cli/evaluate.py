@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 
 from predgen.cli.output import (
+    AbstainDelta,
+    AbstainError,
+    AbstainRisk,
     Device,
     Interval,
     JsonPath,
@@ -38,6 +41,9 @@ def evaluate(
         str | None,
         typer.Option("--weight", metavar="COLUMN", help="Weights of the rows, at least 0; 0 leaves a row out."),
     ] = None,
+    abstain_risk: AbstainRisk = None,
+    abstain_delta: AbstainDelta = 0.05,
+    abstain_error: AbstainError = None,
     per_label: Annotated[
         bool, typer.Option("--per-label", help="Also precision, recall, F1 and average precision of each label.")
     ] = False,
@@ -65,6 +71,8 @@ def evaluate(
 
       predgen evaluate model test.csv --weight trust
 
+      predgen evaluate model test.csv --abstain-risk 0.1
+
       predgen evaluate boolq-model my-data --task boolq
     """
     show_notes(quiet, strict=strict)
@@ -86,7 +94,14 @@ def evaluate(
     rows = held_out_rows(data) if task is None else held_out_flat(load_task(task), data)
     if per_label and not any(field.labels for field in model.target.fields.values()):
         raise ConfigError("Expected a model of labels with --per-label, found one of numbers. Leave it out.")
-    evaluation = model.evaluate(rows, interval=interval, weight=weight).to_json()
+    evaluation = model.evaluate(
+        rows,
+        interval=interval,
+        weight=weight,
+        abstain_risk=abstain_risk,
+        abstain_delta=abstain_delta,
+        abstain_error=abstain_error,
+    ).to_json()
     write_json(json, evaluation)
     print_table(evaluation_table(evaluation))
     for note in evaluation_notes(evaluation):

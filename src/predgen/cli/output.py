@@ -45,6 +45,14 @@ Interval = Annotated[
     float | None,
     typer.Option("--interval", metavar="LEVEL", help="Intervals or label sets of a level such as 0.9."),
 ]
+AbstainRisk = Annotated[
+    float | None,
+    typer.Option("--abstain-risk", metavar="SHARE", help="Answer only rows of which at most this share is wrong."),
+]
+AbstainDelta = Annotated[float, typer.Option("--abstain-delta", help="The chance that more are wrong.")]
+AbstainError = Annotated[
+    float | None, typer.Option("--abstain-error", help="Of a number: the largest error that is not wrong.")
+]
 NoThreshold = Annotated[
     bool, typer.Option("--no-threshold", help="Of two labels: answer the likeliest one, whatever threshold was chosen.")
 ]

@@ -6,6 +6,9 @@ import typer
 
 from predgen.cli.options import rows_of_texts
 from predgen.cli.output import (
+    AbstainDelta,
+    AbstainError,
+    AbstainRisk,
     Device,
     Interval,
     JsonPath,
@@ -52,14 +55,9 @@ def predict(
     marginal: Annotated[
         bool, typer.Option("--marginal", help="Of a record: a field's answers whatever the fields before it say.")
     ] = False,
-    abstain_risk: Annotated[
-        float | None,
-        typer.Option("--abstain-risk", metavar="SHARE", help="Answer only rows of which at most this share is wrong."),
-    ] = None,
-    abstain_delta: Annotated[float, typer.Option("--abstain-delta", help="The chance that more are wrong.")] = 0.05,
-    abstain_error: Annotated[
-        float | None, typer.Option("--abstain-error", help="Of a number: the largest error that is not wrong.")
-    ] = None,
+    abstain_risk: AbstainRisk = None,
+    abstain_delta: AbstainDelta = 0.05,
+    abstain_error: AbstainError = None,
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
@@ -85,6 +83,8 @@ def predict(
       predgen predict stars-model new.csv --out answers.csv --quantiles 0.1,0.9
 
       predgen predict record-model new.csv --out answers.csv --marginal
+
+      predgen predict sure-model new.csv --out answers.csv --abstain-risk 0.1
 
       predgen predict boolq-model rows.jsonl --task boolq --out answers.jsonl
 
@@ -140,7 +140,7 @@ def _predict_texts(
     """Prints the answers for texts, writes them if a file is named, and returns them."""
     with without_collection():
         import predgen
-        from predgen.models.answer_columns import PREDICTION, column_of
+        from predgen.models.answer_columns import ABSTAINED, PREDICTION, column_of
         from predgen.tables.saving import TableWriter
 
         writer = None if out is None else TableWriter(out, overwrite=overwrite)
@@ -155,9 +155,11 @@ def _predict_texts(
     for record in records:
         named = [f"{name}={record[column]}" if name else str(record[column]) for name, column in predictions.items()]
         answer = "  ".join(named)
+        if record.get(ABSTAINED):
+            answer = "abstained"
         if record["invalid"]:
             answer = "invalid" if record["written"] is None else f"invalid: {record['written']}"
-        spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:]]
+        spread = [f"{name}={_shown(value)}" for name, value in list(record.items())[columns:] if name != ABSTAINED]
         print_line("  ".join([answer, *spread]))
     return records
 

@@ -11,12 +11,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from predgen.errors import ConfigError
+from predgen.measures.weighted import mean_of
 
 # Shares of the rows whose risk is bounded, equally far apart.
 NUM_SHARES = 20
+# What rounding may add to an error, as a share of the tolerance: 1.2 is 0.1 away from 1.1.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,42 @@ def abstaining(
         if bound <= risk:
             return Abstaining(score, bound, answered, num_wrong, num_rows, needed)
     return Abstaining(math.inf, math.nan, 0, 0, num_rows, needed)
+
+
+def is_wrong(errors: Float[np.ndarray, " row"], tolerance: float | None) -> Bool[np.ndarray, " row"]:
+    """Returns which answers are wrong.
+
+    Args:
+        errors: |error| of numbers in the target's unit, 0 or 1 of labels; ∞ for an invalid answer.
+        tolerance: the largest error of a number that is not wrong; None for labels.
+    """
+    return np.asarray(errors > (tolerance or 0.0) * (1 + ROUNDING))
+
+
+def risk_metrics(
+    wrong: Bool[np.ndarray, " row"],
+    answered: Bool[np.ndarray, " row"],
+    weights: Float[np.ndarray, " row"] | None,
+    rows: Int[np.ndarray, " drawn"],
+) -> dict[str, float]:
+    """Returns `answered_share`, `risk_answered` and `risk_all` of some rows.
+
+    These are the share of rows that are answered, the share of wrong answers among them, and among all rows. The second
+    is NaN where no row is answered.
+
+    Args:
+        wrong: which answers are wrong.
+        answered: which rows are answered.
+        weights: at least 0; None where all rows count alike.
+        rows: the positions of the rows.
+    """
+    kept = rows[answered[rows]]
+    of_rows, of_kept = (None if weights is None else weights[some] for some in (rows, kept))
+    return {
+        "answered_share": mean_of(answered[rows], of_rows),
+        "risk_answered": mean_of(wrong[kept], of_kept),
+        "risk_all": mean_of(wrong[rows], of_rows),
+    }
 
 
 def upper_bound(wrong: int, rows: int, chance: float) -> float:

@@ -40,6 +40,7 @@ class Measure(ABC, Generic[FieldKind]):
         HAS_COORDINATES: whether estimators of information can read its values.
         HAS_THRESHOLDS: whether labels are answered from a probability on that validation rows choose.
         HAS_CUT: whether one of two labels can be answered from a probability on that validation rows choose.
+        HAS_SURENESS: whether an answer has one score of how sure it is, for abstaining.
         DISCRETE: whether it has a few exclusive values, so that its information is an entropy of shares.
     """
 
@@ -52,6 +53,7 @@ class Measure(ABC, Generic[FieldKind]):
     HAS_COORDINATES: ClassVar[bool] = True
     HAS_THRESHOLDS: ClassVar[bool] = False
     HAS_CUT: ClassVar[bool] = False
+    HAS_SURENESS: ClassVar[bool] = True
 
     def __init__(self, field: FieldKind) -> None:
         self.field = field

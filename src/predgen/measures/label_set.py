@@ -32,6 +32,7 @@ class LabelSetMeasure(Measure[LabelSet]):
     BASELINE: ClassVar[Baseline] = "multilabel"
     HAS_COORDINATES: ClassVar[bool] = False
     HAS_THRESHOLDS: ClassVar[bool] = True
+    HAS_SURENESS: ClassVar[bool] = False
 
     @property
     def tested(self) -> dict[str, tuple[str, int]]:

@@ -1,36 +1,43 @@
 """Which rows a calibrated model answers, if few of the answers are to be wrong."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from predgen.errors import ConfigError
-from predgen.measures.abstaining import Abstaining, abstaining
+from predgen.measures.abstaining import Abstaining, abstaining, is_wrong
+from predgen.measures.base import json_number
+from predgen.measures.kinds import measure_of
 from predgen.methods import Answers
-from predgen.models.asked import Asked
-from predgen.models.contents import Contents
-from predgen.models.encoding import Encoded
+from predgen.models.scored import ScoredField
 
 if TYPE_CHECKING:
+    from predgen.models.asked import Asked
     from predgen.models.model import Model
 
+NEEDED = "Expected a calibrated model of one label or number for abstaining, found"
 
-def sureness(contents: Contents, answers: Answers) -> np.ndarray | None:
+
+def sureness(model: "Model", answers: Answers) -> np.ndarray | None:
     """Returns how sure the answers of one field are, row by row; None where they have no such score.
 
     Of a label it is the probability of what is answered, before tempering; with a threshold t the probability p of the
-    positive label gives (p − t) / (1 − t), or (t − p) / t below it. Of a number it is minus the standard deviation of
-    what the Writer would write. An invalid answer has −∞.
+    positive label gives (p − t) / (1 − t), or (t − p) / t below it. Of a distribution over labels it is the largest
+    probability. Of a number it is minus the standard deviation of what the Writer would write. An invalid answer has
+    −∞.
 
     Args:
-        contents: of the model.
+        model: the model.
         answers: with untempered probabilities, or deviations.
     """
-    threshold = contents.answering.thresholds[0]
+    contents = model.contents
+    (field,) = model.target.fields.values()
     if answers.probabilities is not None:
         shares = answers.probabilities.double().numpy()
-        scores = shares.max(axis=1)
-        facts = contents.record.get("threshold")
+        chosen = measure_of(field).as_array(answers.values)
+        # Of shares the answer is the whole row; of a label the position, which a written one has beside the likeliest.
+        scores = shares.max(axis=1) if chosen.ndim == 2 else shares[np.arange(len(shares)), chosen]
+        threshold, facts = contents.answering.thresholds[0], contents.record.get("threshold")
         if threshold is not None and facts is not None:
             cut = facts["threshold"]
             positive = int(np.flatnonzero(threshold.numpy() == cut)[0])
@@ -40,11 +47,18 @@ def sureness(contents: Contents, answers: Answers) -> np.ndarray | None:
         scores = -answers.deviations.double().numpy()
     else:
         return None
-    invalid = np.array([value is None for value in answers.values])
+    invalid = np.array([value is None for value in answers.values], dtype=bool)
     return np.where(invalid | np.isnan(scores), -np.inf, scores)
 
 
-def abstaining_of(model: "Model", asked: Asked) -> Abstaining:
+def errors_of(field: ScoredField) -> np.ndarray:
+    """Returns how wrong each answer is: |error| in the target's unit, 1 for a wrong label, ∞ for an invalid answer."""
+    losses = field.measure.losses(field.truth, field.predicted, None)
+    errors = losses["absolute_error"] if "absolute_error" in losses else losses["error"]
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
+def abstaining_of(model: "Model", asked: "Asked") -> Abstaining:
     """Returns from which score on a model answers.
 
     Args:
@@ -57,45 +71,64 @@ def abstaining_of(model: "Model", asked: Asked) -> Abstaining:
     risk, delta, error = asked.abstain_risk, asked.abstain_delta, asked.abstain_error
     assert risk is not None  # else all rows are answered
     field, *others = model.target.fields.values()
-    calibration = None if others else next(iter(model.contents.calibrations.values()), None)
+    if others:
+        raise ConfigError(f"{NEEDED} a record of {len(others) + 1} columns. Fit one column.")
+    if not measure_of(field).HAS_SURENESS:
+        raise ConfigError(f"{NEEDED} one of {field.nouns}. Leave abstain_risk out.")
+    if field.numeric and not model.method.writes:
+        raise ConfigError(
+            f"{NEEDED} the predictor, whose {field.nouns} have no spread. Fit the generator or predgen, which write."
+        )
+    calibration = next(iter(model.contents.calibrations.values()), None)
     if calibration is None or not calibration.sureness:
-        found = "several columns" if others else "none"
-        fix = "Fit one column." if others else "Run predgen calibrate on rows that nothing was chosen on."
-        if calibration is not None:
-            found = "a calibration without the scores of its rows"
-            fix += " Numbers need a method that writes: generator or predgen."
-        raise ConfigError(f"Expected a calibrated model of one label or number for abstaining, found {found}. {fix}")
+        found = "one without calibration" if calibration is None else "a calibration without the scores of its rows"
+        raise ConfigError(f"{NEEDED} {found}. Run predgen calibrate on rows that nothing was chosen on.")
     if field.numeric != (error is not None):
         raise ConfigError(
-            "Expected abstain_error, the largest error that is not wrong, of a model of numbers and of no other, found "
-            f"{'none' if error is None else error} with {field.nouns}. "
-            + ("Say --abstain-error 0.5, in the target's unit." if field.numeric else "Leave it out.")
+            "Expected abstain_error, the largest error that is not wrong, of a model of numbers or dates and of no "
+            f"other, found {'none' if error is None else f'{error:g}'} with {field.nouns}. "
+            + ("Say --abstain-error 0.5, in the target's unit, days of dates." if field.numeric else "Leave it out.")
         )
     if error is not None and not 0 <= error < float("inf"):
         raise ConfigError(f"Expected abstain_error of at least 0, found {error:g}. Give a number in the target's unit.")
-    wrong = np.array(calibration.errors) > (0.0 if error is None else error)
+    wrong = is_wrong(np.array(calibration.errors), error)
     return abstaining(np.array(calibration.sureness), wrong, risk=risk, delta=delta)
 
 
-def which_answered(model: "Model", encoded: Encoded, asked: Asked) -> np.ndarray:
+def which_answered(model: "Model", answers: Answers, asked: "Asked") -> np.ndarray:
     """Returns which rows are answered, shape (row,).
 
     Args:
         model: the model.
-        encoded: the rows.
+        answers: as in `sureness`.
         asked: as in `abstaining_of`.
     """
-    chosen = abstaining_of(model, asked)
-    (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=True))
-    scores = sureness(model.contents, answers)
+    scores = sureness(model, answers)
     assert scores is not None  # the calibration has them
-    return np.asarray(chosen.answered(scores))
+    return abstaining_of(model, asked).answered(scores)
 
 
-def described(model: "Model", asked: Asked) -> str:
+def abstaining_facts(model: "Model", asked: "Asked") -> dict[str, Any]:
+    """Returns what was asked for and what is promised, as JSON holds it; the arguments are those of `abstaining_of`."""
+    chosen = abstaining_of(model, asked)
+    return {
+        "abstaining": {
+            "risk": asked.abstain_risk,
+            "delta": asked.abstain_delta,
+            **({} if asked.abstain_error is None else {"error": asked.abstain_error}),
+            "bound": json_number(chosen.bound),
+            "calibration_rows": chosen.calibration_rows,
+            "calibration_rows_answered": chosen.rows,
+            "calibration_rows_wrong": chosen.wrong,
+            "promise": described(model, asked),
+        }
+    }
+
+
+def described(model: "Model", asked: "Asked") -> str:
     """Returns what is promised, in a sentence or two; the arguments are those of `abstaining_of`."""
     chosen = abstaining_of(model, asked)
-    risk, surely = asked.abstain_risk, f"{1 - asked.abstain_delta:.0%}"
+    risk, surely = asked.abstain_risk, f"{100 * (1 - asked.abstain_delta):.6g} %"
     if not chosen.rows:
         return (
             f"Every row is abstained: no score bounds the risk by {risk:g} with {surely}. There are "

@@ -133,7 +133,9 @@ def with_abstained(table: pd.DataFrame, answered: np.ndarray) -> pd.DataFrame:
     """
     if ABSTAINED in table.columns:
         raise DataError(f"Expected a free name for the output, found a column '{ABSTAINED}'. Rename that column.")
-    columns: dict[str, Any] = {PREDICTION: table[PREDICTION].where(answered), ABSTAINED: ~answered}
+    predicted = table[PREDICTION]
+    missing = None if predicted.dtype == object else np.nan  # as for an invalid answer
+    columns: dict[str, Any] = {PREDICTION: predicted.where(answered, missing), ABSTAINED: ~answered}
     return table.assign(**columns)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
+from predgen.models.abstention import abstaining_of
 from predgen.models.answer_columns import ABSTAINED, output_names
 from predgen.targets.record import Target
 
@@ -50,7 +51,8 @@ class Asked:
             ConfigError: probabilities of a model of numbers alone; the standard deviation or quantiles of a model
                 without numbers, or of one that writes nothing; shares that are none, too many, or one of them twice;
                 an interval of a model that was not calibrated, or not on enough rows; marginal answers of one that is
-                no record, or whose answers are the Director's.
+                no record, or whose answers are the Director's; to abstain with a model that was not calibrated for it,
+                or a tolerance that is missing or not asked for.
         """
         fields = model.target.fields
         numbers = [name for name, field in fields.items() if field.numeric]
@@ -77,6 +79,10 @@ class Asked:
             )
         if self.marginal and len(fields) == 1:
             raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
+        if self.abstain_risk is not None:
+            abstaining_of(model, self)
+        elif self.abstain_error is not None:
+            raise ConfigError("Expected abstain_risk with abstain_error, found none. Say both, or leave both out.")
         mixes = model.contents.answering.mixes
         if self.marginal and isinstance(model.method, PredGen) and any(mix.director != 0 for mix in mixes):
             raise ConfigError(
@@ -87,7 +93,8 @@ class Asked:
     def needs_spread(self, target: Target) -> bool:
         """Returns whether the probabilities of labels, or the distributions of numbers, are needed for it."""
         has_sets = self.interval is not None and any(not field.numeric for field in target.fields.values())
-        return self.probabilities or self.std or bool(self.quantiles) or has_sets
+        asks = self.probabilities or self.std or bool(self.quantiles) or self.abstain_risk is not None
+        return asks or has_sets
 
     def columns(self, model: "Model") -> list[str]:
         """Returns the columns that a prediction adds, in their order."""

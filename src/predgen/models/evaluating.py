@@ -11,13 +11,14 @@ import pandas as pd
 
 from predgen.codec.kinds import is_enumerable
 from predgen.errors import ConfigError, DataError
+from predgen.measures.abstaining import is_wrong, risk_metrics
 from predgen.measures.base import metric_of
 from predgen.measures.calibration import Calibration, doubt_about
 from predgen.measures.number import crps, spread_metrics
 from predgen.measures.statistics import bootstrap_interval
 from predgen.measures.weighted import mean_of
 from predgen.methods import Answers
-from predgen.models.abstention import sureness
+from predgen.models.abstention import abstaining_facts, errors_of, sureness, which_answered
 from predgen.models.answer_warnings import warn_of_answers
 from predgen.models.asked import Asked
 from predgen.models.encoding import encode_rows
@@ -35,18 +36,16 @@ if TYPE_CHECKING:
 TIMED_ROWS = 128
 
 
-def evaluation_of(
-    model: "Model", rows: TableLike, *, interval: float | None = None, weight: str | None = None
-) -> Evaluation:
+def evaluation_of(model: "Model", rows: TableLike, asked: Asked, *, weight: str | None = None) -> Evaluation:
     """Returns a model's metrics; see `Model.evaluate`, whose arguments these are.
 
     Args:
         model: the model.
         rows: the rows.
-        interval: the level of intervals and sets; None for none.
+        asked: the level of intervals and sets, and the risk of the answered rows.
         weight: the column of the rows' weights; None where all count alike.
     """
-    Asked(interval=interval).check(model)
+    asked.check(model)
     read, weights = _weighed(read_table(rows), weight)
     spread = spread_of_annotators(model.config.data, read) if model.target.numeric else None
     table, columns = answered_table(model, read)
@@ -54,15 +53,26 @@ def evaluation_of(
     unseen = unseen_labels(model.target, truth, table, columns)
     if unseen:
         warn(UnseenLabelsWarning(unseen))
-    answers, seconds = timed_answers(model, table, distributions=bool(_scored_distributions(model)))
+    spreads = bool(_scored_distributions(model)) or asked.abstain_risk is not None
+    untempered, answers, seconds = _timed(model, table, distributions=spreads)
     scored = replace(score(model.target, truth, answers), weights=weights)
     metrics, ci95 = scored.metrics(), intervals(scored)
     if answers.valid_mass is not None:
         metrics["valid_mass"] = mean_of(answers.valid_mass.double().numpy(), weights)
-    by_row = _coverage_by_row(model, scored, interval) | _crps_by_row(model, scored, answers)
+    by_row = _coverage_by_row(model, scored, asked.interval) | _crps_by_row(model, scored, answers)
     if by_row:
         metrics |= {name: mean_of(values, weights) for name, values in by_row.items()}
         ci95 |= bootstrap_interval(partial(_means, by_row, weights), len(truth), seed=BOOTSTRAP_SEED)
+    facts = {**({} if weight is None else {"weight": weight}), **threshold_facts(model.contents)}
+    metric_rows = scored.rows_behind()
+    if asked.abstain_risk is not None:
+        answered = which_answered(model, untempered, asked)
+        wrong = is_wrong(errors_of(next(iter(scored.fields.values()))), asked.abstain_error)
+        risks = partial(risk_metrics, wrong, answered, weights)
+        metrics |= risks(np.arange(len(truth)))
+        ci95 |= bootstrap_interval(risks, len(truth), seed=BOOTSTRAP_SEED)
+        metric_rows |= {} if answered.all() else {"risk_answered": int(answered.sum())}
+        facts |= abstaining_facts(model, asked)
     if spread is not None:
         deviations = answers.by_field[0].deviations
         of_spread = partial(spread_metrics, spread, None if deviations is None else deviations.numpy())
@@ -76,9 +86,9 @@ def evaluation_of(
         examples_per_second=len(table) / seconds,
         warnings=(unseen,) if unseen else (),
         reliability=scored.reliability(),
-        metric_rows=scored.rows_behind(),
+        metric_rows=metric_rows,
         per_label=scored.per_label(),
-        facts={**({} if weight is None else {"weight": weight}), **threshold_facts(model.contents)},
+        facts=facts,
     )
 
 
@@ -117,12 +127,19 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
         table: the rows.
         distributions: also return the deviations and quantiles of the Writer's distributions of numbers.
     """
+    _, answers, seconds = _timed(model, table, distributions=distributions)
+    return answers, seconds
+
+
+def _timed(model: "Model", table: pd.DataFrame, *, distributions: bool) -> tuple[Answers, Answers, float]:
+    """Returns the answers before and after tempering, and the seconds, as `timed_answers`."""
     has_labels = any(not field.numeric for field in model.target.fields.values())
     start = time.perf_counter()
     encoded = encode_rows(model.method, model.contents, table)
     tokenized = time.perf_counter()
     asked = Asked(probabilities=has_labels or distributions)
-    answers = model.answers(encoded, asked)
+    untempered = model.untempered_answers(encoded, asked)
+    answers = model.tempered(untempered)
     seconds = time.perf_counter() - tokenized
     if asked.probabilities and not (has_labels and model.method.free_probabilities):
         some = encoded.some(TIMED_ROWS)
@@ -130,7 +147,7 @@ def timed_answers(model: "Model", table: pd.DataFrame, *, distributions: bool = 
         model.answers(some)
         seconds = (time.perf_counter() - begun) * len(table) / len(some.prompts)
     warn_of_answers(model, encoded, answers, asked)
-    return answers, tokenized - start + seconds
+    return untempered, answers, tokenized - start + seconds
 
 
 def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]:
@@ -152,7 +169,7 @@ def calibrations_from(model: "Model", rows: TableLike) -> dict[str, Calibration]
     spread = has_labels or model.method.writes
     (answers,) = model.answers_each(encoded, [model.contents.answering], Asked(probabilities=spread, std=spread))
     warn_of_answers(model, encoded, answers, Asked())
-    scores = sureness(model.contents, answers) if len(model.target.fields) == 1 else None
+    scores = sureness(model, answers) if len(model.target.fields) == 1 else None
     by_field = {
         name: _with_pairs(field.measure.calibrate(field.truth, field.predicted, field.probabilities), scores, field)
         for name, field in score(model.target, truth, answers).fields.items()
@@ -174,10 +191,7 @@ def _with_pairs(calibration: Calibration | None, scores: np.ndarray | None, fiel
     """Returns a calibration with how sure each answer was and how wrong, which abstaining needs."""
     if calibration is None or scores is None:
         return calibration
-    losses = field.measure.losses(field.truth, field.predicted, None)
-    errors = losses["absolute_error"] if "absolute_error" in losses else losses["error"]
-    found = np.where(np.isnan(errors), np.inf, errors)
-    return replace(calibration, sureness=tuple(scores.tolist()), errors=tuple(found.tolist()))
+    return replace(calibration, sureness=tuple(scores.tolist()), errors=tuple(errors_of(field).tolist()))
 
 
 def answered_table(model: "Model", table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -123,7 +123,8 @@ class Model:
             abstain_error: of a number, the largest error that is not wrong, in the target's unit.
 
         Raises:
-            ConfigError: a spread that this model does not have; see `check_spread`.
+            ConfigError: a spread that this model does not have, or to abstain without a calibration for it; see
+                `check_spread`.
             DataError: an input is missing; an answer is invalid and the policy is `raise`.
             UnknownNameError: an input column is missing.
         """
@@ -175,7 +176,8 @@ class Model:
             TrainingError: a single row does not fit into memory.
         """
         asked = asked or Asked()
-        answers = self.answers(encoded, asked)
+        untempered = self.untempered_answers(encoded, asked)
+        answers = self.tempered(untempered)
         counted = warnings or AnswerWarnings(self, asked)
         counted.add(encoded, answers)
         if warnings is None:
@@ -198,7 +200,7 @@ class Model:
             interval=asked.interval,
             quantiles=asked.quantiles,
         )
-        return found if asked.abstain_risk is None else with_abstained(found, which_answered(self, encoded, asked))
+        return found if asked.abstain_risk is None else with_abstained(found, which_answered(self, untempered, asked))
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.
@@ -222,7 +224,16 @@ class Model:
         """
         Asked(**asked).check(self)
 
-    def evaluate(self, rows: TableLike, *, interval: float | None = None, weight: str | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        rows: TableLike,
+        *,
+        interval: float | None = None,
+        weight: str | None = None,
+        abstain_risk: float | None = None,
+        abstain_delta: float = 0.05,
+        abstain_error: float | None = None,
+    ) -> Evaluation:
         """Returns the metrics of the model's answers on rows whose answers are known, with 95 % intervals.
 
         A number that was written has `crps` beside them, the score of the Writer's whole distribution, where it has at
@@ -234,12 +245,20 @@ class Model:
                 intervals' mean width in the target's unit, or `set_size`, the labels' mean number.
             weight: a column of weights of at least 0: each metric is that of rows which stand there as often as their
                 weight says, and 0 leaves a row out. All rows count alike if it is not given.
+            abstain_risk: also `answered_share`, the share of rows that `predict` would answer with this risk;
+                `risk_answered`, the share of wrong answers among them; and `risk_all`, that among all rows.
+            abstain_delta: as `predict` takes it.
+            abstain_error: as `predict` takes it.
 
         Raises:
             ConfigError: an interval of a model that was not calibrated, or not on enough rows.
+                To abstain, as `predict`.
             DataError: an input, an answer or a weight is missing, or is no value of the target.
         """
-        return evaluation_of(self, rows, interval=interval, weight=weight)
+        asked = Asked(
+            interval=interval, abstain_risk=abstain_risk, abstain_delta=abstain_delta, abstain_error=abstain_error
+        )
+        return evaluation_of(self, rows, asked, weight=weight)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes the model as one directory, whole or not at all.
@@ -258,7 +277,24 @@ class Model:
             encoded: the rows.
             asked: what is asked for.
         """
+        return self.tempered(self.untempered_answers(encoded, asked))
+
+    def untempered_answers(self, encoded: Encoded, asked: Asked | None = None) -> Answers:
+        """Returns the answers with the probabilities that the model itself gives.
+
+        Args:
+            encoded: the rows.
+            asked: what is asked for.
+        """
         (answers,) = self.answers_each(encoded, [self.contents.answering], asked)
+        return answers
+
+    def tempered(self, answers: Answers) -> Answers:
+        """Returns answers with the probabilities of labels that the calibrations make of the model's own.
+
+        Args:
+            answers: as `untempered_answers` returns them.
+        """
         fields = [
             self._tempered(name, of_field) for name, of_field in zip(self.target.fields, answers.by_field, strict=True)
         ]

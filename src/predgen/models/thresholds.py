@@ -98,11 +98,16 @@ def without_threshold(contents: Contents) -> Contents:
     if contents.config.model.threshold == "none":
         return contents
     answering, settings = contents.answering, {"model.threshold": "none", "model.cost": None}
+    # How sure an answer is hangs on the threshold: no rows are left that say how often such answers are wrong.
+    calibrations = {
+        name: replace(calibration, sureness=(), errors=()) for name, calibration in contents.calibrations.items()
+    }
     texts = tuple("text" if name == FROM_PROBABILITIES else name for name in answering.estimates)
     return replace(
         contents,
         config=contents.config.changed(**settings),
         answering=replace(answering, thresholds=(None,) * len(answering.thresholds), estimates=texts),
+        calibrations=calibrations,
         record={name: value for name, value in contents.record.items() if name != THRESHOLD},
     )
 

@@ -43,7 +43,8 @@ def evaluation_notes(evaluation: Mapping[str, Any]) -> list[str]:
     Args:
         evaluation: the JSON of an `Evaluation`.
     """
-    return [threshold_note(evaluation["threshold"])] if "threshold" in evaluation else []
+    notes = [threshold_note(evaluation["threshold"])] if "threshold" in evaluation else []
+    return [*notes, evaluation["abstaining"]["promise"]] if "abstaining" in evaluation else notes
 
 
 def threshold_note(facts: Mapping[str, Any]) -> str:
