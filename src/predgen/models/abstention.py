@@ -105,7 +105,7 @@ def which_answered(model: "Model", answers: Answers, asked: "Asked") -> np.ndarr
     """
     scores = sureness(model, answers)
     assert scores is not None  # the calibration has them
-    return abstaining_of(model, asked).answered(scores)
+    return np.asarray(abstaining_of(model, asked).answered(scores))
 
 
 def abstaining_facts(model: "Model", asked: "Asked") -> dict[str, Any]:
