@@ -1,6 +1,7 @@
 """Thresholds of two labels and weighted evaluations of fitted models, from the fit to the answers."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from sklearn import metrics as sk
 import predgen
 from predgen import ConfigError, Model
 from predgen.measures.cuts import best_cut, cost_threshold
+from predgen.measures.statistics import bootstrap_interval
+from predgen.models import evaluating, scored
 from predgen.sklearn import PredGenClassifier
 from tests.helpers.commands import refused, run
 from tests.helpers.tables import reviews
@@ -20,9 +23,17 @@ from tests.helpers.tables import reviews
 FAST: dict[str, Any] = {"inputs": ["review"], "quiet": True, "device": "cpu", "backbone": "builtin:nano"}
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer draws: what the intervals are is tested elsewhere."""
+    short = partial(bootstrap_interval, resamples=60)
+    for module in (scored, evaluating):
+        monkeypatch.setattr(module, "bootstrap_interval", short)
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    rows = reviews(90, seed=4)
+    rows = reviews(70, seed=4)
     rare = rows[rows["mood"] == "bad"].head(18)
     return pd.concat([rows[rows["mood"] == "good"], rare]).sample(frac=1, random_state=0).reset_index(drop=True)
 
@@ -30,14 +41,14 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module", params=["predictor", "generator"])
 def model(request: Any, table: pd.DataFrame, tmp_path_factory: Any) -> tuple[Model, Path]:
     out = tmp_path_factory.mktemp("models") / str(request.param)
-    settings = {"method": request.param, "threshold": "f1", "max_steps": 12, "split": "50/40/10"}
+    settings = {"method": request.param, "threshold": "f1", "max_steps": 6, "split": "50/40/10"}
     return predgen.fit(table, "mood", out=out, **settings, **FAST), out
 
 
 def test_the_best_cut_is_that_of_trying_all() -> None:
     generator = np.random.default_rng(0)
-    for size in (2, 3, 8, 40):
-        for _ in range(20):
+    for size in (2, 3, 8, 30):
+        for _ in range(5):
             scores = generator.random(size).round(1)
             held = generator.random(size) < 0.4
             held[:2] = True, False

@@ -212,7 +212,9 @@ def temperature_of_shares(
 
     def loss(log_temperature: float) -> float:
         tempered = Calibration(float(np.exp(log_temperature)), ()).tempered(probabilities)
-        return float(-(shares * np.log(np.maximum(tempered, SMALLEST))).sum() + log_temperature**2 / 2)
+        # Row by row first, so that shares of one label have the same sum to the bit as the losses of labels.
+        losses = -(shares * np.log(np.maximum(tempered, SMALLEST))).sum(axis=1)
+        return float(losses.sum() + log_temperature**2 / 2)
 
     ends = (-np.log(HOTTEST), np.log(HOTTEST))
     return float(np.exp(minimize_scalar(loss, bounds=ends, method="bounded").x))
