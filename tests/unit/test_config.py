@@ -312,3 +312,9 @@ def test_what_yaml_cannot_read_is_a_mistake_in_the_file(tmp_path: Path, text: st
     if ":" not in text:
         with pytest.raises(ConfigError, match="found a mistake"):
             parse_assignments([f"seed={text}"])
+
+
+@pytest.mark.parametrize("epochs", [1e308, float("inf"), 1.1e6])
+def test_more_epochs_than_can_be_counted_are_refused(epochs: float) -> None:
+    with pytest.raises(ConfigError, match=r"train.epochs: Input should be less than or equal to 1000000"):
+        build_config({"data": "t.csv", "target": "a", "epochs": epochs})

@@ -22,6 +22,7 @@ from predgen.errors import did_you_mean
 
 # No model has layers so wide.
 MOST_RANK = 2**16
+MOST_EPOCHS = 1e6
 # The settings' name of the data where a task finds its rows by itself.
 TASK_ROWS = "<rows of the task>"
 
@@ -223,7 +224,7 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """How it is trained."""
 
-    epochs: float = Field(3.0, gt=0, description="passes over the training rows")
+    epochs: float = Field(3.0, gt=0, le=MOST_EPOCHS, description="passes over the training rows")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs")
     batch_size: int = Field(16, ge=1, description="rows per step and process")
     accumulation: int = Field(1, ge=1, description="batches summed up for one optimizer step")
