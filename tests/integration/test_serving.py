@@ -405,7 +405,7 @@ def test_what_the_models_are(client: TestClient) -> None:
         ["stars"],
         True,
     )
-    assert mood["offers"] == {"probabilities": True, "std": False, "interval": False}
+    assert mood["offers"] == {"probabilities": True, "std": False, "interval": False, "quantiles": False}
     assert mood["fields"][0]["probabilities"] == [["bad", "probability_bad"], ["good", "probability_good"]]
     assert found["limits"]["rows"] == 1000
 
