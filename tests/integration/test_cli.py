@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import equal
 
 import predgen
+from predgen.measures import statistics
 from predgen.measures.statistics import bootstrap, bootstrap_interval
 from predgen.tables.reading import read_table
 from predgen.tables.saving import TableWriter
@@ -26,6 +27,14 @@ from tests.helpers.commands import files_in, refused, run
 from tests.helpers.tables import reviews
 
 SUFFIXES = [".csv", ".tsv", ".jsonl", ".parquet"]
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand draws of each interval take longer than all else that most commands do here."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+
+
 SHORT = ["--inputs", "review", "--set", "max_steps=2", "--batch-size", "8", "--device", "cpu"]
 
 

@@ -16,7 +16,7 @@ CHUNK_CELLS = 4_000_000
 
 
 def bootstrap(
-    metrics: Callable[[np.ndarray], dict[str, float]], num_rows: int, *, seed: int, resamples: int = RESAMPLES
+    metrics: Callable[[np.ndarray], dict[str, float]], num_rows: int, *, seed: int, resamples: int | None = None
 ) -> dict[str, np.ndarray]:
     """Returns each metric's values over resamples of the rows; equal seeds and sizes give equal draws, so pairs.
 
@@ -24,14 +24,18 @@ def bootstrap(
         metrics: from the positions of the drawn rows to metrics.
         num_rows: how many rows there are.
         seed: of the draws.
-        resamples: how many draws, with replacement.
+        resamples: how many draws, with replacement; `RESAMPLES` if None.
     """
     import sklearn  # here, as a prediction does not need it
 
     generator = np.random.default_rng(seed)
+    draws = RESAMPLES if resamples is None else resamples
     # The same values come again and again, so that scikit-learn need not check them each time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        drawn = [metrics(generator.integers(num_rows, size=num_rows)) for _ in range(resamples)]
+        drawn = [
+            metrics(generator.integers(num_rows, size=num_rows))
+            for _ in range(RESAMPLES if resamples is None else resamples)
+        ]
     return {name: np.array([of_draw[name] for of_draw in drawn]) for name in drawn[0]}
 
 
@@ -56,7 +60,7 @@ def bootstrap_interval(
     num_rows: int,
     *,
     seed: int,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     level: float = LEVEL,
 ) -> dict[str, tuple[float, float]]:
     """Returns the percentile interval of each metric; the arguments are those of the two functions above."""
@@ -80,7 +84,7 @@ def bootstrap_p_value(differences: np.ndarray) -> float:
 
 
 def paired_difference_interval(
-    a: np.ndarray, b: np.ndarray, *, seed: int, resamples: int = RESAMPLES, level: float = LEVEL
+    a: np.ndarray, b: np.ndarray, *, seed: int, resamples: int | None = None, level: float = LEVEL
 ) -> tuple[float, float]:
     """Returns the percentile interval of mean(a − b), rows drawn with replacement in pairs.
 
@@ -88,7 +92,7 @@ def paired_difference_interval(
         a: one method's loss of each row, shape (row,).
         b: the other's, on the same rows.
         seed: of the draws.
-        resamples: how many draws.
+        resamples: how many draws, as in `bootstrap`.
         level: the interval's coverage, in (0, 1).
     """
     difference = a - b
