@@ -32,10 +32,7 @@ def bootstrap(
     draws = RESAMPLES if resamples is None else resamples
     # The same values come again and again, so that scikit-learn need not check them each time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        drawn = [
-            metrics(generator.integers(num_rows, size=num_rows))
-            for _ in range(RESAMPLES if resamples is None else resamples)
-        ]
+        drawn = [metrics(generator.integers(num_rows, size=num_rows)) for _ in range(draws)]
     return {name: np.array([of_draw[name] for of_draw in drawn]) for name in drawn[0]}
 
 
