@@ -23,3 +23,10 @@ def test_a_difference_of_one_bit_is_found() -> None:
     now = {"a": {"rows": [[0.3]], "metrics": {"mse": 1.0}}}
     assert release_artifacts.differences(before, before) == []
     assert release_artifacts.differences(before, now) == ["a: rows"]
+
+
+def test_metrics_may_be_more_and_round_otherwise() -> None:
+    before = {"a": {"metrics": {"mse": 0.1 + 0.2, "r2": float("nan")}}}
+    assert release_artifacts.differences(before, {"a": {"metrics": {"mse": 0.3, "new": 1.0, "r2": float("nan")}}}) == []
+    for wrong in ({"mse": 0.3001, "r2": float("nan")}, {"mse": 0.3}, {"mse": 0.3, "r2": 0.0}):
+        assert release_artifacts.differences(before, {"a": {"metrics": wrong}}) == ["a: metrics"]
