@@ -27,3 +27,11 @@ def _collection_looks_at_new_objects_alone() -> None:
     """Every training run ends with a garbage collection, which takes a second over all that the libraries made."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from 50 draws instead of a thousand, where they are not what is tested."""
+    from predgen.measures import statistics  # not before the hook above is installed
+
+    monkeypatch.setattr(statistics, "RESAMPLES", 50)

@@ -22,7 +22,6 @@ import predgen
 from predgen.backbones.remembered import FOLDER_VARIABLE
 from predgen.cli.app import app
 from predgen.config import section_of
-from predgen.measures import statistics
 from tests.helpers.commands import run
 from tests.helpers.pages import README, ROOT, Block, blocks_of, pages
 
@@ -39,10 +38,7 @@ OTHER_OPTIONS = {"--help", "--version"}
 PAGES = [str(page.relative_to(ROOT)) for page in pages()]
 
 
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages' fits take two steps on 40 rows; a thousand draws of their intervals take a third of the time."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def commands_in(text: str) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 import predgen
 from predgen import ConfigError, Model
 from predgen.measures.abstaining import abstaining
-from predgen.measures.statistics import bootstrap_interval
-from predgen.models import evaluating, scored
 from predgen.models.evaluating import calibrations_from
 from tests.helpers.commands import refused, run
 from tests.helpers.tables import reviews
@@ -23,12 +20,7 @@ FAST: dict[str, Any] = {"inputs": ["review"], "quiet": True, "device": "cpu", "b
 SPLIT = {"split": "50/10/40"}
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer draws: what the intervals are is tested elsewhere."""
-    short = partial(bootstrap_interval, resamples=60)
-    for module in (scored, evaluating):
-        monkeypatch.setattr(module, "bootstrap_interval", short)
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from safetensors.torch import load_file
 from torch import equal
 
 import predgen
-from predgen.measures import statistics
-from predgen.measures.statistics import bootstrap, bootstrap_interval
 from predgen.tables.reading import read_table
 from predgen.tables.saving import TableWriter
 from tests.helpers.commands import files_in, refused, run
@@ -28,13 +25,7 @@ from tests.helpers.tables import reviews
 
 SUFFIXES = [".csv", ".tsv", ".jsonl", ".parquet"]
 
-
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand draws of each interval take longer than all else that most commands do here."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 50)
-
-
+pytestmark = pytest.mark.usefixtures("few_resamples")
 SHORT = ["--inputs", "review", "--set", "max_steps=2", "--batch-size", "8", "--device", "cpu"]
 
 
@@ -56,9 +47,6 @@ def strict_json(path: Path) -> Any:
 @pytest.fixture(autouse=True)
 def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # The intervals of 1,000 resamples take longer than the rest of a test.
-    monkeypatch.setattr("predgen.models.evaluating.bootstrap_interval", partial(bootstrap_interval, resamples=20))
-    monkeypatch.setattr("predgen.experiments.results.bootstrap", partial(bootstrap, resamples=20))
 
 
 @pytest.fixture(scope="module")

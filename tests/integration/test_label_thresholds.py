@@ -1,7 +1,6 @@
 """Thresholds of two labels and weighted evaluations of fitted models, from the fit to the answers."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from sklearn import metrics as sk
 import predgen
 from predgen import ConfigError, Model
 from predgen.measures.cuts import best_cut, cost_threshold
-from predgen.measures.statistics import bootstrap_interval
-from predgen.models import evaluating, scored
 from predgen.sklearn import PredGenClassifier
 from tests.helpers.commands import refused, run
 from tests.helpers.tables import reviews
@@ -23,12 +20,7 @@ from tests.helpers.tables import reviews
 FAST: dict[str, Any] = {"inputs": ["review"], "quiet": True, "device": "cpu", "backbone": "builtin:nano"}
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer draws: what the intervals are is tested elsewhere."""
-    short = partial(bootstrap_interval, resamples=60)
-    for module in (scored, evaluating):
-        monkeypatch.setattr(module, "bootstrap_interval", short)
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from predgen.config import RunConfig, command_of
 from predgen.errors import ConfigError, TrainingError
+from predgen.experiments.choosing import CAVEAT
 from predgen.experiments.tuning import require_tuner
 from predgen.files import alone_at, write_text
 from predgen.measures.base import json_number
@@ -42,10 +43,6 @@ SPACE_FILE = "space.json"
 MOST_PROCESSES = 256
 # With fewer finished trials nothing is said of what mattered.
 FEW_TRIALS = 6
-CAVEAT = (
-    "The best was chosen on these rows, so that its figure on them is optimistic. Measure it on rows that nothing was "
-    "chosen on."
-)
 
 
 @random_states_kept()

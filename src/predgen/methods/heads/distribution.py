@@ -8,27 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from predgen.codec.trie import Trie
 from predgen.methods.heads.base import Scale, shares_loss
-from predgen.methods.heads.label import ExclusiveHead
+from predgen.methods.heads.label import SoftmaxHead
 from predgen.methods.losses import shares_cross_entropy
 from predgen.targets.distribution import Distribution
 
 
-class DistributionHead(ExclusiveHead[Distribution]):
+class DistributionHead(SoftmaxHead[Distribution]):
     """The shares of a few labels."""
-
-    problem_type = "single_label_classification"
 
     @classmethod
     def scale_of(cls, field: Distribution, values: Sequence[Any], *, standardize: bool) -> Scale:
         """Returns the entropy of the labels' mean shares, the loss of the best constant answer."""
         return Scale(constant_loss=shares_loss(np.mean(values, axis=0)))
-
-    @classmethod
-    def num_outputs(cls, field: Distribution) -> int:
-        """Returns the number of labels."""
-        return len(field.values)
 
     @classmethod
     def num_columns(cls, field: Distribution) -> int:
@@ -44,16 +36,6 @@ class DistributionHead(ExclusiveHead[Distribution]):
     ) -> Float[Tensor, " batch"]:
         """Returns the cross-entropy of each row's distribution against its shares, in nats."""
         return shares_cross_entropy(outputs.log_softmax(dim=-1), truth)
-
-    def writer_outputs(
-        self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]
-    ) -> Float[Tensor, "batch label"]:
-        """Returns log P of each label; those of a trie stand in the target's order."""
-        return log_probabilities
-
-    def predictions(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
-        """Returns the probability of each label."""
-        return torch.softmax(outputs, dim=-1)
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the likeliest labels, as values that have the whole share."""

@@ -43,19 +43,15 @@ class ExclusiveHead(Head[FieldKind]):
         return PredictiveDistribution(None, log_probabilities.double().softmax(dim=-1))
 
 
-class LabelHead(ExclusiveHead[Label]):
-    """One of a few labels."""
+class SoftmaxHead(ExclusiveHead[FieldKind]):
+    """The part that heads with a logit for each label share, whatever they learn."""
 
     problem_type = "single_label_classification"
 
     @classmethod
-    def num_outputs(cls, field: Label) -> int:
+    def num_outputs(cls, field: FieldKind) -> int:
         """Returns the number of labels."""
-        return len(field.values)
-
-    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
-        """Returns the cross-entropy of each row in nats."""
-        return label_loss(outputs, truth.squeeze(-1).long())
+        return len(field.labels)
 
     def writer_outputs(
         self, trie: Trie, log_probabilities: Float[Tensor, "batch leaf"]
@@ -66,6 +62,14 @@ class LabelHead(ExclusiveHead[Label]):
     def predictions(self, outputs: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
         """Returns the probability of each label."""
         return torch.softmax(outputs, dim=-1)
+
+
+class LabelHead(SoftmaxHead[Label]):
+    """One of a few labels."""
+
+    def loss(self, outputs: Float[Tensor, "batch label"], truth: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
+        """Returns the cross-entropy of each row in nats."""
+        return label_loss(outputs, truth.squeeze(-1).long())
 
     def values(self, predictions: Tensor, threshold: Float[Tensor, " label"] | None = None) -> list[Any]:
         """Returns the likeliest labels; of two with thresholds the positive one where it reaches its own."""
