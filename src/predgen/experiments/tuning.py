@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     metric = config.train.metric or prepared.target.default_metric
     higher = higher_is_better(metric)
-    defaults = _defaults(config)
+    defaults = own_rates(config)
     space: dict[str, optuna.distributions.BaseDistribution] = {
         key: optuna.distributions.FloatDistribution(value / SPAN, value * SPAN, log=True)
         for key, value in defaults.items()
@@ -66,12 +67,12 @@ def tune(
     study = optuna.create_study(direction="maximize" if higher else "minimize")
     study.enqueue_trial(defaults)
     for number in range(trials):
-        study.sampler = optuna.samplers.TPESampler(seed=_seed(config.train.seed, name, number), n_startup_trials=5)
+        study.sampler = optuna.samplers.TPESampler(seed=seed_of(config.train.seed, name, number), n_startup_trials=5)
         trial = study.ask(space)
         tried = config.changed(**trial.params)
 
         def figures(folder: Path | None, tried: RunConfig = tried, trial: Any = trial) -> dict[str, Any]:
-            log.info("Trial %d of %d of %s: %s", trial.number + 1, trials, name, _shown(trial.params))
+            log.info("Trial %d of %d of %s: %s", trial.number + 1, trials, name, shown(trial.params))
             try:
                 model = fit_prepared(tried, prepared, folder, resume=folder is not None, quiet=quiet)
             except DivergenceError as error:  # a full disk is no trial's fault
@@ -89,24 +90,32 @@ def tune(
             f"Expected a trial of {name} with finite figures, found none in {trials}. See the warnings."
         )
     best = study.best_trial
-    log.info("Best of %d trials of %s: %s %.4f with %s", trials, name, metric, best.value, _shown(best.params))
+    log.info("Best of %d trials of %s: %s %.4f with %s", trials, name, metric, best.value, shown(best.params))
     return dict(best.params)
 
 
-def _defaults(config: RunConfig) -> dict[str, float]:
-    """Returns the searched settings with their defaults; the generator has no heads."""
-    width = width_of(source_of(config))
+def own_rates(config: RunConfig) -> dict[str, float]:
+    """Returns the learning rates that a run has, the tuned ones where it names none; the generator has no heads.
+
+    Args:
+        config: its settings.
+    """
     method = config.model.method
-    rate = config.train.learning_rate or PEFT_METHODS[config.model.peft].learning_rate(width, method)
-    defaults = {"train.learning_rate": rate}
+    rate = PEFT_METHODS[config.model.peft].learning_rate(width_of(source_of(config)), method)
+    rates = {"train.learning_rate": config.train.learning_rate or rate}
     if METHODS[method].has_heads:
-        defaults["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
-    return defaults
+        rates["train.head_learning_rate"] = config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE
+    return rates
 
 
-def _seed(*keys: Any) -> int:
+def seed_of(*keys: Any) -> int:
+    """Returns a seed that follows from some values alone, in every process."""
     return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:4], "big")
 
 
-def _shown(params: dict[str, float]) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]} {value:.2e}" for key, value in params.items())
+def shown(settings: Mapping[str, Any]) -> str:
+    """Returns what a trial tries as a line has it."""
+    return ", ".join(
+        f"{key.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]} {value}"
+        for key, value in settings.items()
+    )

@@ -9,15 +9,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from yaml import YAMLError
 
 from predgen.adapters import TUNED_HEAD_LEARNING_RATE
-from predgen.backbones import width_of
 from predgen.config import SECTIONS, RunConfig, parse_yaml, section_of
 from predgen.errors import ConfigError, PredGenError
-from predgen.experiments.tuning import SPAN
+from predgen.experiments.tuning import SPAN, own_rates
 from predgen.models.building import check_method
 from predgen.models.forms import with_form
-from predgen.names import DIRECTOR_FORMS, JOINS, METHODS, PEFT_METHODS, POOLINGS, READINGS
+from predgen.names import DIRECTOR_FORMS, JOINS, METHODS, POOLINGS, READINGS
 from predgen.targets.record import Target
-from predgen.training.training_run import source_of
 
 # What is searched if nothing is named; what does not apply to the method is left out.
 DEFAULT_SEARCH = ("learning_rate", "head_learning_rate", "lora_rank", "epochs")
@@ -158,7 +156,7 @@ def defaults_in(space: Space, config: RunConfig, target: Target) -> dict[str, An
         config: the run's settings.
         target: what is predicted.
     """
-    values = {key: _value(with_form(config, target), key) for key in space} | _rates(config)
+    values = {key: _value(with_form(config, target), key) for key in space} | own_rates(config)
     return {key: values[key] for key, distribution in space.items() if _holds(distribution, values[key])}
 
 
@@ -212,15 +210,6 @@ def _value(config: RunConfig, key: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def _rates(config: RunConfig) -> dict[str, float]:
-    """Returns the run's learning rates, the tuned ones where it names none."""
-    rate = PEFT_METHODS[config.model.peft].learning_rate(width_of(source_of(config)), config.model.method)
-    return {
-        "train.learning_rate": config.train.learning_rate or rate,
-        "train.head_learning_rate": config.train.head_learning_rate or TUNED_HEAD_LEARNING_RATE,
-    }
-
-
 def _read(entry: str, text: str) -> Any:
     """Returns a range or choices that were given as text."""
     low, dots, high = text.partition("..")
@@ -262,7 +251,7 @@ def _own_distribution(config: RunConfig, key: str, *, searches_method: bool) -> 
         return CategoricalDistribution(CHOICES[key])
     if key in ("train.learning_rate", "train.head_learning_rate"):
         configs = [config.changed(**{"model.method": name}) for name in METHODS] if searches_method else [config]
-        rates = [_rates(one)[key] for one in configs]
+        rates = [found[key] for found in map(own_rates, configs) if key in found] or [TUNED_HEAD_LEARNING_RATE]
         return FloatDistribution(min(rates) / SPAN, max(rates) * SPAN, log=True)
     if key in SPANS:
         down, up = SPANS[key]

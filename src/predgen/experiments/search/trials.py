@@ -1,6 +1,5 @@
 """One process's share of a search: trials drawn, fitted, pruned, and the best model kept."""
 
-import hashlib
 import logging
 import math
 import shutil
@@ -22,6 +21,7 @@ from transformers import TrainerCallback, TrainerState
 from predgen.config import RunConfig
 from predgen.errors import ConfigError, DivergenceError
 from predgen.experiments.search.space import Space, defaults_in, drawn
+from predgen.experiments.tuning import seed_of, shown
 from predgen.models.building import check_method
 from predgen.training.fitting import fit_prepared
 from predgen.training.preparing import Prepared
@@ -134,8 +134,7 @@ def _asked(search: Search, study: optuna.Study, number: int, prepared: Prepared)
     """Returns a new trial and what it tries; it follows from the run's seed, the number and the trials before."""
     if not number:
         study.enqueue_trial(defaults_in(search.space, search.config, prepared.target))
-    key = repr((search.config.train.seed, number))
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+    seed = seed_of(search.config.train.seed, number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
@@ -224,14 +223,6 @@ class _Pruning(TrainerCallback):  # type: ignore[misc]
         self.trial.report(value, step)
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise optuna.TrialPruned
-
-
-def shown(settings: dict[str, Any]) -> str:
-    """Returns settings as a line has them."""
-    return ", ".join(
-        f"{key.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]} {value}"
-        for key, value in settings.items()
-    )
 
 
 def folder_name(trial: optuna.Trial | FrozenTrial) -> str:
