@@ -139,6 +139,24 @@ def test_answers_have_the_columns_and_cells_of_predict(client: TestClient, model
     assert list(found["answers"][0]) == ["prediction", "written", "invalid", "std", *QUANTILES, "low", "high"]
     assert same(found["answers"], expected(models["stars"], rows, **asked))
 
+
+def test_a_request_may_ask_for_the_written_tokens_and_to_abstain(
+    client: TestClient, models: dict[str, predgen.Model]
+) -> None:
+    rows: list[dict[str, Any]] = [{"review": text} for text in texts(3)]
+    asked = {"written_tokens": True, "abstain_risk": 0.5, "abstain_delta": 0.4, "abstain_error": 2.0}
+    response = client.post(PREDICT, json={"model": "stars", "rows": rows, **asked})
+    assert response.status_code == 200, response.text
+    found = response.json()["answers"]
+    assert list(found[0]) == ["prediction", "written", "invalid", "abstained", "written_tokens"]
+    wanted = models["stars"].predict(rows, **asked)
+    assert [answer["abstained"] for answer in found] == wanted["abstained"].tolist()
+    for answer, cell in zip(found, wanted["written_tokens"], strict=True):
+        tokens = json.loads(cell)
+        assert [item["token"] for item in answer["written_tokens"]] == [item["token"] for item in tokens]
+        shares = [item["probability"] for item in tokens]
+        assert [item["probability"] for item in answer["written_tokens"]] == pytest.approx(shares, rel=1e-4)
+
     row = {"review": 7, "place": True}
     found = client.post(PREDICT, json={"model": "mood", "row": row, "probabilities": True}).json()
     assert same(found["answers"], expected(models["mood"], [row], probabilities=True))
@@ -256,6 +274,8 @@ def test_a_fault_hits_its_own_request_alone(
         ({"model": "stars", "row": {"review": "a"}, "probabilities": True}, 422, "ConfigError", "Ask for std"),
         ({"model": "stars", "row": {"review": "a"}, "interval": 1}, 422, "InvalidRequest", "less than 1"),
         ({"model": "mood", "row": {"review": "a", "place": "b"}, "interval": 0.5}, 422, "ConfigError", "calibrat"),
+        ({**NOBODY, "abstain_risk": 1.0}, 422, "InvalidRequest", "'abstain_risk'"),
+        ({**NOBODY, "abstain_risk": 0.1}, 422, "ConfigError", "Say --abstain-error 0.5"),
         ({**NOBODY, "quantiles": [0.5, 1.0]}, 422, "ConfigError", "above 0 and below 1 for quantiles, found 1"),
         ({**NOBODY, "quantiles": [0.5, 0.5]}, 422, "ConfigError", "each quantile once"),
         ({**NOBODY, "quantiles": [0.5] * 101}, 422, "ConfigError", "at most 100 quantiles, found 101"),
@@ -405,7 +425,13 @@ def test_what_the_models_are(client: TestClient) -> None:
         ["stars"],
         True,
     )
-    assert mood["offers"] == {"probabilities": True, "std": False, "interval": False, "quantiles": False}
+    assert mood["offers"] == {
+        "probabilities": True,
+        "std": False,
+        "interval": False,
+        "quantiles": False,
+        "written_tokens": True,
+    }
     assert mood["fields"][0]["probabilities"] == [["bad", "probability_bad"], ["good", "probability_good"]]
     assert found["limits"]["rows"] == 1000
 

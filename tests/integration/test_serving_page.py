@@ -1,6 +1,7 @@
 """The server's pages: what they may do, and what people see in a real browser."""
 
 import csv
+import json
 import re
 import threading
 import time
@@ -85,7 +86,7 @@ def test_a_person_asks_for_a_row_and_for_a_table(
         page.get_by_label("Model").select_option("record")
         field = page.get_by_label("review")
         field.fill("A lovely <b>film</b>.")
-        for name in ("probabilities", "standard deviation", "interval of 90 %", "distribution"):
+        for name in ("probabilities", "standard deviation", "interval of 90 %", "distribution", "written tokens"):
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.parentElement.textContent") == name
         page.keyboard.press("Tab")
@@ -96,8 +97,12 @@ def test_a_person_asks_for_a_row_and_for_a_table(
         assert NAME in answer.inner_text()
         assert "Standard deviation" in answer.inner_text()
         assert answer.get_by_text("90 %:").count() == 2
-        widths = [box["width"] for box in (bar.bounding_box() for bar in answer.locator(".bar").all()) if box]
+        widths = [box["width"] for box in (bar.bounding_box() for bar in answer.locator(".bars .bar").all()) if box]
         assert widths[0] > widths[1] > 0
+        tokens = answer.get_by_role("heading", name="Token by token").locator("xpath=..")
+        (of_text,) = model.predict([{"review": "A lovely <b>film</b>."}], written_tokens=True)["written_tokens"]
+        shown = [f"{item['token'].strip()}\n{100 * item['probability']:.1f} %" for item in json.loads(of_text)]
+        assert [text.strip() for text in tokens.get_by_role("listitem").all_inner_texts()] == shown
         curve = answer.get_by_role("img", name="Curve of the distribution")
         assert curve.locator("path").get_attribute("d").count("V") == 99
         asked = {"review": "A lovely <b>film</b>."}

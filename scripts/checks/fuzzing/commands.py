@@ -55,7 +55,7 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
     "predict": (
         "label t.csv --out answers.csv",
-        "number t.jsonl --out answers.jsonl --std --quantiles 0.1,0.9",
+        "number t.jsonl --out answers.jsonl --std --quantiles 0.1,0.9 --written-tokens",
         "record --text good --text bad",
         "set t.csv --out answers.parquet --probabilities",
         "label --text good --interval 0.5",

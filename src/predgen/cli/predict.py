@@ -58,6 +58,9 @@ def predict(
     abstain_risk: AbstainRisk = None,
     abstain_delta: AbstainDelta = 0.05,
     abstain_error: AbstainError = None,
+    written_tokens: Annotated[
+        bool, typer.Option("--written-tokens", help="Also the written tokens, with the probability of each.")
+    ] = False,
     task: TaskName = None,
     overwrite: Overwrite = False,
     predict_from: PredictFrom = None,
@@ -107,6 +110,7 @@ def predict(
     asked = {"invalid": invalid, "probabilities": probabilities, "std": std, "interval": interval}
     asked |= {"marginal": marginal, "quantiles": _shares(quantiles)}
     asked |= {"abstain_risk": abstain_risk, "abstain_delta": abstain_delta, "abstain_error": abstain_error}
+    asked |= {"written_tokens": written_tokens}
     if text:
         write_json(json, _predict_texts(model_of, text, out, asked, overwrite))
         return

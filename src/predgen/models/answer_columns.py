@@ -21,6 +21,7 @@ STD = "std"
 QUANTILE = "quantile"
 PROBABILITY = "probability"
 ABSTAINED = "abstained"
+WRITTEN_TOKENS = "written_tokens"
 
 
 def column_of(name: str, field: str, label: Any = None) -> str:

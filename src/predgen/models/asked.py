@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from predgen.errors import ConfigError
 from predgen.methods import PredGen
 from predgen.models.abstention import abstaining_of
-from predgen.models.answer_columns import ABSTAINED, output_names
+from predgen.models.answer_columns import ABSTAINED, WRITTEN_TOKENS, output_names
 from predgen.targets.record import Target
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Asked:
         abstain_risk: the largest share of answers that may be wrong; None answers all rows.
         abstain_delta: the chance that more are wrong.
         abstain_error: of a number, the largest error that is not wrong.
+        written_tokens: also the tokens that were written, with the probability of each.
     """
 
     invalid: InvalidPolicy = "nan"
@@ -43,13 +44,14 @@ class Asked:
     abstain_risk: float | None = None
     abstain_delta: float = 0.05
     abstain_error: float | None = None
+    written_tokens: bool = False
 
     def check(self, model: "Model") -> None:
         """Refuses to predict a spread that a model does not have.
 
         Raises:
             ConfigError: probabilities of a model of numbers alone; the standard deviation or quantiles of a model
-                without numbers, or of one that writes nothing; shares that are none, too many, or one of them twice;
+                without numbers, or of one that writes nothing; the tokens of one that writes nothing; shares that are none, too many, or one of them twice;
                 an interval of a model that was not calibrated, or not on enough rows; marginal answers of one that is
                 no record, or whose answers are the Director's; to abstain with a model that was not calibrated for it,
                 or a tolerance that is missing or not asked for.
@@ -76,6 +78,11 @@ class Asked:
             raise ConfigError(
                 f"Expected a model that writes numbers for their {what}, found {actual}. "
                 + ("Fit the generator or predgen." if numbers else "Ask for probabilities instead.")
+            )
+        if self.written_tokens and not model.method.writes:
+            raise ConfigError(
+                "Expected a model that writes for the tokens that it wrote, found the predictor, which writes none. Fit "
+                "the generator or predgen."
             )
         if self.marginal and len(fields) == 1:
             raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
@@ -106,7 +113,8 @@ class Asked:
             interval=self.interval is not None,
             quantiles=self.quantiles,
         )
-        return names if self.abstain_risk is None else [*names, ABSTAINED]
+        names += [ABSTAINED] if self.abstain_risk is not None else []
+        return names + ([WRITTEN_TOKENS] if self.written_tokens else [])
 
 
 def as_quantiles(given: Any) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from predgen.models.encoding import Encoded, encode_rows
 from predgen.models.evaluating import calibrations_from, evaluation_of
 from predgen.models.one_at_a_time import one_at_a_time
 from predgen.models.scored import Evaluation
+from predgen.models.written_tokens import with_written_tokens
 from predgen.tables.reading import TableLike, read_table
 from predgen.targets.record import Target
 
@@ -96,6 +97,7 @@ class Model:
         abstain_risk: float | None = None,
         abstain_delta: float = 0.05,
         abstain_error: float | None = None,
+        written_tokens: bool = False,
     ) -> pd.DataFrame:
         """Returns the rows with three more columns: `prediction`, `written` and `invalid`.
 
@@ -121,6 +123,8 @@ class Model:
                 where the model is not sure enough; `prediction` is empty there. Of a calibrated model of one column.
             abstain_delta: the chance that more are wrong, over the draw of the calibration rows.
             abstain_error: of a number, the largest error that is not wrong, in the target's unit.
+            written_tokens: also a column `written_tokens`: JSON, a list of `{"token": …, "probability": …}` whose
+                product is the Writer's probability of what was written. It reads each prompt once more.
 
         Raises:
             ConfigError: a spread that this model does not have, or to abstain without a calibration for it; see
@@ -138,6 +142,7 @@ class Model:
             abstain_risk,
             abstain_delta,
             abstain_error,
+            written_tokens,
         )
         asked.check(self)
         if isinstance(rows, pd.DataFrame | list | tuple) and not len(rows):
@@ -200,7 +205,9 @@ class Model:
             interval=asked.interval,
             quantiles=asked.quantiles,
         )
-        return found if asked.abstain_risk is None else with_abstained(found, which_answered(self, untempered, asked))
+        if asked.abstain_risk is not None:
+            found = with_abstained(found, which_answered(self, untempered, asked))
+        return with_written_tokens(found, self, encoded) if asked.written_tokens else found
 
     def calibrate(self, rows: TableLike) -> None:
         """Learns from rows what probabilities and intervals can be promised; nothing else may have been chosen on them.

@@ -1,5 +1,6 @@
 """From a request's rows to a table that is checked, and from a table of answers to JSON."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from predgen.errors import DataError, explain, unknown_name
+from predgen.models.answer_columns import WRITTEN_TOKENS
 from predgen.models.model import Model
 from predgen.serving.schemas import Row
 from predgen.tables.inputs import check_inputs
@@ -55,8 +57,13 @@ def answers_of(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, An
         table: as `Model.predict` returns it.
         columns: those of the answers.
     """
-    cells = [[_plain(cell) for cell in table[name]] for name in columns]
+    cells = [[_parsed(cell) if name == WRITTEN_TOKENS else _plain(cell) for cell in table[name]] for name in columns]
     return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _parsed(cell: str | None) -> Any:
+    """Returns what a cell of JSON holds."""
+    return None if cell is None else json.loads(cell)
 
 
 def _plain(cell: Any) -> Any:

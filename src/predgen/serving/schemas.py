@@ -39,12 +39,29 @@ class PredictRequest(BaseModel):
         description=f"Also the written number's quantiles at these shares, at most {MOST_QUANTILES}, each in (0, 1).",
         json_schema_extra={"maxItems": MOST_QUANTILES},
     )
+    abstain_risk: StrictFloat | None = Field(
+        None, gt=0, lt=1, description="Also whether the model is sure enough for this share of wrong answers."
+    )
+    abstain_delta: StrictFloat = Field(
+        Asked.abstain_delta, gt=0, lt=1, description="The chance that more are wrong, over the calibration rows."
+    )
+    abstain_error: float | None = Field(None, ge=0, description="Of a number, the largest error that is not wrong.")
+    written_tokens: StrictBool = Field(False, description="Also the written tokens, with the probability of each.")
 
     @property
     def asked(self) -> Asked:
         """What the model is asked for."""
         quantiles = as_quantiles(self.quantiles or ())
-        return Asked(probabilities=self.probabilities, std=self.std, interval=self.interval, quantiles=quantiles)
+        return Asked(
+            probabilities=self.probabilities,
+            std=self.std,
+            interval=self.interval,
+            quantiles=quantiles,
+            abstain_risk=self.abstain_risk,
+            abstain_delta=self.abstain_delta,
+            abstain_error=self.abstain_error,
+            written_tokens=self.written_tokens,
+        )
 
 
 def read_request(body: bytes, limits: Limits) -> tuple[PredictRequest, list[Row]]:
@@ -111,6 +128,7 @@ def describe_model(name: str, model: Model) -> dict[str, Any]:
             "std": _offers(model, Asked(std=True)),
             "interval": _offers(model, Asked(interval=USUAL_LEVEL)),
             "quantiles": _offers(model, Asked(quantiles=USUAL_QUANTILES)),
+            "written_tokens": _offers(model, Asked(written_tokens=True)),
         },
         "fields": [_field(model, name) for name in model.target.fields],
     }

@@ -66,6 +66,7 @@ function choose() {
   }));
   const words = {
     probabilities: "probabilities", std: "standard deviation", interval: "interval of 90 %", quantiles: "distribution",
+    written_tokens: "written tokens",
   };
   const offered = Object.keys(words).filter((name) => model.offers[name]);
   $("options").hidden = offered.length === 0;
@@ -80,12 +81,13 @@ function choose() {
   const columns = model.inputs.length > 1 ? `columns ${model.inputs.join(", ")}` : `column ${model.inputs[0]}`;
   $("table-hint").textContent =
     `Paste from a spreadsheet, or CSV. It needs the ${columns}; all others are kept. ` +
-    "It is asked for what is marked above, but for the distribution.";
+    "It is asked for what is marked above, but for the distribution and the written tokens.";
   $("answer").replaceChildren();
 }
 
+const on = (name) => Boolean($(`option-${name}`) && $(`option-${name}`).checked);
+
 function asked() {
-  const on = (name) => Boolean($(`option-${name}`) && $(`option-${name}`).checked);
   return { probabilities: on("probabilities"), std: on("std"), interval: on("interval") ? 0.9 : null };
 }
 
@@ -98,8 +100,8 @@ async function predictOne(event) {
   const button = event.submitter || $("one").querySelector("button");
   button.disabled = true;
   try {
-    const quantiles = $("option-quantiles") && $("option-quantiles").checked ? SHARES : null;
-    const { answers } = await ask("v1/predict", { model: model.name, row, ...asked(), quantiles });
+    const quantiles = on("quantiles") ? SHARES : null, written_tokens = on("written_tokens");
+    const { answers } = await ask("v1/predict", { model: model.name, row, ...asked(), quantiles, written_tokens });
     $("answer").replaceChildren(card(model, answers[0]));
   } catch (error) {
     const fault = make("p", error.message, "error");
@@ -113,6 +115,7 @@ function card(model, answer) {
   const whole = make("div", undefined, "answer");
   for (const field of model.fields) whole.append(cardOf(field, answer, model));
   if (answer.written !== null) whole.append(make("p", `Written: ${answer.written}`, "hint"));
+  if (answer.written_tokens) whole.append(tokens(answer.written_tokens));
   return whole;
 }
 
@@ -170,6 +173,22 @@ function draw(tag, attributes) {
   const element = document.createElementNS($("svg").content.firstElementChild.namespaceURI, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
+}
+
+// Each token with its probability after the prompt and the tokens before it.
+function tokens(written) {
+  const part = make("section"), list = make("ol", undefined, "tokens"), heading = make("h3", "Token by token");
+  for (const { token, probability } of written) {
+    const item = make("li"), track = make("div", undefined, "track"), bar = make("div", undefined, "bar");
+    bar.style.width = `${100 * probability}%`;
+    track.setAttribute("aria-hidden", "true");
+    track.append(bar);
+    item.append(make("code", token), track, make("span", `${(100 * probability).toFixed(1)} %`, "share"));
+    list.append(item);
+  }
+  const whole = written.reduce((product, { probability }) => product * probability, 1);
+  part.append(heading, list, make("p", `Together ${number(100 * whole, 4)} %.`, "hint"));
+  return part;
 }
 
 function bars(shares) {
