@@ -80,7 +80,7 @@ def test_what_is_no_value_has_no_tokens_and_the_predictor_writes_none() -> None:
     assert [of_row is None for of_row in tokens_of(found)] == found["invalid"].tolist()
     assert found["invalid"].any()
     pooled = predgen.fit(reviews(40), "mood", method="predictor", **SMALL)
-    with pytest.raises(predgen.ConfigError, match="the predictor, which writes none. Fit the generator or predgen"):
+    with pytest.raises(predgen.ConfigError, match=r"the predictor, which writes none. Fit the generator or predgen"):
         pooled.predict(ROWS, written_tokens=True)
     with pytest.raises(predgen.DataError, match="a column 'written_tokens'"):
         free.predict(ROWS.assign(written_tokens="x"), written_tokens=True)

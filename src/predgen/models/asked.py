@@ -51,10 +51,10 @@ class Asked:
 
         Raises:
             ConfigError: probabilities of a model of numbers alone; the standard deviation or quantiles of a model
-                without numbers, or of one that writes nothing; the tokens of one that writes nothing; shares that are none, too many, or one of them twice;
-                an interval of a model that was not calibrated, or not on enough rows; marginal answers of one that is
-                no record, or whose answers are the Director's; to abstain with a model that was not calibrated for it,
-                or a tolerance that is missing or not asked for.
+                without numbers, or of one that writes nothing; the tokens of one that writes nothing; shares that are
+                none, too many, or one of them twice; an interval of a model that was not calibrated, or not on enough
+                rows; marginal answers of one that is no record, or whose answers are the Director's; to abstain with a
+                model that was not calibrated for it, or a tolerance that is missing or not asked for.
         """
         fields = model.target.fields
         numbers = [name for name, field in fields.items() if field.numeric]
@@ -81,8 +81,8 @@ class Asked:
             )
         if self.written_tokens and not model.method.writes:
             raise ConfigError(
-                "Expected a model that writes for the tokens that it wrote, found the predictor, which writes none. Fit "
-                "the generator or predgen."
+                "Expected a model that writes for the tokens that it wrote, found the predictor, which writes none. "
+                "Fit the generator or predgen."
             )
         if self.marginal and len(fields) == 1:
             raise ConfigError("Expected a record for marginal answers, found one field. Leave marginal out.")
