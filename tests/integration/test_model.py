@@ -104,7 +104,7 @@ def test_the_spread_of_a_number_is_that_of_what_is_written(method: str) -> None:
     ):
         with pytest.raises(predgen.ConfigError, match=said):
             model.predict(rows, quantiles=given)
-    for wrong in (["half"], 0.5, [None]):
+    for wrong in (["half"], 0.5, [None], [10**400]):
         with pytest.raises(predgen.ConfigError, match="Give a list of numbers"):
             as_quantiles(wrong)
 

@@ -314,6 +314,21 @@ def test_what_yaml_cannot_read_is_a_mistake_in_the_file(tmp_path: Path, text: st
             parse_assignments([f"seed={text}"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("low", 10**400, "expected a number, or an ISO date"),
+        ("estimate", 10**400, "or a quantile between 0 and 1"),
+        ("cost", (10**400, 1), "the cost of a false positive"),
+        ("class_weights", {"a": 10**400}, "a number of at least 0 for each label"),
+        ("learning_rate", 10**400, "train.learning_rate"),
+    ],
+)
+def test_whole_numbers_that_no_float_holds_are_refused(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_config({"data": "t.csv", "target": "a", name: value})
+
+
 @pytest.mark.parametrize("epochs", [1e308, float("inf"), 1.1e6])
 def test_more_epochs_than_can_be_counted_are_refused(epochs: float) -> None:
     with pytest.raises(ConfigError, match=r"train.epochs: Input should be less than or equal to 1000000"):

@@ -175,7 +175,7 @@ def tried(request: Request) -> str:
         return ANSWERED
     prepared = prepare(config.data, source, config.train.seed)
     check_method(config, prepared.target)
-    if request.depth == "build":
+    if request.depth == "build" and config.model.method != "auto":  # which is the methods that it fits
         new_model(config, prepared)
         arguments = training_arguments(
             config.train,

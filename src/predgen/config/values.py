@@ -55,7 +55,7 @@ def class_weights(value: Any) -> Any:
         value = text_keys(value)
         try:
             weights = {name: float(weight) for name, weight in value.items() if not isinstance(weight, bool)}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             weights = {}
         if not value or len(weights) < len(value) or not all(0 <= one < math.inf for one in weights.values()):
             known = names.in_a_sentence(list(names.CLASS_WEIGHTS))
@@ -75,7 +75,7 @@ def error_costs(value: Any) -> Any:
     parts = value.split(",") if isinstance(value, str) else value
     try:
         costs = tuple(float(part) for part in parts if not isinstance(part, bool))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         costs = ()
     if len(costs) != 2 or len(parts) != 2 or not all(0 <= cost < math.inf for cost in costs) or not any(costs):
         raise ValueError("expected the cost of a false positive and of a false negative, at least 0, such as 1,5")
@@ -90,7 +90,7 @@ def table_or_share(value: Any) -> Any:
     """
     try:
         share = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
     if isinstance(value, bool) or not 0 < share < 1:
         raise ValueError("expected a table, or a share between 0 and 1")
@@ -112,7 +112,7 @@ def estimate_name(value: Any) -> Any:
         return value
     try:
         share = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if isinstance(value, bool) or not 0 < share < 1:
         raise ValueError(f"expected {', '.join(names.ESTIMATES)}, or a quantile between 0 and 1")
@@ -129,7 +129,7 @@ def range_end(value: Any) -> Any:
         return value.isoformat()
     try:
         return value if isinstance(value, str) and date_cells.day_of(value) is not None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("expected a number, or an ISO date such as 2021-03-01") from None
 
 

@@ -128,7 +128,7 @@ def as_quantiles(given: Any) -> tuple[float, ...]:
     """
     try:
         return tuple(float(share) for share in given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"Expected shares such as 0.05, 0.5 and 0.95 for quantiles, found {given!r}. Give a list of numbers."
         ) from error

@@ -74,6 +74,8 @@ def _are_sets(cells: Sequence[Cell]) -> bool:
     if delimiter not in ("|", ";") or not all(isinstance(cell, str) for cell in cells):
         return False
     labels_of_cells = [items_of(cell, delimiter) for cell in cells]
+    if any(isinstance(item, list | tuple | set | dict) for labels in labels_of_cells for item in labels):
+        return False  # a list in a list is no label
     different = {item for labels in labels_of_cells for item in labels}
     several = sum(len(labels) > 1 for labels in labels_of_cells)
     return several > 0 and 2 * len(different) <= sum(map(len, labels_of_cells))

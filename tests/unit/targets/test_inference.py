@@ -26,6 +26,7 @@ PROPERTY = settings(max_examples=150)
     ("cells", "kind", "reason"),
     [
         (["a", "b"], "label", "its cells are not numbers"),
+        (["[[]]", "a;b", "b;a", "a;b"], "label", "its cells are not numbers"),
         ([None, ""], "label", "its cells are not numbers"),
         ([], "label", "its cells are not numbers"),
         (list(range(10)) * 3, "label", "it holds only 10 different whole numbers"),
