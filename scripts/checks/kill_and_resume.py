@@ -2,8 +2,8 @@
 
     python -m scripts.checks.kill_and_resume --kills 100
 
-fit, compare, compare with trials, ablate, reproduce, predict and calibrate run whole, and then again while SIGKILL
-comes at random moments. What can be resumed is resumed; the others are begun again. After each kill what was there is
+fit, compare, compare with trials (`tune`), tune (`search`), ablate, reproduce, predict and calibrate run whole, and then
+again while SIGKILL comes at random moments. What can be resumed is resumed; the others are begun again. After each kill what was there is
 whole, and what is new is whole or absent. At the end weights, figures and answers are equal, but for the clock's.
 Exit code 1 if they are not. Each command is a fork of this process, so that no time goes into imports.
 """
@@ -98,6 +98,14 @@ JOBS: dict[str, Job] = {
     "compare": Job(("compare", "{table}", *BASELINE, SPLIT, *KEPT, *SMALL), "runs", _figures),
     "tune": Job(
         ("compare", "{table}", *BASELINE, "--methods", "predictor", "--trials", "3", SPLIT, *KEPT, *SMALL),
+        "runs",
+        _figures,
+    ),
+    "search": Job(
+        (
+            *("tune", "{table}", "--method", "predictor", "--search", "learning_rate=1e-4..1e-3", "--trials", "2"),
+            *("--no-prune", "--runs", "runs", "--out", "better", "--json", "figures.json", SPLIT, *SMALL),
+        ),
         "runs",
         _figures,
     ),
