@@ -2,10 +2,10 @@
 
     python -m scripts.checks.kill_and_resume --kills 100
 
-fit, compare, compare with trials (`tune`), tune (`search`), ablate, reproduce, predict and calibrate run whole, and then
-again while SIGKILL comes at random moments. What can be resumed is resumed; the others are begun again. After each kill what was there is
-whole, and what is new is whole or absent. At the end weights, figures and answers are equal, but for the clock's.
-Exit code 1 if they are not. Each command is a fork of this process, so that no time goes into imports.
+fit, compare, compare with trials (`tune`), tune (`search`), ablate, reproduce, predict and calibrate run whole, and
+then again while SIGKILL comes at random moments. What can be resumed is resumed; the others are begun again. After each
+kill what was there is whole, and what is new is whole or absent. At the end weights, figures and answers are equal, but
+for the clock's. Exit code 1 if they are not. Each command is a fork of this process, so that no time goes into imports.
 """
 
 import argparse
